@@ -1,0 +1,122 @@
+# The rooms of the house and the arrows between them: one row a room, "name | path prefix | rooms that it may include".
+# A room may include itself and whatever its arrows reach. elserve_library() links by this table, and the build fails
+# on an #include that the table does not allow (cmake/check_includes.cmake).
+set(ELSERVE_ROOMS
+  "decoding     | engine/decoding              |"
+  "thread_pool  | engine/thread_pool           |"
+  "memory_plan  | engine/memory_plan           | backend"
+  "backend      | engine/backend/backend       | decoding"
+  "reference    | engine/backend/reference/    | backend"
+  "cpu          | engine/backend/cpu/          | backend thread_pool"
+  "memory       | engine/memory/               |"
+  "search       | engine/search/               | decoding"
+  "checkpoint   | engine/model/checkpoint/     | backend"
+  "families     | engine/model/families/       | checkpoint model_config"
+  "model_config | engine/model/model_config    | backend"
+  "model        | engine/model/                | backend checkpoint families model_config"
+  "engine_api   | engine/engine.h              | decoding thread_pool"
+  "engine       | engine/                      | engine_api model search memory memory_plan backend cpu reference"
+  "proto        | proto/                       |"
+  "parameters   | server/parameters/           | proto decoding"
+  "config       | server/config/               | parameters"
+  "text         | server/text/                 |"
+  "scheduling   | server/scheduling/           | engine_api"
+  "requests     | server/requests/             | text config parameters scheduling"
+  "rpc          | server/rpc/                  | requests"
+  "ops          | server/ops/                  | requests"
+  "client       | server/commands/client/      | proto"
+  "commands     | server/commands/             | client rpc ops requests engine"
+  "main         | server/main                  | commands"
+)
+
+set(ELSERVE_ROOM_NAMES "")
+foreach(row IN LISTS ELSERVE_ROOMS)
+  string(REGEX MATCH "^([a-z_]+) *\\| *([^ |]+) *\\|(.*)$" _ "${row}")
+  set(name ${CMAKE_MATCH_1})
+  list(APPEND ELSERVE_ROOM_NAMES ${name})
+  set(ELSERVE_PREFIX_${name} ${CMAKE_MATCH_2})
+  string(STRIP "${CMAKE_MATCH_3}" arrows)
+  separate_arguments(arrows)
+  set(ELSERVE_ARROWS_${name} ${arrows})
+endforeach()
+
+# Everything that `room` may include, itself first.
+function(elserve_reachable room out)
+  set(seen "")
+  set(open ${room})
+  while(open)
+    list(POP_FRONT open next)
+    if(NOT next IN_LIST seen)
+      if(NOT next IN_LIST ELSERVE_ROOM_NAMES)
+        message(FATAL_ERROR "cmake/rooms.cmake: no room is named ${next}")
+      endif()
+      list(APPEND seen ${next})
+      list(APPEND open ${ELSERVE_ARROWS_${next}})
+    endif()
+  endwhile()
+  set(${out} ${seen} PARENT_SCOPE)
+endfunction()
+
+# elserve_library(ROOM [SOURCES file...] [LIBS target...])
+# The static library elserve_ROOM (an interface library without SOURCES). It links the rooms of its arrows, and LIBS.
+function(elserve_library room)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
+  set(target elserve_${room})
+  if(ARG_SOURCES)
+    add_library(${target} STATIC ${ARG_SOURCES})
+    set(scope PUBLIC)
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR})
+  foreach(arrow IN LISTS ELSERVE_ARROWS_${room})
+    # A backend that is switched off leaves its arrow without a target.
+    if(NOT (arrow STREQUAL "cpu" AND NOT ELSERVE_CPU) AND NOT (arrow STREQUAL "reference" AND NOT ELSERVE_REFERENCE))
+      target_link_libraries(${target} ${scope} elserve_${arrow})
+    endif()
+  endforeach()
+  target_link_libraries(${target} ${scope} ${ARG_LIBS})
+  if(ARG_SOURCES)
+    elserve_check_includes(${room} ${target})
+  endif()
+endfunction()
+
+# Checks the includes of every file of the room's folder before its library is built.
+function(elserve_check_includes room target)
+  elserve_reachable(${room} reachable)
+  set(allowed "")
+  foreach(name IN LISTS reachable)
+    list(APPEND allowed ${ELSERVE_PREFIX_${name}})
+  endforeach()
+  set(prefixes "")
+  foreach(name IN LISTS ELSERVE_ROOM_NAMES)
+    list(APPEND prefixes ${ELSERVE_PREFIX_${name}})
+  endforeach()
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(stamp ${CMAKE_CURRENT_BINARY_DIR}/${target}.includes)
+  add_custom_command(OUTPUT ${stamp}
+    COMMAND ${CMAKE_COMMAND} -DROOM=${ELSERVE_PREFIX_${room}} "-DALLOWED=${allowed}" "-DPREFIXES=${prefixes}"
+            -DROOT=${PROJECT_SOURCE_DIR} "-DFILES=${files}" -P ${PROJECT_SOURCE_DIR}/cmake/check_includes.cmake
+    COMMAND ${CMAKE_COMMAND} -E touch ${stamp}
+    DEPENDS ${files} ${PROJECT_SOURCE_DIR}/cmake/check_includes.cmake ${PROJECT_SOURCE_DIR}/cmake/rooms.cmake
+    COMMENT "Checking the includes of ${ELSERVE_PREFIX_${room}}"
+    VERBATIM)
+  add_custom_target(${target}_includes DEPENDS ${stamp})
+  add_dependencies(${target} ${target}_includes)
+endfunction()
+
+# elserve_test(PATH [ROOMS room...] [LIBS target...] [SOURCES file...])
+# tests/PATH.cc becomes the program and the CTest test PATH with slashes as underscores.
+function(elserve_test path)
+  cmake_parse_arguments(ARG "" "" "ROOMS;LIBS;SOURCES" ${ARGN})
+  string(REPLACE "/" "_" name ${path})
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${path}.cc ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  foreach(room IN LISTS ARG_ROOMS)
+    target_link_libraries(${name} PRIVATE elserve_${room})
+  endforeach()
+  target_link_libraries(${name} PRIVATE ${ARG_LIBS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE ELSERVE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()

@@ -1,0 +1,274 @@
+// The seam between the model and a device. A Backend owns its device's memory, its layouts and its kernels; the model code
+// above is written once for all devices and never follows a device pointer.
+//
+// Words: a position is one new token of one row in this step; a row is a live hypothesis; a page is 64 tokens of encoder
+// memory; a cell is one decoder position in memory, 16 cells are a block. Shapes are row-major.
+#ifndef ELSERVE_ENGINE_BACKEND_BACKEND_H_
+#define ELSERVE_ENGINE_BACKEND_BACKEND_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/decoding.h"
+
+namespace elserve {
+
+inline constexpr int kPageTokens = 64;
+inline constexpr int kBlockCells = 16;
+
+enum class DataType { kFloat32, kBFloat16, kFloat16 };
+
+inline int64_t SizeOf(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
+
+// A matrix or vector in host memory, for packing: a checked view into a checkpoint, or floats that model/ made. Not owned.
+struct HostTensor {
+  DataType type = DataType::kFloat32;
+  std::vector<int64_t> shape;
+  const std::byte* data = nullptr;
+
+  int64_t size() const {
+    int64_t n = 1;
+    for (int64_t extent : shape) n *= extent;
+    return n;
+  }
+};
+
+// A weight in the device's layout; only the backend that packed it knows what is inside.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+  virtual int64_t bytes() const = 0;
+};
+using PackedWeightPtr = std::unique_ptr<PackedWeight>;
+
+enum class Activation { kNone, kRelu, kGelu, kGeluTanh, kGeluQuick, kSilu, kTanh };
+enum class NormKind { kLayerNorm, kRmsNorm };
+
+// Activations on the device. kResidual is float32 always; kState is the precision's type: what products read.
+enum class Storage { kResidual, kState };
+struct Tensor {
+  std::byte* data = nullptr;  // device memory
+  int64_t rows = 0;           // room for so many positions
+  int64_t cols = 0;
+  Storage storage = Storage::kState;
+};
+
+// Which of the step's two layouts an operation runs on.
+enum class Phase { kEncode, kDecode };
+
+// A slice of encoding: documents laid end to end without padding.
+struct EncodeDocument {
+  int32_t begin = 0;  // its first position
+  int32_t length = 0; // tokens
+  // Where StoreEncoder puts its states: page p holds tokens [64 p, 64 p + 64). Empty: the document was dropped; skip it.
+  std::span<const int32_t> pages;
+};
+struct EncodeLayout {
+  std::span<const int32_t> tokens;        // [positions]
+  std::span<const int32_t> position_ids;  // [positions]: 0, 1, ... in each document; the model adds its offset
+  std::span<const EncodeDocument> documents;
+  int positions() const { return static_cast<int>(tokens.size()); }
+};
+
+// A document whose rows decode in this step. Its positions stand together.
+struct DecodeDocument {
+  int32_t begin = 0;      // its first position
+  int32_t positions = 0;
+  int32_t length = 0;     // source tokens
+  std::span<const int32_t> pages;
+};
+
+// How SelectTokens ranks a row's next tokens.
+enum class SelectSpace {
+  kLogProbs,  // beams: log-softmax of the unedited logits, then the edits
+  kLogits,    // greedy (and sampling): the edits on the raw logits
+};
+struct SelectRow {
+  int32_t position = 0;  // where the row's last position stands in DecodeLayout::tokens
+  SelectSpace space = SelectSpace::kLogProbs;
+  int count = 1;  // candidates wanted, at most kMaxCandidates
+  // If not empty, these tokens have value 0 and all others -infinity, before the edits.
+  std::span<const int32_t> force;
+  std::span<const LogitEdit> edits;  // one a token at most, in any order
+  // Log-softmax once more over the edited values.
+  bool renormalize = false;
+};
+
+struct DecodeLayout {
+  std::span<const int32_t> tokens;        // [positions]
+  std::span<const int32_t> position_ids;  // [positions]: how many positions of the row's hypothesis came before
+  std::span<const int32_t> cells;         // [positions]: where the position's self-attention state is written
+  // The cells that a position attends to, in the order of their positions, its own last: cell t of position p is
+  // ancestry[p * ancestry_stride + t], t in [0, position_ids[p]].
+  const int32_t* ancestry = nullptr;
+  int64_t ancestry_stride = 0;
+  std::span<const DecodeDocument> documents;
+  std::span<const SelectRow> select;
+  int positions() const { return static_cast<int>(tokens.size()); }
+};
+
+// All that the device needs to know of a step. What it refers to stays as it is until the step's last operation ended.
+struct StepLayout {
+  EncodeLayout encode;  // no positions: nothing is encoded
+  DecodeLayout decode;
+};
+
+// What encoder and decoder memory hold, fixed at load.
+struct MemoryShape {
+  // true: hidden states (EL-attention): one state of d a source token, shared by all layers, and one of d a cell and layer.
+  // false: keys and values of heads * head_dim each, a source token or cell and layer.
+  bool el = true;
+  int layers = 0;  // of the decoder
+  int d = 0;
+  int heads = 0;
+  int head_dim = 0;
+};
+struct MemoryCosts {  // bytes
+  int64_t per_encoder_page = 0;
+  int64_t per_decoder_block = 0;
+};
+
+// The most that a step may hold.
+struct StepLimits {
+  int encode_positions = 0;
+  int decode_positions = 0;
+  int select_rows = 0;
+  int decoder_length = 0;    // positions of one hypothesis
+  int source_length = 0;     // tokens of one document
+};
+
+// x[p] = table[token] * scale + position_table[position_id + offset]; float32 [positions, d].
+struct EmbedArgs {
+  Phase phase;
+  const PackedWeight* tokens;     // [vocab, d]
+  float scale;
+  const PackedWeight* positions;  // [max positions + offset, d]; null: none
+  int position_offset;
+  Tensor output;                  // kResidual [positions, d]
+};
+
+// output = activation(input W^T + b) + residual
+struct LinearArgs {
+  Phase phase;
+  Tensor input;                // kState [positions, in]
+  const PackedWeight* weight;  // from PackLinear
+  Activation activation = Activation::kNone;
+  const Tensor* residual = nullptr;  // kResidual [positions, out]; may be `output` itself
+  Tensor output;                     // kState or kResidual [positions, out]
+};
+
+// output_i = input_i W_i for each head i: EL-attention's q W_K^T and c W_V.
+struct PerHeadLinearArgs {
+  Phase phase;
+  Tensor input;                // kState [positions, heads * in]
+  const PackedWeight* weight;  // from PackPerHead
+  Tensor output;               // kState [positions, heads * out]
+};
+
+// Row-wise. LayerNorm: (x - mean) / sqrt(var + eps) * gamma + beta; RMSNorm: x / sqrt(mean(x^2) + eps) * gamma.
+struct NormArgs {
+  Phase phase;
+  Tensor input;                      // kResidual [positions, d]
+  const PackedWeight* weight;        // from PackNorm
+  const Tensor* residual = nullptr;  // kResidual: the normed values in float32 (post-norm families); may be `input`
+  Tensor state;                      // kState: the normed values, for the products that follow
+};
+
+// softmax(q k^T) v within each document, all positions seeing all; q comes scaled.
+struct EncoderAttentionArgs {
+  Tensor qkv;     // kState [positions, 3 * heads * head_dim]: q, k, v side by side
+  int heads;
+  int head_dim;
+  Tensor output;  // kState [positions, heads * head_dim]
+};
+
+// Writes the encode layout's documents into encoder memory, in the layout that CrossAttention reads.
+struct StoreEncoderArgs {
+  int layer;      // of the decoder; el: 0, states are shared by all layers
+  Tensor states;  // el: kState [positions, d]; kv: kState [positions, 2 * heads * head_dim], k and v side by side
+};
+
+// Attention of the decode layout's positions over their documents' memory; the query comes scaled.
+struct CrossAttentionArgs {
+  int layer;
+  Tensor query;   // el: kState [positions, heads * d], q W_K^T per head; kv: kState [positions, heads * head_dim]
+  Tensor output;  // el: kState [positions, heads * d], softmax(q~ H^T) H per head; kv: kState [positions, heads * head_dim]
+};
+
+// Writes the positions' states into their cells, then attends over the ancestry.
+struct SelfAttentionArgs {
+  int layer;
+  Tensor states;  // el: kState [positions, d]; kv: kState [positions, 2 * heads * head_dim], k and v side by side
+  Tensor query;   // as CrossAttention's
+  Tensor output;
+};
+
+// logits = input W^T + b of the layout's select rows, then the best tokens of each.
+struct SelectTokensArgs {
+  Tensor input;                // kState [positions, d]
+  const PackedWeight* weight;  // from PackLinear: [vocab, d] and the logits' bias
+};
+
+// One select row's answer.
+struct SelectedRow {
+  // Best value first, the lower token id first among equals; fewer than asked only if the vocabulary is smaller.
+  std::span<const Candidate> candidates;
+  bool finite = true;  // false: a logit was not a number or +infinity; candidates mean nothing
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string name() const = 0;         // "cpu", "reference"
+  virtual std::string device_name() const = 0;  // the processor or card, and what is used of it
+  virtual DataType state_type() const = 0;      // kFloat32 or kBFloat16
+
+  // Load. The weights are copied and converted; the host tensors may go afterwards.
+  // weight: [out, in]; bias: [out] or null.
+  virtual PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) = 0;
+  virtual PackedWeightPtr PackPerHead(const HostTensor& weight) = 0;    // [heads, in, out]
+  virtual PackedWeightPtr PackEmbedding(const HostTensor& table) = 0;   // [rows, d]
+  virtual PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) = 0;  // [d]
+
+  virtual MemoryCosts Costs(const MemoryShape& shape) const = 0;
+  // Once: encoder and decoder memory, and all workspaces that steps within `limits` need.
+  virtual absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
+                                      const StepLimits& limits) = 0;
+  // Before AllocateMemory's first step. RESOURCE_EXHAUSTED when the device has no room.
+  virtual absl::StatusOr<Tensor> AllocateTensor(int64_t rows, int64_t cols, Storage storage) = 0;
+
+  // A step: BeginStep, then operations, then Selected. Nothing below allocates once it is warm.
+  virtual void BeginStep(const StepLayout& layout) = 0;
+  // Runs `body`, which only launches operations, or what was captured of it under `key`: then it must launch the same.
+  virtual void Replay(uint64_t key, absl::FunctionRef<void()> body) = 0;
+
+  virtual void Embed(const EmbedArgs& args) = 0;
+  virtual void Linear(const LinearArgs& args) = 0;
+  virtual void PerHeadLinear(const PerHeadLinearArgs& args) = 0;
+  virtual void Norm(const NormArgs& args) = 0;
+  virtual void EncoderAttention(const EncoderAttentionArgs& args) = 0;
+  virtual void StoreEncoder(const StoreEncoderArgs& args) = 0;
+  virtual void CrossAttention(const CrossAttentionArgs& args) = 0;
+  virtual void SelfAttention(const SelfAttentionArgs& args) = 0;
+  virtual void SelectTokens(const SelectTokensArgs& args) = 0;
+
+  // Waits for the step's operations. The last SelectTokens's answers, in the order of DecodeLayout::select, valid until the
+  // next BeginStep. An error is the device's.
+  virtual absl::StatusOr<std::span<const SelectedRow>> Selected() = 0;
+
+  // For tests and tools: a tensor's first rows as float32, after what was launched before. Allocates.
+  virtual std::vector<float> Read(const Tensor& tensor, int64_t rows) = 0;
+  virtual void Write(const Tensor& tensor, std::span<const float> values) = 0;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_BACKEND_BACKEND_H_

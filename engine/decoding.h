@@ -1,0 +1,55 @@
+// What one sequence asks of decoding, and what the device and the search say to each other about it. Plain structs:
+// every field has a value, resolved from requests, configuration and checkpoint by server/parameters/.
+#ifndef ELSERVE_ENGINE_DECODING_H_
+#define ELSERVE_ENGINE_DECODING_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace elserve {
+
+inline constexpr int kMaxBeams = 32;
+inline constexpr int kMaxEosIds = 32;
+// The most candidates that a row is ever asked for: the next beams need num_beams that did not end, and at most one for
+// each EOS id stands above them.
+inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
+
+enum class EarlyStopping { kFalse, kTrue, kNever };
+
+// The decoding parameters of one sequence under transformers' names (GenerationConfig). Lengths count tokens of the
+// decoder, its start token included.
+struct DecodingSpec {
+  int num_beams = 1;             // 1: greedy; 2 to kMaxBeams: beam search
+  int num_return_sequences = 1;  // 1 to num_beams
+  float length_penalty = 1.0f;   // a finished sum is divided by new_tokens ** length_penalty
+  EarlyStopping early_stopping = EarlyStopping::kFalse;
+  int max_length = 20;           // decoding ends at this length; at least 2
+  int min_length = 0;            // EOS is banned while the length is below this
+  int min_new_tokens = 0;        // EOS is banned while fewer tokens than this are generated
+  int no_repeat_ngram_size = 0;  // 0: off
+  int decoder_start_token_id = 0;
+  int forced_bos_token_id = -1;                // the first generated token; -1: off
+  std::vector<int32_t> forced_eos_token_id;    // allowed alone at the last place; empty: off
+  std::vector<int32_t> eos_token_id;           // any of them ends a hypothesis; at most kMaxEosIds; may be empty
+};
+
+enum class FinishReason { kEos, kLength };
+
+// One of the best next tokens of a row.
+struct Candidate {
+  int32_t token;
+  float value;    // after the edits: what is ranked and summed (log-probability for beams, logit for greedy)
+  float logprob;  // log-softmax of the unedited logits at the token
+};
+
+// One change of one token's value x, before candidates are taken: x += add (-infinity bans the token), then
+// x = x < 0 ? x * penalty : x / penalty. At most one edit a token.
+struct LogitEdit {
+  int32_t token;
+  float add;
+  float penalty;  // 1: none
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_DECODING_H_

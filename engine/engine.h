@@ -1,0 +1,164 @@
+// The engine: token ids in, token ids out. This and decoding.h are all that server/ includes of engine/.
+#ifndef ELSERVE_ENGINE_ENGINE_H_
+#define ELSERVE_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/decoding.h"
+#include "engine/thread_pool.h"
+
+namespace elserve {
+
+enum class DeviceKind { kAuto, kCpu, kReference };
+enum class Precision { kAuto, kFloat32, kBFloat16 };
+enum class AttentionForm { kAuto, kEl, kKv };
+
+struct EngineOptions {
+  std::string checkpoint;  // a Hugging Face model directory: config.json and safetensors
+  // kReference is the tests' oracle: slow, float32 alone.
+  DeviceKind device = DeviceKind::kAuto;
+  // kAuto: bfloat16 where the processor has AVX512-BF16 or AMX, else float32.
+  Precision precision = Precision::kAuto;
+  // kEl: hidden states are kept (EL-attention); kKv: keys and values are; kAuto: the cheaper one by the cost model of
+  // memory_plan.h.
+  AttentionForm attention = AttentionForm::kAuto;
+  // Bytes for encoder states, keys/values and decoder cells together; 0: memory_fraction of the memory that is free at load.
+  int64_t memory_bytes = 0;
+  double memory_fraction = 0.5;
+  // Instead of what `memory` gives, where not 0: tokens of all documents in flight, decoder positions of all sequences.
+  int64_t encoder_memory_tokens = 0;
+  int64_t decoder_memory_tokens = 0;
+  int max_rows = 256;                 // hypotheses decoded in one step, at most
+  int encode_tokens_per_step = 2048;  // bounds the encode work of a step
+  ThreadPool* pool = nullptr;         // not owned; must outlive the engine
+};
+
+// What a sequence takes from admission to its end, or what is free.
+struct Resources {
+  int64_t rows = 0;            // hypotheses
+  int64_t encoder_pages = 0;   // of 64 source tokens
+  int64_t decoder_blocks = 0;  // of 16 decoder positions
+  int64_t edits = 0;           // logit edits of a step
+
+  bool Fits(const Resources& free) const {
+    return rows <= free.rows && encoder_pages <= free.encoder_pages && decoder_blocks <= free.decoder_blocks &&
+           edits <= free.edits;
+  }
+  Resources& operator+=(const Resources& o) {
+    rows += o.rows, encoder_pages += o.encoder_pages, decoder_blocks += o.decoder_blocks, edits += o.edits;
+    return *this;
+  }
+  Resources& operator-=(const Resources& o) {
+    rows -= o.rows, encoder_pages -= o.encoder_pages, decoder_blocks -= o.decoder_blocks, edits -= o.edits;
+    return *this;
+  }
+  bool operator==(const Resources&) const = default;
+};
+
+// What was loaded and how; constant after Load.
+struct ModelInfo {
+  std::string family;     // model_type of config.json
+  int64_t parameters = 0; // numbers in the checkpoint's tensors, shared ones once
+  int d_model = 0, encoder_layers = 0, decoder_layers = 0, encoder_heads = 0, decoder_heads = 0, vocab_size = 0;
+  int max_source_tokens = 0;   // special tokens included
+  int max_decoder_tokens = 0;  // max_length's bound, the start token included
+  std::string device;          // "cpu", "reference"
+  std::string device_name;     // the processor's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
+  Precision precision = Precision::kFloat32;      // kFloat32 or kBFloat16
+  AttentionForm attention = AttentionForm::kEl;   // kEl or kKv
+  std::string attention_reason;                   // why, in words and numbers
+  Resources capacity;                             // all of the memory; nothing in flight
+  int64_t bytes_per_encoder_token = 0, bytes_per_decoder_token = 0;
+  int64_t memory_bytes = 0;   // taken at load for states, keys/values and cells
+  int64_t weight_bytes = 0;   // packed weights
+  int encode_tokens_per_step = 0;
+};
+
+using SequenceId = uint64_t;  // given by the caller, never used twice
+
+// One sequence for Measure: its source's length and its parameters.
+struct SequenceSpec {
+  int source_tokens = 0;
+  const DecodingSpec* decoding = nullptr;  // not null
+};
+
+struct Admission {
+  SequenceId id = 0;
+  std::vector<int32_t> source;  // token ids, special tokens included
+  DecodingSpec decoding;
+  bool stream = false;  // report tokens as they become certain (SequenceUpdate::tokens)
+};
+
+// kDiscard: forget the sequence (cancelled). kFinish: end it now and report what it has (a deadline).
+enum class EndKind { kDiscard, kFinish };
+struct EndSequence {
+  SequenceId id = 0;
+  EndKind kind = EndKind::kDiscard;
+};
+
+struct StepPlan {
+  std::vector<EndSequence> ends;      // carried out first
+  std::vector<Admission> admissions;  // together with what is in flight they fit free(), after `ends`
+  bool empty() const { return ends.empty() && admissions.empty(); }
+};
+
+// One answer of a sequence. tokens leave out the decoder start token and keep EOS.
+struct Hypothesis {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;  // of each token: log-softmax of the unedited logits
+  // Beam search: transformers' sequences_scores. Greedy: the sum of logprobs.
+  float score = 0;
+  FinishReason reason = FinishReason::kLength;
+};
+
+// What a step changed about one sequence.
+struct SequenceUpdate {
+  SequenceId id = 0;
+  absl::Status status;           // not ok: the sequence failed and is gone; the others are not touched
+  bool encoded = false;          // its document was encoded in this step: it decodes from the next one on
+  int decoded_rows = 0;          // rows that it had in this step's decoding
+  std::vector<int32_t> tokens;   // Admission::stream: tokens that no later step takes back, following those reported before
+  bool finished = false;         // ended and its memory returned, `hypotheses` holds its answers
+  std::vector<Hypothesis> hypotheses;  // num_return_sequences of them, best first; after kFinish perhaps fewer, or none
+};
+
+struct StepTimes {  // seconds
+  double encode = 0, decode = 0, select = 0, search = 0;
+};
+
+struct StepResult {
+  std::vector<SequenceUpdate> updates;  // sequences that something happened to, in order of admission
+  int rows = 0;                         // decoded in this step
+  int encoded_tokens = 0;               // source tokens whose encoding ended in this step
+  int sequences = 0;                    // in flight after the step
+  bool idle = false;                    // nothing is left to encode or decode
+  StepTimes times;
+};
+
+class Engine {
+ public:
+  // Errors name the file, the tensor or the key and what was expected.
+  static absl::StatusOr<std::unique_ptr<Engine>> Load(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  // After Load, these two may be called from any thread; the rest has one caller.
+  virtual const ModelInfo& info() const = 0;
+  // The worst case of one sequence. INVALID_ARGUMENT names the limit if it can never fit.
+  virtual absl::StatusOr<Resources> Measure(const SequenceSpec& spec) const = 0;
+
+  // What Plan may admit: admissions whose sum fits always succeed.
+  virtual Resources free() const = 0;
+  // Carries out the plan, then does a slice of encoding and one decode step. `result` is overwritten; its buffers are
+  // used again. An error is the device's: nothing in flight can be trusted after it.
+  virtual absl::Status Step(const StepPlan& plan, StepResult* result) = 0;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_ENGINE_H_

@@ -1,0 +1,67 @@
+// The process's one pool of compute threads, made by main and shared by all models.
+#ifndef ELSERVE_ENGINE_THREAD_POOL_H_
+#define ELSERVE_ENGINE_THREAD_POOL_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace elserve {
+
+// Runs the tasks of one loop on all threads, taken dynamically: a thread that the system delays (a busy neighbour) costs
+// the others no more than the task it holds. There are no teams and no barriers but the end of a loop.
+//
+// Thread-safe: loops of several callers run one after the other. A task must not call Run itself. Run allocates nothing.
+class ThreadPool {
+ public:
+  // The number of processors that this process may run on (its affinity mask), at least 1.
+  static int AvailableProcessors();
+
+  // `threads` counts the caller of Run, which works too: threads - 1 are started. At least 1.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls task(i, thread) for each i in [0, count), thread in [0, threads()), and returns when all have ended. Tasks are
+  // started in the order of i.
+  template <typename Task>
+  void Run(int64_t count, Task&& task) {
+    RunErased(count, [](void* context, int64_t i, int thread) { (*static_cast<std::remove_reference_t<Task>*>(context))(i, thread); },
+              const_cast<void*>(static_cast<const void*>(&task)));
+  }
+
+ private:
+  using Call = void (*)(void* context, int64_t i, int thread);
+
+  void RunErased(int64_t count, Call call, void* context);
+  void Work(int thread);
+  void TakeTasks(int thread);
+  bool Enter();
+  void Leave();
+
+  std::mutex run_mutex_;  // one loop at a time
+
+  // The loop that is running: written by Run before it publishes a new generation, read by workers after they saw it.
+  Call call_ = nullptr;
+  void* context_ = nullptr;
+  int64_t count_ = 0;
+  alignas(64) std::atomic<int64_t> next_{0};
+  // kOpen while workers may enter the loop, plus the number of workers inside. Run waits for those inside alone: a worker
+  // that the system has not woken yet holds nobody up.
+  static constexpr uint32_t kOpen = 1u << 31;
+  alignas(64) std::atomic<uint32_t> loop_{0};
+  alignas(64) std::atomic<uint32_t> generation_{0};  // the loop's number; workers wait for it to change
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_THREAD_POOL_H_
