@@ -35,6 +35,15 @@ struct DecodingSpec {
 
 enum class FinishReason { kEos, kLength };
 
+// One answer of a sequence. tokens leave out the decoder start token and keep EOS.
+struct Hypothesis {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;  // of each token: log-softmax of the unedited logits
+  // Beam search: transformers' sequences_scores. Greedy: the sum of logprobs.
+  float score = 0;
+  FinishReason reason = FinishReason::kLength;
+};
+
 // One of the best next tokens of a row.
 struct Candidate {
   int32_t token;

@@ -108,15 +108,6 @@ struct StepPlan {
   bool empty() const { return ends.empty() && admissions.empty(); }
 };
 
-// One answer of a sequence. tokens leave out the decoder start token and keep EOS.
-struct Hypothesis {
-  std::vector<int32_t> tokens;
-  std::vector<float> logprobs;  // of each token: log-softmax of the unedited logits
-  // Beam search: transformers' sequences_scores. Greedy: the sum of logprobs.
-  float score = 0;
-  FinishReason reason = FinishReason::kLength;
-};
-
 // What a step changed about one sequence.
 struct SequenceUpdate {
   SequenceId id = 0;
