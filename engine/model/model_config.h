@@ -1,0 +1,48 @@
+// What differs between families and checkpoints, as values: the encoder and the decoder are written once and read
+// these. Filled by families/ from a checked config.json; every number is within sane bounds.
+#ifndef ELSERVE_ENGINE_MODEL_MODEL_CONFIG_H_
+#define ELSERVE_ENGINE_MODEL_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/backend/backend.h"
+
+namespace elserve {
+
+// The encoder's or the decoder's layers.
+struct StackConfig {
+  int layers = 0;            // at least 1
+  int heads = 0;             // of each attention; in the decoder of self- and cross-attention alike
+  int head_dim = 0;          // numbers a head; heads * head_dim may differ from d_model
+  int ffn = 0;               // width between the two feed-forward products
+  float score_scale = 1.0f;  // queries are multiplied by it, their bias included: 1/sqrt(head_dim)
+};
+
+// A layer is post-norm: x = norm(x + attention(x)), then x = norm(x + feed_forward(x)).
+struct ModelConfig {
+  std::string model_type;  // as config.json names it: "bart"
+  int vocab_size = 0;      // token ids are in [0, vocab_size)
+  int d_model = 0;         // width of the hidden states of both sides
+  StackConfig encoder;
+  StackConfig decoder;
+  Activation activation = Activation::kGelu;  // between the feed-forward products, both sides
+  NormKind norm_kind = NormKind::kLayerNorm;
+  float norm_epsilon = 1e-5f;    // inside the square root
+  float embedding_scale = 1.0f;  // token embeddings are multiplied by it before positions are added, both sides
+  int max_positions = 0;         // tokens of a source, and of a hypothesis with its start token, at most
+  int position_offset = 0;       // position p is row p + offset of the position tables
+  // The head is the token embedding (tie_word_embeddings); the checkpoint need not hold it then.
+  bool tied_head = true;
+  // Ids that the checkpoint's config.json names, inside the vocabulary; -1 or empty: none. What decoding uses is
+  // decided by its parameters, not by these.
+  int32_t pad_token_id = -1;
+  int32_t bos_token_id = -1;
+  int32_t decoder_start_token_id = -1;
+  std::vector<int32_t> eos_token_id;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_MODEL_MODEL_CONFIG_H_

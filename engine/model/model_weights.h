@@ -1,0 +1,79 @@
+// A checkpoint's tensors under the canonical names that the encoder and the decoder use, in host memory and in the
+// checkpoint's own data type. Shapes are checked against ModelConfig; the bytes are views into the Checkpoint, which
+// must outlive them. What a family does not have is nullopt.
+//
+// Below: d = d_model, a = heads * head_dim of the side. Linear weights are [out, in], as torch.nn.Linear has them.
+#ifndef ELSERVE_ENGINE_MODEL_MODEL_WEIGHTS_H_
+#define ELSERVE_ENGINE_MODEL_MODEL_WEIGHTS_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "engine/backend/backend.h"
+
+namespace elserve {
+
+struct LinearWeights {
+  HostTensor weight;               // [out, in]
+  std::optional<HostTensor> bias;  // [out]
+};
+
+struct NormWeights {
+  HostTensor gamma;                // [d]
+  std::optional<HostTensor> beta;  // [d]
+};
+
+struct AttentionWeights {
+  LinearWeights q, k, v;  // [a, d]; rows i * head_dim to (i + 1) * head_dim are head i
+  LinearWeights o;        // [d, a]
+  NormWeights norm;       // of the sum of input and attention
+};
+
+struct FeedForwardWeights {
+  LinearWeights fc1;  // [ffn, d], then the activation
+  LinearWeights fc2;  // [d, ffn]
+  NormWeights norm;   // of the sum of input and feed-forward
+};
+
+struct EncoderLayerWeights {
+  AttentionWeights self_attention;
+  FeedForwardWeights feed_forward;
+};
+
+// In this order.
+struct DecoderLayerWeights {
+  AttentionWeights self_attention;
+  AttentionWeights cross_attention;  // k and v read the encoder's states
+  FeedForwardWeights feed_forward;
+};
+
+// What turns tokens into the first layer's input: norm(tokens[id] * embedding_scale + positions[p + position_offset]).
+struct EmbeddingWeights {
+  HostTensor tokens;                    // [vocab, d]; the encoder's and the decoder's are mostly the same bytes
+  std::optional<HostTensor> positions;  // [max_positions + position_offset, d]
+  std::optional<NormWeights> norm;
+};
+
+struct EncoderWeights {
+  EmbeddingWeights embedding;
+  std::vector<EncoderLayerWeights> layers;
+};
+
+struct DecoderWeights {
+  EmbeddingWeights embedding;
+  std::vector<DecoderLayerWeights> layers;
+};
+
+struct ModelWeights {
+  EncoderWeights encoder;
+  DecoderWeights decoder;
+  HostTensor head;                        // [vocab, d]; the token embedding itself where it is tied
+  std::optional<HostTensor> logits_bias;  // [vocab]
+  // Numbers in all tensors above; a tensor that stands in several places counts once.
+  int64_t parameters = 0;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_MODEL_MODEL_WEIGHTS_H_
