@@ -1,0 +1,140 @@
+// The kernels of one instruction set and one state type: raw pointers and sizes; all checks happen above.
+//
+// A unit is 32 bits of states: one float32, or two neighbouring bfloat16. A product is a sum over units, so one kernel
+// text serves both: only the dot of two units differs. Every sum runs over its units in order, whatever the number of
+// rows: a row's bits do not depend on its neighbours.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_KERNELS_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_KERNELS_H_
+
+#include <cstdint>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/isa.h"
+
+namespace elserve::cpu {
+
+// Rows of a product that one task takes: their input stays in the second-level cache while panels stream by.
+inline constexpr int kRowBlock = 64;
+// Tokens of one step of the online softmax. A constant: the softmax's bits depend on it.
+inline constexpr int kAttentionTile = 128;
+// EL-attention's queries (head x position) of one task, at most.
+inline constexpr int kMaxLanes = 48;
+inline constexpr float kLog2e = 1.44269504088896340736f;
+
+// out = activation(a B + bias) + residual for some rows and panels.
+struct LinearBlock {
+  const uint32_t* const* a;  // [rows]: the input rows, `units` each
+  int rows;                  // up to kRowBlock
+  int64_t units;
+  const uint32_t* panels;    // B: [panel][units][panel columns]
+  int panel_begin, panel_end;
+  const float* bias;         // [panels * panel columns], zeros where there is none
+  Activation activation;
+  const float* residual;     // [rows, residual_stride], or null
+  int64_t residual_stride;
+  std::byte* out;            // the first row and column of the whole product
+  bool out_state;            // states, or float32
+  int64_t out_stride;        // elements
+  int64_t cols;              // that the product has: the last panel may be wider
+};
+
+// softmax(q K) V of one head by packed keys and values: the K/V form, and the encoder's own attention.
+struct PackedAttention {
+  const uint32_t* const* q;  // [rows]: queries of head_units, scaled
+  int rows;                  // any number
+  int head_units;
+  int head_dim;
+  int tokens;
+  // Page p (64 tokens) of the head: keys [64 / panel][head_units][panel], values [head_panels][64 / pack][panel].
+  const uint32_t* const* key_pages;
+  const uint32_t* const* value_pages;
+  std::byte* const* out;  // [rows]: states of head_dim
+  float* scratch;         // PackedScratchFloats()
+};
+
+// EL-attention: softmax(q~ H^T) H for up to kMaxLanes queries over rows of states.
+struct StateAttention {
+  const uint32_t* const* q;  // [lanes]: queries of `units`, scaled
+  int lanes;
+  int64_t units;
+  int64_t d;
+  int tokens;
+  const uint32_t* const* pages;  // of 64 rows each
+  int64_t page_stride;           // units from a row to the next
+  std::byte* const* out;         // [lanes]: states of d
+  float* scratch;                // StateScratchFloats(units)
+};
+
+// softmax(q K) V of one position, all heads, over cells of keys and values in rows.
+struct CellAttention {
+  const std::byte* q;           // states [heads * head_dim]
+  int heads, head_dim, tokens;
+  const std::byte* cells;       // row c: keys [heads * head_dim], values [heads * head_dim]
+  int64_t cell_stride;          // bytes
+  const int32_t* ancestry;      // [tokens]: the cells
+  std::byte* out;               // states [heads * head_dim]
+  float* scratch;               // [heads * tokens + heads * head_dim + 64]
+};
+
+// One row of logits -> its log-sum-exp and best tokens; `logits` is changed.
+struct SelectArgs {
+  float* logits;  // [vocab]
+  int vocab;
+  const SelectRow* row;
+  Candidate* out;  // [row->count]
+  float* raw;      // [edits]: scratch
+};
+struct SelectOutcome {
+  int count;
+  bool finite;
+};
+
+struct Kernels {
+  int panel;  // columns of a panel
+  int pack;   // states in a unit
+
+  void (*linear)(const LinearBlock& block);
+  // Weight rows [out, in] of float -> panels; `to_state` rounds floats to states.
+  void (*to_state)(const float* in, int64_t n, std::byte* out);
+  void (*from_state)(const std::byte* in, int64_t n, float* out);
+
+  // Rows of 64 tokens (fewer: the rest is zeros), one head: -> a page of keys / values. Strides in bytes.
+  void (*pack_keys)(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page);
+  void (*pack_values)(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page);
+  void (*packed_attention)(const PackedAttention& args);
+  void (*state_attention)(const StateAttention& args);
+  void (*cell_attention)(const CellAttention& args);
+
+  // Rows of d: float32 in; float32 and states out (residual may be null or in).
+  void (*norm)(NormKind kind, const float* x, int64_t d, const float* gamma, const float* beta, float epsilon, float* residual,
+               std::byte* state);
+  // out = token * scale + position (or null)
+  void (*embed)(const std::byte* token, float scale, const std::byte* position, int64_t d, float* out);
+  SelectOutcome (*select)(const SelectArgs& args);
+};
+
+// `state_type`: kFloat32 or kBFloat16. bfloat16 runs on each level: below kAvx512Bf16 by widening to float32.
+const Kernels& KernelsFor(Isa isa, DataType state_type);
+
+// Tables of the compiled levels.
+const Kernels& Avx2Kernels(DataType state_type);
+const Kernels& Avx512Kernels(DataType state_type);
+const Kernels& Avx512Bf16Kernels();
+
+inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// A page's size in units: one head's keys or values.
+inline int64_t KeyPageUnits(const Kernels& k, int head_dim) { return RoundUp(head_dim, k.pack) / k.pack * kPageTokens; }
+inline int64_t ValuePageUnits(const Kernels& k, int head_dim) { return RoundUp(head_dim, k.panel) * (kPageTokens / k.pack); }
+
+inline int64_t PackedScratchFloats(int head_dim) {
+  return 16 * (2 * kAttentionTile + RoundUp(head_dim, 32)) + 64;
+}
+inline int64_t StateScratchFloats(int64_t d) {
+  // queries, scores, weights, sums; see state_attention.
+  return kMaxLanes * (RoundUp(d, 32) * 2 + 2 * kAttentionTile + 8);
+}
+
+}  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_KERNELS_H_
