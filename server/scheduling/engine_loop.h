@@ -1,0 +1,125 @@
+// The one thread that drives an engine.
+#ifndef ELSERVE_SERVER_SCHEDULING_ENGINE_LOOP_H_
+#define ELSERVE_SERVER_SCHEDULING_ENGINE_LOOP_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "engine/engine.h"
+#include "server/scheduling/inbox.h"
+#include "server/scheduling/job.h"
+#include "server/scheduling/scheduler.h"
+
+namespace elserve {
+
+// What one step did.
+struct StepObservation {
+  int rows = 0;            // hypotheses decoded
+  int documents = 0;       // sequences that decoded
+  int encoded_tokens = 0;  // source tokens whose encoding ended
+  StepTimes times;         // by phase, as the engine reports them
+  double seconds = 0;      // the whole step, as the loop saw it
+};
+
+// For histograms and alarms. Called from the loop's thread under ResponseSink's rules: return at once. Must outlive the
+// loop.
+class LoopObserver {
+ public:
+  virtual ~LoopObserver() = default;
+  virtual void OnStep(const StepObservation& step) = 0;
+  // Once, when the device failed: the model serves no more until it is loaded again.
+  virtual void OnUnhealthy(const absl::Status& error) = 0;
+};
+
+// The state between two steps, and totals since the start.
+struct LoopSnapshot {
+  int64_t queued = 0;     // accepted, not admitted
+  int64_t in_flight = 0;  // sequences in the engine
+  Resources capacity;     // Engine's
+  Resources used;         // of capacity
+  Resources peak_used;    // the largest value of each since the start
+
+  Scheduler::Counters jobs;
+  int64_t rejected = 0;  // Submit answered RESOURCE_EXHAUSTED
+  int64_t steps = 0;
+  int64_t rows = 0;              // decoded, over all steps
+  int64_t encoded_tokens = 0;    // source tokens
+  int64_t generated_tokens = 0;  // in the answers of finished jobs
+  StepTimes times;               // seconds over all steps
+  double step_seconds = 0;
+};
+
+struct EngineLoopOptions {
+  SchedulerOptions scheduler;
+  int max_queued_requests = 1024;    // jobs accepted and not yet admitted; at least 1
+  LoopObserver* observer = nullptr;  // null: none
+};
+
+// Owns an engine and the thread that calls Engine::Step: takes what came in, plans, steps, reports, again; sleeps when
+// there is nothing to do, at most until the next deadline. Thread-safe. Every job that Submit accepted is done exactly
+// once, whatever happens: an answer, its own error, or the status that the loop ended with.
+class EngineLoop {
+ public:
+  EngineLoop(std::unique_ptr<Engine> engine, const EngineLoopOptions& options);
+  ~EngineLoop();  // Stop
+  EngineLoop(const EngineLoop&) = delete;
+  EngineLoop& operator=(const EngineLoop&) = delete;
+
+  const ModelInfo& info() const { return engine_->info(); }
+
+  // Never waits. Once it returned OK, the job's sink hears of it. Otherwise the sink is not called and the job lets go
+  // of it. INVALID_ARGUMENT: the sequence can never fit, and why; RESOURCE_EXHAUSTED: max_queued_requests jobs wait;
+  // UNAVAILABLE: draining, stopped or unhealthy; CANCELLED: the job was cancelled before. A job is submitted once.
+  absl::Status Submit(std::shared_ptr<Job> job);
+
+  // Accepts no more work, finishes what was accepted, queued or in flight, and ends what is left at the deadline with
+  // UNAVAILABLE. Returns when all jobs are done. A second call, or Stop, from another thread may bring the end forward.
+  void Drain(TimePoint deadline);
+  // Drain with a deadline that has passed: ends all jobs after the step that runs now.
+  void Stop();
+
+  // False once the device failed.
+  bool healthy() const { return healthy_.load(std::memory_order_acquire); }
+  LoopSnapshot Snapshot() const;
+
+ private:
+  void Run();
+  // Waits for work; false when the loop is to end.
+  bool Receive();
+  void Deliver(Inbox::Mail* mail);
+  absl::Status Step();
+  void RecordStep(const StepObservation& step);
+  void Shut(const absl::Status& in_flight, const absl::Status& queued);
+  std::optional<TimePoint> drain_deadline() const;
+
+  const std::unique_ptr<Engine> engine_;
+  const EngineLoopOptions options_;
+  const std::shared_ptr<Inbox> inbox_;
+  std::atomic<bool> healthy_{true};
+  std::atomic<int64_t> rejected_{0};
+
+  // The loop's thread alone.
+  Scheduler scheduler_;
+  Inbox::Mail mail_;
+  StepPlan plan_;
+  StepResult result_;
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_.
+  std::condition_variable ended_changed_;
+  std::optional<TimePoint> drain_deadline_;  // set: draining
+  bool ended_ = false;
+  LoopSnapshot snapshot_;
+
+  std::thread thread_;  // last: it uses all of the above
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_SERVER_SCHEDULING_ENGINE_LOOP_H_
