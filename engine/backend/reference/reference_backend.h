@@ -1,5 +1,5 @@
-// The backend that is meant to be read: every operation of backend.h as the plain loops of its definition, on one thread.
-// It is the oracle that the other backends are tested against, and runs a whole engine (device "reference").
+// The backend that is meant to be read: every operation of backend.h as the plain loops of its definition, on one
+// thread. It is the oracle that the other backends are tested against, and runs a whole engine (device "reference").
 #ifndef ELSERVE_ENGINE_BACKEND_REFERENCE_REFERENCE_BACKEND_H_
 #define ELSERVE_ENGINE_BACKEND_REFERENCE_REFERENCE_BACKEND_H_
 

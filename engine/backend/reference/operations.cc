@@ -1,0 +1,148 @@
+#include "engine/backend/reference/operations.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+
+#include "engine/backend/reference/require.h"
+
+namespace elserve::reference {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// log(sum_i exp(values[i])); -infinity where all values are.
+double LogSumExp(std::span<const float> values) {
+  const double greatest = *std::max_element(values.begin(), values.end());
+  if (greatest == kMinusInfinity) return kMinusInfinity;
+  double sum = 0;
+  for (float value : values) sum += std::exp(value - greatest);
+  return greatest + std::log(sum);
+}
+
+std::vector<float> LogSoftmax(std::span<const float> values) {
+  const double log_sum = LogSumExp(values);
+  std::vector<float> result(values.begin(), values.end());
+  // Where nothing is allowed, nothing is made likely.
+  if (log_sum == kMinusInfinity) return result;
+  for (float& value : result) value = static_cast<float>(value - log_sum);
+  return result;
+}
+
+float Edited(float x, const LogitEdit& edit) {
+  x += edit.add;
+  return x < 0 ? x * edit.penalty : x / edit.penalty;
+}
+
+}  // namespace
+
+double Dot(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+double Activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kRelu:
+      return x < 0 ? 0 : x;
+    case Activation::kGelu:
+      return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+    case Activation::kGeluQuick:
+      return x / (1 + std::exp(-1.702 * x));
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+  }
+  Require(false, "an activation is one of the listed ones");
+  return 0;
+}
+
+void NormRow(const NormWeight& weight, const float* input, float* output) {
+  const auto d = static_cast<int64_t>(weight.gamma.size());
+  double mean = 0;
+  if (weight.kind == NormKind::kLayerNorm) {
+    for (int64_t i = 0; i < d; ++i) mean += input[i];
+    mean /= static_cast<double>(d);
+  }
+  double variance = 0;
+  for (int64_t i = 0; i < d; ++i) variance += (input[i] - mean) * (input[i] - mean);
+  variance /= static_cast<double>(d);
+  const double inverse = 1 / std::sqrt(variance + weight.epsilon);
+  for (int64_t i = 0; i < d; ++i) {
+    output[i] = static_cast<float>((input[i] - mean) * inverse * weight.gamma[i] + weight.beta[i]);
+  }
+}
+
+StateLayout HiddenStates(int heads, int d) {
+  return {.heads = heads, .width = d, .key_step = 0, .value_begin = 0, .value_step = 0};
+}
+
+StateLayout KeysAndValues(int heads, int head_dim) {
+  return {.heads = heads,
+          .width = head_dim,
+          .key_step = head_dim,
+          .value_begin = static_cast<int64_t>(heads) * head_dim,
+          .value_step = head_dim};
+}
+
+void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, float* output) {
+  std::vector<double> weights(states.size());
+  std::vector<double> sums(layout.width);
+  for (int head = 0; head < layout.heads; ++head) {
+    for (size_t t = 0; t < states.size(); ++t) {
+      weights[t] = Dot(query + head * layout.width, states[t] + head * layout.key_step, layout.width);
+    }
+    const double greatest = *std::max_element(weights.begin(), weights.end());
+    double total = 0;
+    for (double& weight : weights) total += weight = std::exp(weight - greatest);
+
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for (size_t t = 0; t < states.size(); ++t) {
+      const float* value = states[t] + layout.value_begin + head * layout.value_step;
+      for (int64_t j = 0; j < layout.width; ++j) sums[j] += weights[t] * value[j];
+    }
+    for (int64_t j = 0; j < layout.width; ++j) {
+      output[head * layout.width + j] = static_cast<float>(sums[j] / total);
+    }
+  }
+}
+
+bool SelectCandidates(const SelectRow& row, std::span<const float> logits, std::vector<Candidate>* candidates) {
+  candidates->clear();
+  const auto vocab = static_cast<int32_t>(logits.size());
+  for (float logit : logits) {
+    if (std::isnan(logit) || logit == -kMinusInfinity) return false;
+  }
+  if (LogSumExp(logits) == kMinusInfinity) return false;
+  const std::vector<float> logprobs = LogSoftmax(logits);
+
+  std::vector<float> values = logprobs;
+  if (row.space == SelectSpace::kLogits) values.assign(logits.begin(), logits.end());
+  if (!row.force.empty()) {
+    std::fill(values.begin(), values.end(), kMinusInfinity);
+    for (int32_t token : row.force) values[token] = 0;
+  }
+  for (const LogitEdit& edit : row.edits) values[edit.token] = Edited(values[edit.token], edit);
+  if (row.renormalize) values = LogSoftmax(values);
+
+  std::vector<int32_t> order(vocab);
+  std::iota(order.begin(), order.end(), 0);
+  const int32_t count = std::min<int32_t>(row.count, vocab);
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&](int32_t a, int32_t b) { return values[a] > values[b] || (values[a] == values[b] && a < b); });
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t token = order[i];
+    candidates->push_back({.token = token, .value = values[token], .logprob = logprobs[token]});
+  }
+  return true;
+}
+
+}  // namespace elserve::reference

@@ -1,0 +1,46 @@
+// The arithmetic of the reference backend: one function for one row, values in float32, sums in float64.
+#ifndef ELSERVE_ENGINE_BACKEND_REFERENCE_OPERATIONS_H_
+#define ELSERVE_ENGINE_BACKEND_REFERENCE_OPERATIONS_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/reference/weights.h"
+
+namespace elserve::reference {
+
+// sum_i a[i] b[i]
+double Dot(const float* a, const float* b, int64_t n);
+
+// As transformers' ACT2FN: relu, gelu (exact, by erf), gelu_new and gelu_pytorch_tanh (one formula), quick_gelu, silu,
+// tanh.
+double Activate(Activation activation, double x);
+
+// output = norm(input) * gamma + beta, as torch's LayerNorm and transformers' T5LayerNorm. output may be input.
+void NormRow(const NormWeight& weight, const float* input, float* output);
+
+// Where a token's state holds head i's key and value: key_step * i, and value_begin + value_step * i.
+struct StateLayout {
+  int heads;
+  int64_t width;  // of a query, a key and a value of one head
+  int64_t key_step;
+  int64_t value_begin;
+  int64_t value_step;
+};
+// EL-attention: the state is key and value of every head.
+StateLayout HiddenStates(int heads, int d);
+// Keys of all heads, then values of all heads.
+StateLayout KeysAndValues(int heads, int head_dim);
+
+// For each head i: output_i = sum_t a_t value_i(t) with a = softmax_t(query_i . key_i(t)). At least one state.
+// query and output: [heads * width].
+void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, float* output);
+
+// A select row's best tokens, from its logits. false: a logit was not a number or +infinity, or none was finite.
+bool SelectCandidates(const SelectRow& row, std::span<const float> logits, std::vector<Candidate>* candidates);
+
+}  // namespace elserve::reference
+
+#endif  // ELSERVE_ENGINE_BACKEND_REFERENCE_OPERATIONS_H_

@@ -1,0 +1,324 @@
+#include "engine/backend/reference/reference_backend.h"
+
+#include <algorithm>
+#include <exception>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/backend/reference/layout_rules.h"
+#include "engine/backend/reference/operations.h"
+#include "engine/backend/reference/require.h"
+#include "engine/backend/reference/weights.h"
+
+namespace elserve {
+namespace {
+
+using reference::Activate;
+using reference::Attend;
+using reference::Dot;
+using reference::EmbeddingWeight;
+using reference::LinearWeight;
+using reference::NormWeight;
+using reference::PerHeadWeight;
+using reference::Require;
+using reference::StateLayout;
+
+const float* Row(const Tensor& tensor, int64_t row) {
+  return reinterpret_cast<const float*>(tensor.data) + row * tensor.cols;
+}
+float* MutableRow(const Tensor& tensor, int64_t row) {
+  return reinterpret_cast<float*>(tensor.data) + row * tensor.cols;
+}
+
+template <typename Weight>
+const Weight& As(const PackedWeight* weight) {
+  const auto* typed = dynamic_cast<const Weight*>(weight);
+  Require(typed != nullptr, "an operation gets a weight from the matching Pack function");
+  return *typed;
+}
+
+class ReferenceBackend final : public Backend {
+ public:
+  std::string name() const override { return "reference"; }
+  std::string device_name() const override { return "plain loops on one thread"; }
+  DataType state_type() const override { return DataType::kFloat32; }
+
+  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
+    return reference::MakeLinear(weight, bias);
+  }
+  PackedWeightPtr PackPerHead(const HostTensor& weight) override { return reference::MakePerHead(weight); }
+  PackedWeightPtr PackEmbedding(const HostTensor& table) override { return reference::MakeEmbedding(table); }
+  PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
+    return reference::MakeNorm(kind, gamma, beta, epsilon);
+  }
+
+  MemoryCosts Costs(const MemoryShape& shape) const override;
+  absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
+                              const StepLimits& limits) override;
+  absl::StatusOr<Tensor> AllocateTensor(int64_t rows, int64_t cols, Storage storage) override;
+
+  void BeginStep(const StepLayout& layout) override;
+  void Replay(uint64_t /*key*/, absl::FunctionRef<void()> body) override { body(); }
+
+  void Embed(const EmbedArgs& args) override;
+  void Linear(const LinearArgs& args) override;
+  void PerHeadLinear(const PerHeadLinearArgs& args) override;
+  void Norm(const NormArgs& args) override;
+  void EncoderAttention(const EncoderAttentionArgs& args) override;
+  void StoreEncoder(const StoreEncoderArgs& args) override;
+  void CrossAttention(const CrossAttentionArgs& args) override;
+  void SelfAttention(const SelfAttentionArgs& args) override;
+  void SelectTokens(const SelectTokensArgs& args) override;
+  absl::StatusOr<std::span<const SelectedRow>> Selected() override { return std::span<const SelectedRow>(selected_); }
+
+  std::vector<float> Read(const Tensor& tensor, int64_t rows) override;
+  void Write(const Tensor& tensor, std::span<const float> values) override;
+
+ private:
+  // Values that a source token or a cell holds in one layer.
+  static int64_t StateWidth(const MemoryShape& shape) {
+    return shape.el ? shape.d : int64_t{2} * shape.heads * shape.head_dim;
+  }
+  static int64_t EncoderLayers(const MemoryShape& shape) { return shape.el ? 1 : shape.layers; }
+
+  int64_t Positions(Phase phase) const {
+    return phase == Phase::kEncode ? layout_.encode.positions() : layout_.decode.positions();
+  }
+  // Source token t of a document with these pages, as StoreEncoder left it. encoder_[layer]: [page][64][width].
+  float* EncoderState(int layer, std::span<const int32_t> pages, int64_t t);
+  // encoder_'s counterpart, decoder_[layer]: [block][16][width].
+  float* DecoderState(int layer, int64_t cell) { return &decoder_[layer][cell * StateWidth(shape_)]; }
+  StateLayout MemoryLayout() const {
+    return shape_.el ? reference::HiddenStates(shape_.heads, shape_.d)
+                     : reference::KeysAndValues(shape_.heads, shape_.head_dim);
+  }
+  // A query's or an attention output's values.
+  int64_t QueryWidth() const { return int64_t{shape_.heads} * (shape_.el ? shape_.d : shape_.head_dim); }
+  void RequireTensor(const Tensor& tensor, Phase phase, int64_t cols, Storage storage) const;
+
+  MemoryShape shape_;
+  reference::MemorySize size_;
+  std::vector<std::vector<float>> encoder_;
+  std::vector<std::vector<float>> decoder_;
+  std::vector<std::vector<float>> tensors_;
+  StepLayout layout_;
+  std::vector<std::vector<Candidate>> candidates_;  // of each select row
+  std::vector<SelectedRow> selected_;
+};
+
+MemoryCosts ReferenceBackend::Costs(const MemoryShape& shape) const {
+  const int64_t state_bytes = StateWidth(shape) * static_cast<int64_t>(sizeof(float));
+  return {.per_encoder_page = kPageTokens * EncoderLayers(shape) * state_bytes,
+          .per_decoder_block = kBlockCells * int64_t{shape.layers} * state_bytes};
+}
+
+absl::Status ReferenceBackend::AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
+                                              const StepLimits& limits) {
+  Require(encoder_.empty() && decoder_.empty(), "AllocateMemory is called once");
+  shape_ = shape;
+  size_ = {.encoder_pages = encoder_pages, .decoder_blocks = decoder_blocks, .limits = limits};
+  try {
+    const int64_t width = StateWidth(shape);
+    encoder_.assign(EncoderLayers(shape), std::vector<float>(encoder_pages * kPageTokens * width));
+    decoder_.assign(shape.layers, std::vector<float>(decoder_blocks * kBlockCells * width));
+  } catch (const std::exception&) {
+    return absl::ResourceExhaustedError("no room for " + std::to_string(encoder_pages) + " encoder pages and " +
+                                        std::to_string(decoder_blocks) + " decoder blocks");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Tensor> ReferenceBackend::AllocateTensor(int64_t rows, int64_t cols, Storage storage) {
+  try {
+    tensors_.emplace_back(rows * cols);
+  } catch (const std::exception&) {
+    return absl::ResourceExhaustedError("no room for a tensor of " + std::to_string(rows) + " x " +
+                                        std::to_string(cols));
+  }
+  return Tensor{
+      .data = reinterpret_cast<std::byte*>(tensors_.back().data()), .rows = rows, .cols = cols, .storage = storage};
+}
+
+void ReferenceBackend::BeginStep(const StepLayout& layout) {
+  reference::RequireValid(layout.encode, size_);
+  reference::RequireValid(layout.decode, size_);
+  layout_ = layout;
+  selected_.clear();
+}
+
+void ReferenceBackend::RequireTensor(const Tensor& tensor, Phase phase, int64_t cols, Storage storage) const {
+  Require(tensor.data != nullptr && tensor.rows >= Positions(phase), "a tensor has room for all positions");
+  Require(tensor.cols == cols, "a tensor has the columns of its operation");
+  Require(tensor.storage == storage, "a tensor has the storage that its operation reads or writes");
+}
+
+void ReferenceBackend::Embed(const EmbedArgs& args) {
+  const auto& table = As<EmbeddingWeight>(args.tokens);
+  const EmbeddingWeight* places = args.positions != nullptr ? &As<EmbeddingWeight>(args.positions) : nullptr;
+  Require(places == nullptr || places->d == table.d, "token and position embeddings are equally wide");
+  RequireTensor(args.output, args.phase, table.d, Storage::kResidual);
+  const bool encode = args.phase == Phase::kEncode;
+  const std::span<const int32_t> tokens = encode ? layout_.encode.tokens : layout_.decode.tokens;
+  const std::span<const int32_t> ids = encode ? layout_.encode.position_ids : layout_.decode.position_ids;
+  for (size_t p = 0; p < tokens.size(); ++p) {
+    Require(tokens[p] >= 0 && tokens[p] < table.rows, "a token is in the embedding table");
+    const float* token = &table.values[tokens[p] * table.d];
+    float* output = MutableRow(args.output, static_cast<int64_t>(p));
+    for (int64_t j = 0; j < table.d; ++j) output[j] = token[j] * args.scale;
+    if (places == nullptr) continue;
+    const int64_t place = int64_t{ids[p]} + args.position_offset;
+    Require(place >= 0 && place < places->rows, "a position is in the position table");
+    for (int64_t j = 0; j < table.d; ++j) output[j] += places->values[place * table.d + j];
+  }
+}
+
+void ReferenceBackend::Linear(const LinearArgs& args) {
+  const auto& weight = As<LinearWeight>(args.weight);
+  RequireTensor(args.input, args.phase, weight.in, Storage::kState);
+  RequireTensor(args.output, args.phase, weight.out, args.output.storage);
+  if (args.residual != nullptr) RequireTensor(*args.residual, args.phase, weight.out, Storage::kResidual);
+  for (int64_t p = 0; p < Positions(args.phase); ++p) {
+    const float* input = Row(args.input, p);
+    for (int64_t o = 0; o < weight.out; ++o) {
+      double y = Activate(args.activation, Dot(input, &weight.values[o * weight.in], weight.in) + weight.bias[o]);
+      if (args.residual != nullptr) y += Row(*args.residual, p)[o];
+      MutableRow(args.output, p)[o] = static_cast<float>(y);
+    }
+  }
+}
+
+void ReferenceBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
+  const auto& weight = As<PerHeadWeight>(args.weight);
+  RequireTensor(args.input, args.phase, weight.heads * weight.in, Storage::kState);
+  RequireTensor(args.output, args.phase, weight.heads * weight.out, Storage::kState);
+  for (int64_t p = 0; p < Positions(args.phase); ++p) {
+    for (int64_t head = 0; head < weight.heads; ++head) {
+      const float* input = Row(args.input, p) + head * weight.in;
+      const float* values = &weight.values[head * weight.in * weight.out];
+      for (int64_t o = 0; o < weight.out; ++o) {
+        double sum = 0;
+        for (int64_t i = 0; i < weight.in; ++i) sum += static_cast<double>(input[i]) * values[i * weight.out + o];
+        MutableRow(args.output, p)[head * weight.out + o] = static_cast<float>(sum);
+      }
+    }
+  }
+}
+
+void ReferenceBackend::Norm(const NormArgs& args) {
+  const auto& weight = As<NormWeight>(args.weight);
+  const auto d = static_cast<int64_t>(weight.gamma.size());
+  RequireTensor(args.input, args.phase, d, Storage::kResidual);
+  RequireTensor(args.state, args.phase, d, Storage::kState);
+  if (args.residual != nullptr) RequireTensor(*args.residual, args.phase, d, Storage::kResidual);
+  for (int64_t p = 0; p < Positions(args.phase); ++p) {
+    float* state = MutableRow(args.state, p);
+    reference::NormRow(weight, Row(args.input, p), state);
+    if (args.residual != nullptr) std::copy_n(state, d, MutableRow(*args.residual, p));
+  }
+}
+
+void ReferenceBackend::EncoderAttention(const EncoderAttentionArgs& args) {
+  const int64_t width = int64_t{args.heads} * args.head_dim;
+  RequireTensor(args.qkv, Phase::kEncode, 3 * width, Storage::kState);
+  RequireTensor(args.output, Phase::kEncode, width, Storage::kState);
+  const StateLayout layout = reference::KeysAndValues(args.heads, args.head_dim);
+  for (const EncodeDocument& document : layout_.encode.documents) {
+    std::vector<const float*> states;  // of each token: its key and value, which follow its query
+    for (int64_t t = 0; t < document.length; ++t) states.push_back(Row(args.qkv, document.begin + t) + width);
+    for (int64_t p = document.begin; p < document.begin + document.length; ++p) {
+      Attend(layout, Row(args.qkv, p), states, MutableRow(args.output, p));
+    }
+  }
+}
+
+float* ReferenceBackend::EncoderState(int layer, std::span<const int32_t> pages, int64_t t) {
+  const int64_t token = pages[t / kPageTokens] * int64_t{kPageTokens} + t % kPageTokens;
+  return &encoder_[shape_.el ? 0 : layer][token * StateWidth(shape_)];
+}
+
+void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
+  const int64_t width = StateWidth(shape_);
+  Require(args.layer >= 0 && args.layer < EncoderLayers(shape_), "StoreEncoder's layer is 0 (el) or the decoder's");
+  RequireTensor(args.states, Phase::kEncode, width, Storage::kState);
+  for (const EncodeDocument& document : layout_.encode.documents) {
+    if (document.pages.empty()) continue;
+    for (int64_t t = 0; t < document.length; ++t) {
+      std::copy_n(Row(args.states, document.begin + t), width, EncoderState(args.layer, document.pages, t));
+    }
+  }
+}
+
+void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
+  Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
+  RequireTensor(args.query, Phase::kDecode, QueryWidth(), Storage::kState);
+  RequireTensor(args.output, Phase::kDecode, QueryWidth(), Storage::kState);
+  for (const DecodeDocument& document : layout_.decode.documents) {
+    std::vector<const float*> states;
+    for (int64_t t = 0; t < document.length; ++t) states.push_back(EncoderState(args.layer, document.pages, t));
+    for (int64_t p = document.begin; p < document.begin + document.positions; ++p) {
+      Attend(MemoryLayout(), Row(args.query, p), states, MutableRow(args.output, p));
+    }
+  }
+}
+
+void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
+  const int64_t width = StateWidth(shape_);
+  const DecodeLayout& decode = layout_.decode;
+  Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
+  RequireTensor(args.states, Phase::kDecode, width, Storage::kState);
+  RequireTensor(args.query, Phase::kDecode, QueryWidth(), Storage::kState);
+  RequireTensor(args.output, Phase::kDecode, QueryWidth(), Storage::kState);
+  // All are written first: a later position of a row reads the earlier ones of the same step.
+  for (int64_t p = 0; p < decode.positions(); ++p) {
+    std::copy_n(Row(args.states, p), width, DecoderState(args.layer, decode.cells[p]));
+  }
+  for (int64_t p = 0; p < decode.positions(); ++p) {
+    std::vector<const float*> states;
+    for (int64_t t = 0; t <= decode.position_ids[p]; ++t) {
+      states.push_back(DecoderState(args.layer, decode.ancestry[p * decode.ancestry_stride + t]));
+    }
+    Attend(MemoryLayout(), Row(args.query, p), states, MutableRow(args.output, p));
+  }
+}
+
+void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {
+  const auto& weight = As<LinearWeight>(args.weight);
+  RequireTensor(args.input, Phase::kDecode, weight.in, Storage::kState);
+  const std::span<const SelectRow> rows = layout_.decode.select;
+  candidates_.resize(rows.size());
+  selected_.resize(rows.size());
+  std::vector<float> logits(weight.out);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    for (int32_t token : rows[r].force)
+      Require(token >= 0 && token < weight.out, "a forced token is in the vocabulary");
+    std::set<int32_t> edited;
+    for (const LogitEdit& edit : rows[r].edits) {
+      Require(edit.token >= 0 && edit.token < weight.out, "an edited token is in the vocabulary");
+      Require(edited.insert(edit.token).second, "a token has one edit at most");
+    }
+    for (int64_t o = 0; o < weight.out; ++o) {
+      const double logit = Dot(Row(args.input, rows[r].position), &weight.values[o * weight.in], weight.in);
+      logits[o] = static_cast<float>(logit + weight.bias[o]);
+    }
+    selected_[r].finite = reference::SelectCandidates(rows[r], logits, &candidates_[r]);
+    selected_[r].candidates = candidates_[r];
+  }
+}
+
+std::vector<float> ReferenceBackend::Read(const Tensor& tensor, int64_t rows) {
+  Require(rows <= tensor.rows, "Read stays within the tensor");
+  return {Row(tensor, 0), Row(tensor, rows)};
+}
+
+void ReferenceBackend::Write(const Tensor& tensor, std::span<const float> values) {
+  Require(static_cast<int64_t>(values.size()) <= tensor.rows * tensor.cols, "Write stays within the tensor");
+  std::copy(values.begin(), values.end(), MutableRow(tensor, 0));
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeReferenceBackend() { return std::make_unique<ReferenceBackend>(); }
+
+}  // namespace elserve
