@@ -1,0 +1,78 @@
+// The server's configuration: a YAML file, checked whole before anything starts.
+#ifndef ELSERVE_SERVER_CONFIG_CONFIG_H_
+#define ELSERVE_SERVER_CONFIG_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "proto/elserve/v1/decoding_parameters.pb.h"
+
+namespace elserve {
+
+enum class DeviceChoice { kAuto, kCpu };
+enum class PrecisionChoice { kAuto, kFloat32, kBFloat16 };
+enum class AttentionChoice { kAuto, kEl, kKv };
+enum class LogLevel { kDebug, kInfo, kWarning, kError };
+enum class LogFormat { kText, kJson };
+
+// The prompt is prefix + document.
+struct SummarizeTask {
+  std::string prefix;
+};
+
+// format: highlight. The prompt is prefix + before + highlight + " " + answer + " " + highlight + after.
+struct QuestionsTask {
+  std::string prefix = "generate question: ";
+  std::string highlight = "<hl>";
+};
+
+struct ServedModelConfig {
+  std::string name;  // unique; 1 to 128 of A-Z a-z 0-9 . _ -
+  std::string path;  // an existing directory; as written if absolute, else below the configuration file's directory
+  DeviceChoice device = DeviceChoice::kAuto;
+  PrecisionChoice precision = PrecisionChoice::kAuto;
+  AttentionChoice attention = AttentionChoice::kAuto;
+  // `memory`: bytes, or (memory_bytes 0) a fraction of the device's free memory.
+  int64_t memory_bytes = 0;
+  double memory_fraction = 0.5;
+  int max_rows = 256;                 // hypotheses decoded in one step
+  int64_t encoder_memory_tokens = 0;  // tokens of all documents in flight; 0: what `memory` gives
+  int64_t decoder_memory_tokens = 0;  // decoder positions of all requests; 0: what `memory` gives
+  int encode_tokens_per_step = 2048;  // source tokens encoded in one step
+  int max_queued_requests = 1024;     // requests that may wait
+  int max_overtakes = 16;             // times that later requests may be admitted before the oldest one
+  v1::DecodingParameters defaults;    // validated, but for the ranges that depend on the model
+  // Without `tasks` in the file: summarize with an empty prefix. With it: those that it names.
+  std::optional<SummarizeTask> summarize = SummarizeTask();
+  std::optional<QuestionsTask> questions;
+};
+
+struct LoggingConfig {
+  LogLevel level = LogLevel::kInfo;
+  LogFormat format = LogFormat::kText;
+};
+
+struct ServerConfig {
+  std::string listen = "127.0.0.1:8500";      // host:port; port 0: any free one
+  std::string ops_listen = "127.0.0.1:8501";  // /metrics and /healthz; empty: off
+  int max_message_bytes = 16 << 20;           // of a request, at most
+  double drain_seconds = 30;                  // what running requests get at the end
+  std::vector<ServedModelConfig> models;      // at least one
+  LoggingConfig logging;
+};
+
+// Reads and checks a file. Errors are INVALID_ARGUMENT (NOT_FOUND for the file itself) and read
+// "FILE:LINE: KEY is VALUE; allowed is ...": unknown or duplicate keys, bad types and ranges, names used twice, paths
+// that are no directory. Reads nothing but the file; no environment.
+absl::StatusOr<ServerConfig> LoadServerConfig(std::string_view path);
+
+// The same for text; `path` names it in errors and anchors relative paths.
+absl::StatusOr<ServerConfig> ParseServerConfig(std::string_view yaml, std::string_view path);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_SERVER_CONFIG_CONFIG_H_
