@@ -41,17 +41,17 @@ class LoopObserver {
 struct LoopSnapshot {
   int64_t queued = 0;     // accepted, not admitted
   int64_t in_flight = 0;  // sequences in the engine
-  Resources capacity;     // Engine's
-  Resources used;         // of capacity
-  Resources peak_used;    // the largest value of each since the start
+  int64_t peak_in_flight = 0;
+  Resources capacity;   // the engine's
+  Resources used;       // of capacity
+  Resources peak_used;  // the largest value of each after any step
 
   Scheduler::Counters jobs;
   int64_t rejected = 0;  // Submit answered RESOURCE_EXHAUSTED
   int64_t steps = 0;
-  int64_t rows = 0;              // decoded, over all steps
-  int64_t encoded_tokens = 0;    // source tokens
-  int64_t generated_tokens = 0;  // in the answers of finished jobs
-  StepTimes times;               // seconds over all steps
+  int64_t rows = 0;            // decoded, over all steps
+  int64_t encoded_tokens = 0;  // source tokens
+  StepTimes times;             // seconds over all steps
   double step_seconds = 0;
 };
 
@@ -62,8 +62,8 @@ struct EngineLoopOptions {
 };
 
 // Owns an engine and the thread that calls Engine::Step: takes what came in, plans, steps, reports, again; sleeps when
-// there is nothing to do, at most until the next deadline. Thread-safe. Every job that Submit accepted is done exactly
-// once, whatever happens: an answer, its own error, or the status that the loop ended with.
+// there is nothing to do. Thread-safe. Every job that Submit accepted is done exactly once, whatever happens: an answer,
+// its own error, or the status that the loop ended with.
 class EngineLoop {
  public:
   EngineLoop(std::unique_ptr<Engine> engine, const EngineLoopOptions& options);
@@ -90,12 +90,13 @@ class EngineLoop {
 
  private:
   void Run();
-  // Waits for work; false when the loop is to end.
+  // Takes what came in, and waits for it when there is nothing else to do; false when the loop is to end.
   bool Receive();
-  void Deliver(Inbox::Mail* mail);
+  void TakeMail(bool wait);
   absl::Status Step();
+  void Fail(const absl::Status& error);
   void RecordStep(const StepObservation& step);
-  void Shut(const absl::Status& in_flight, const absl::Status& queued);
+  void Publish();  // the state between two steps
   std::optional<TimePoint> drain_deadline() const;
 
   const std::unique_ptr<Engine> engine_;

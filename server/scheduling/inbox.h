@@ -34,9 +34,9 @@ class Inbox {
   // Wakes the consumer though there is no mail.
   void Wake();
 
-  // The consumer's. Overwrites `mail` with all that came; returns at once if there is any or Wake was called, else
-  // waits for either, or until `until`; with `until` in the past it never waits.
-  void Take(std::optional<TimePoint> until, Mail* mail);
+  // The consumer's. Overwrites `mail` with all that came. With `wait` it sleeps until something came or Wake was called
+  // since the last Take.
+  void Take(bool wait, Mail* mail);
   // How many of the jobs taken so far still wait for admission.
   void SetTakenAndQueued(size_t queued);
 
@@ -49,8 +49,8 @@ class Inbox {
   // Guarded by mutex_.
   Mail mail_;
   bool woken_ = false;
-  size_t taken_ = 0;  // with the consumer, not yet admitted
-  absl::Status closed_;
+  size_t taken_ = 0;     // with the consumer, not yet admitted
+  absl::Status closed_;  // OK: open
 };
 
 }  // namespace elserve

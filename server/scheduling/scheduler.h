@@ -45,14 +45,15 @@ class Scheduler {
  public:
   static constexpr int kWindow = 64;
 
-  // How jobs ended, since the beginning. Each added job counts in exactly one of the last four once it ended.
+  // Since the beginning. A job that ended counts in exactly one of finished, cancelled, expired and failed.
   struct Counters {
     int64_t added = 0;
     int64_t admitted = 0;
-    int64_t finished = 0;   // OK, those cut by a deadline included
-    int64_t cancelled = 0;  // CANCELLED
-    int64_t expired = 0;    // DEADLINE_EXCEEDED
-    int64_t failed = 0;     // all else
+    int64_t finished = 0;          // OK, those cut by a deadline included
+    int64_t cancelled = 0;         // CANCELLED
+    int64_t expired = 0;           // DEADLINE_EXCEEDED
+    int64_t failed = 0;            // all else
+    int64_t generated_tokens = 0;  // in the answers of those that finished
   };
 
   explicit Scheduler(const SchedulerOptions& options) : options_(options) {}
@@ -73,24 +74,21 @@ class Scheduler {
   bool idle() const { return jobs_.empty() && discards_.empty(); }
   size_t queued() const { return waiting_.size(); }
   size_t in_flight() const { return jobs_.size() - waiting_.size(); }
-  // The earliest deadline of a job that has not been ended yet.
-  std::optional<TimePoint> NextDeadline() const;
   const Counters& counters() const { return counters_; }
 
  private:
   struct Entry {
     Submission submission;
     std::list<SequenceId>::iterator place;  // in waiting_, while not admitted
-    bool admitted = false;
+    std::optional<TimePoint> admitted, encoded;
     bool finishing = false;  // its deadline passed in flight, and the engine was told
-    std::optional<TimePoint> admitted_at, encoded_at;
     int steps = 0;
   };
   using Entries = absl::flat_hash_map<SequenceId, Entry>;
 
   void ExpireDeadlines(TimePoint now, StepPlan* plan);
   void Admit(TimePoint now, Resources free, StepPlan* plan);
-  // Removes the job and tells it.
+  // Removes the job, then tells it.
   void End(TimePoint now, Entries::iterator it, JobResult result);
 
   const SchedulerOptions options_;
@@ -99,6 +97,7 @@ class Scheduler {
   absl::btree_set<std::pair<TimePoint, SequenceId>> deadlines_;  // of jobs_, but for those that are finishing
   std::vector<SequenceId> discards_;                             // ended here, still in the engine
   int overtakes_ = 0;                                            // of the head of waiting_
+  bool engine_idle_ = true;                                      // as the last step said
   Counters counters_;
 };
 
