@@ -49,7 +49,8 @@ class BeamState {
   };
   // A continuation of a beam.
   struct Continuation {
-    float sum;  // with its token
+    float sum;      // with its token
+    float running;  // what ranks it among the next beams: the sum, 1e9 less if it hits
     int beam;
     int rank;   // among the candidates of the beam's row
     bool hits;  // the token is an EOS, or the length is max_length after it
@@ -59,7 +60,7 @@ class BeamState {
   void CollectContinuations(std::span<const std::span<const Candidate>> candidates_per_row);
   void AddFinished(std::span<const std::span<const Candidate>> candidates_per_row);
   void NextBeams(std::span<const std::span<const Candidate>> candidates_per_row);
-  bool Ended() const;
+  bool CanImprove() const;
   bool IsEos(int32_t token) const;
   float LengthDivisor(int new_tokens) const;
 

@@ -32,6 +32,9 @@ class HypothesisSlots {
   // `slot` becomes the hypothesis in `parent_slot` of `parents` (of `length` tokens) followed by one more token.
   void Extend(int slot, const HypothesisSlots& parents, int parent_slot, int length, int32_t token, float logprob);
 
+  // The hypothesis of `length` tokens in `slot` grows by one.
+  void Append(int slot, int length, int32_t token, float logprob);
+
  private:
   size_t Offset(int slot) const { return static_cast<size_t>(slot) * max_length_; }
 
@@ -40,9 +43,10 @@ class HypothesisSlots {
   std::vector<float> logprobs_;  // [slots, max_length]; the last of each row is never used
 };
 
-// The finished hypotheses of one sequence: the best num_beams, best first.
+// The finished hypotheses of one sequence: the best `capacity` (num_beams), best first.
 class FinishedPool {
  public:
+  // Takes the memory as HypothesisSlots does, and empties the pool.
   void Reserve(int capacity, int max_length);
 
   int size() const { return static_cast<int>(entries_.size()); }
