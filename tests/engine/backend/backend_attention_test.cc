@@ -1,0 +1,324 @@
+// EncoderAttention, StoreEncoder, CrossAttention and SelfAttention on every backend under test, in both memory forms.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "tests/engine/backend/decode_world.h"
+#include "tests/engine/backend/operation_check.h"
+#include "tests/engine/backend/session.h"
+
+namespace elserve {
+namespace {
+
+constexpr int kLayers = 2;
+
+struct AttentionShape {
+  int heads;
+  int head_dim;
+  int d;
+};
+constexpr AttentionShape kShapes[] = {{1, 8, 8}, {3, 8, 40}, {3, 24, 96}, {5, 16, 64}, {12, 16, 200}, {12, 64, 768}};
+
+// Scores of softmax spread by about this much: a few source tokens carry most of the weight, as in trained models.
+constexpr float kScoreDeviation = 2.0f;
+
+MemoryShape MemoryOf(const AttentionShape& shape, bool el) {
+  return {.el = el, .layers = kLayers, .d = shape.d, .heads = shape.heads, .head_dim = shape.head_dim};
+}
+int64_t StateWidth(const MemoryShape& shape) { return shape.el ? shape.d : 2 * shape.heads * shape.head_dim; }
+int64_t QueryWidth(const MemoryShape& shape) { return shape.heads * (shape.el ? shape.d : shape.head_dim); }
+float QueryDeviation(const MemoryShape& shape) {
+  return kScoreDeviation / std::sqrt(static_cast<float>(shape.el ? shape.d : shape.head_dim));
+}
+std::string NameOf(const std::string& operation, const MemoryShape& shape) {
+  return operation + (shape.el ? " el" : " kv") + " heads " + std::to_string(shape.heads) + " head_dim " +
+         std::to_string(shape.head_dim) + " d " + std::to_string(shape.d);
+}
+
+// Every length around the edges of pages, every width of beams, prompts of several positions.
+std::vector<DocumentSpec> MixedDocuments() {
+  return {{.length = 1, .rows = 1, .history = 0},
+          {.length = 2, .rows = 2, .history = 1},
+          {.length = 63, .rows = 3, .history = 15},
+          {.length = 64, .rows = 4, .history = 16},
+          {.length = 65, .rows = 5, .history = 17},
+          {.length = 130, .rows = 8, .history = 40},
+          {.length = 300, .rows = 7, .history = 66},
+          {.length = 20, .rows = 1, .history = 0, .new_positions = 17},
+          {.length = 129, .rows = 2, .history = 5, .new_positions = 3},
+          {.length = 31, .rows = 6, .history = 2},
+          {.length = 5, .rows = 1, .history = 131}};
+}
+
+void CheckEncoderAttention(const AttentionShape& shape, const std::vector<int>& lengths,
+                           std::vector<std::vector<int>> batches) {
+  const int64_t width = int64_t{shape.heads} * shape.head_dim;
+  const int total = std::accumulate(lengths.begin(), lengths.end(), 0);
+  const auto load = [&](Session& session) -> Runner {
+    session.AllocateMemory(MemoryOf(shape, false), 1, 1,
+                           {.encode_positions = total,
+                            .decode_positions = 1,
+                            .select_rows = 1,
+                            .decoder_length = 1,
+                            .source_length = *std::max_element(lengths.begin(), lengths.end())});
+    const Tensor qkv = session.Allocate(total, 3 * width, Storage::kState);
+    const Tensor output = session.Allocate(total, width, Storage::kState);
+    std::vector<std::vector<float>> values;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      const auto deviation = std::sqrt(kScoreDeviation / std::sqrt(static_cast<float>(shape.head_dim)));
+      values.push_back(session.Random(static_cast<uint32_t>(20 + i), lengths[i] * qkv.cols, deviation));
+    }
+    return [=, &session](std::span<const int> units) {
+      OwnedStep step;
+      step.phase = Phase::kEncode;
+      std::vector<float> inputs;
+      for (int unit : units) {
+        step.encode_documents.push_back(
+            {.begin = static_cast<int32_t>(step.tokens.size()), .length = lengths[unit], .pages = {}});
+        step.tokens.insert(step.tokens.end(), lengths[unit], 0);
+        for (int t = 0; t < lengths[unit]; ++t) step.position_ids.push_back(t);
+        inputs.insert(inputs.end(), values[unit].begin(), values[unit].end());
+      }
+      session.backend().BeginStep(step.Layout());
+      session.backend().Write(qkv, inputs);
+      session.backend().EncoderAttention(
+          {.qkv = qkv, .heads = shape.heads, .head_dim = shape.head_dim, .output = output});
+      const std::vector<float> all = session.backend().Read(output, step.Layout().encode.positions());
+      UnitOutputs outputs;
+      for (const EncodeDocument& document : step.encode_documents) {
+        const auto begin = all.begin() + document.begin * width;
+        outputs.emplace_back(begin, begin + document.length * width);
+      }
+      return outputs;
+    };
+  };
+  CheckOperation({.name = NameOf("encoder attention", MemoryOf(shape, false)),
+                  .units = static_cast<int>(lengths.size()),
+                  .cols = width,
+                  .load = load,
+                  .batches = std::move(batches)});
+}
+
+TEST(BackendAttention, Encoder) {
+  const std::vector<int> lengths = {1, 300, 2, 64, 63, 130, 65, 17};
+  const std::vector<std::vector<int>> batches = {{0}, {1}, {5}, {6}, {7}, {1, 3}, {7, 6, 5, 4, 3, 2, 1, 0}, {6, 0, 4}};
+  for (const AttentionShape& shape : kShapes) {
+    CheckEncoderAttention(shape, lengths, batches);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// The decode memory of a world in a session, with random states and what stood there before them.
+struct WorldMemory {
+  Tensor encoder_states;
+  Tensor states;
+  Tensor query;
+  Tensor output;
+};
+
+WorldMemory LoadWorld(Session& session, const DecodeWorld& world, const MemoryShape& shape, float stale) {
+  const int64_t width = StateWidth(shape);
+  const auto positions = static_cast<int64_t>(world.positions().size());
+  session.AllocateMemory(shape, world.page_count(), world.block_count(), world.Limits());
+  const WorldMemory memory = {
+      .encoder_states = session.Allocate(world.Limits().encode_positions, width, Storage::kState),
+      .states = session.Allocate(positions, width, Storage::kState),
+      .query = session.Allocate(positions, QueryWidth(shape), Storage::kState),
+      .output = session.Allocate(positions, QueryWidth(shape), Storage::kState)};
+  const std::vector<float> stale_states(world.page_count() * kPageTokens * width, stale);
+  for (int layer = 0; layer < (shape.el ? 1 : kLayers); ++layer) {
+    world.FillPages(session, layer, memory.encoder_states, stale_states);
+    world.StoreDocuments(session, layer, memory.encoder_states,
+                         session.Random(30 + layer, world.SourceTokens() * width, 1.0f));
+  }
+  const int64_t cells = world.block_count() * kBlockCells;
+  for (int layer = 0; layer < kLayers; ++layer) {
+    world.FillCells(session, layer, memory.states, session.Random(40 + layer, cells * width, 1.0f), memory.query,
+                    memory.output);
+  }
+  return memory;
+}
+
+Runner LoadCross(Session& session, const DecodeWorld& world, const MemoryShape& shape, float stale) {
+  const WorldMemory memory = LoadWorld(session, world, shape, stale);
+  const std::vector<float> queries =
+      session.Random(50, static_cast<int64_t>(world.positions().size()) * QueryWidth(shape), QueryDeviation(shape));
+  return [=, &session, &world](std::span<const int> units) {
+    const OwnedStep step = world.Step(units);
+    session.backend().BeginStep(step.Layout());
+    session.backend().Write(memory.query, Rows(queries, QueryWidth(shape), units));
+    session.backend().CrossAttention({.layer = 1, .query = memory.query, .output = memory.output});
+    return OneRowEach(session.backend().Read(memory.output, static_cast<int64_t>(units.size())), QueryWidth(shape));
+  };
+}
+
+Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& shape) {
+  const WorldMemory memory = LoadWorld(session, world, shape, 0.0f);
+  const auto positions = static_cast<int64_t>(world.positions().size());
+  const std::vector<float> queries = session.Random(50, positions * QueryWidth(shape), QueryDeviation(shape));
+  const std::vector<float> states = session.Random(51, positions * StateWidth(shape), 1.0f);
+  return [=, &session, &world](std::span<const int> units) {
+    const OwnedStep step = world.Step(units);
+    session.backend().BeginStep(step.Layout());
+    session.backend().Write(memory.query, Rows(queries, QueryWidth(shape), units));
+    session.backend().Write(memory.states, Rows(states, StateWidth(shape), units));
+    session.backend().SelfAttention(
+        {.layer = 1, .states = memory.states, .query = memory.query, .output = memory.output});
+    return OneRowEach(session.backend().Read(memory.output, static_cast<int64_t>(units.size())), QueryWidth(shape));
+  };
+}
+
+TEST(BackendAttention, Cross) {
+  const DecodeWorld world(60, MixedDocuments());
+  for (bool el : {false, true}) {
+    for (const AttentionShape& attention : kShapes) {
+      const MemoryShape shape = MemoryOf(attention, el);
+      CheckOperation({.name = NameOf("cross attention", shape),
+                      .units = static_cast<int>(world.positions().size()),
+                      .cols = QueryWidth(shape),
+                      .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); },
+                      .batches = world.Batches(61)});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(BackendAttention, Self) {
+  const DecodeWorld world(62, MixedDocuments());
+  for (bool el : {false, true}) {
+    for (const AttentionShape& attention : kShapes) {
+      const MemoryShape shape = MemoryOf(attention, el);
+      CheckOperation({.name = NameOf("self attention", shape),
+                      .units = static_cast<int>(world.positions().size()),
+                      .cols = QueryWidth(shape),
+                      .load = [&](Session& session) { return LoadSelf(session, world, shape); },
+                      .batches = world.Batches(63)});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// More positions of one document than any tile holds: a long prompt, and many rows.
+TEST(BackendAttention, ManyPositionsOfOneDocument) {
+  const DecodeWorld world(
+      64, {{.length = 70, .rows = 32, .history = 3}, {.length = 9, .rows = 1, .history = 0, .new_positions = 98}});
+  for (bool el : {false, true}) {
+    const MemoryShape shape = MemoryOf({5, 16, 64}, el);
+    const int units = static_cast<int>(world.positions().size());
+    CheckOperation({.name = NameOf("cross attention", shape),
+                    .units = units,
+                    .cols = QueryWidth(shape),
+                    .load = [&](Session& session) { return LoadCross(session, world, shape, 0.0f); },
+                    .batches = world.Batches(65)});
+    CheckOperation({.name = NameOf("self attention", shape),
+                    .units = units,
+                    .cols = QueryWidth(shape),
+                    .load = [&](Session& session) { return LoadSelf(session, world, shape); },
+                    .batches = world.Batches(66)});
+  }
+}
+
+// A sequence that went wrong leaves NaN in the pages that it gives back: the next document's last page keeps them
+// behind its last token, where a weight of 0 does not silence them.
+TEST(BackendAttention, StaleNansBehindADocumentAreNotRead) {
+  const DecodeWorld world(67, MixedDocuments());
+  for (bool el : {false, true}) {
+    const MemoryShape shape = MemoryOf({3, 24, 96}, el);
+    CheckOperation({.name = NameOf("cross attention", shape),
+                    .units = static_cast<int>(world.positions().size()),
+                    .cols = QueryWidth(shape),
+                    .load =
+                        [&](Session& session) {
+                          return LoadCross(session, world, shape, std::numeric_limits<float>::quiet_NaN());
+                        },
+                    .batches = {}});
+  }
+}
+
+// One document's NaN stay its own, whatever shares a tile with it.
+TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
+  const std::vector<DocumentSpec> documents = MixedDocuments();
+  const DecodeWorld world(68, documents);
+  constexpr int kBroken = 4;
+  for (bool el : {false, true}) {
+    const MemoryShape shape = MemoryOf({3, 24, 96}, el);
+    std::vector<int> broken;
+    for (int p = 0; p < static_cast<int>(world.positions().size()); ++p) {
+      if (world.positions()[p].document == kBroken) broken.push_back(p);
+    }
+    const auto without_broken = [&](Runner run) -> Runner {
+      return [=](std::span<const int> units) {
+        UnitOutputs outputs = run(units);
+        for (int p : broken) outputs[p].assign(outputs[p].size(), 0.0f);
+        return outputs;
+      };
+    };
+    const auto load = [&](Session& session) -> Runner {
+      const WorldMemory memory = LoadWorld(session, world, shape, 0.0f);
+      const auto positions = static_cast<int64_t>(world.positions().size());
+      std::vector<float> queries = session.Random(50, positions * QueryWidth(shape), QueryDeviation(shape));
+      std::vector<float> states = session.Random(51, positions * StateWidth(shape), 1.0f);
+      for (int p : broken) {
+        std::fill_n(queries.begin() + p * QueryWidth(shape), QueryWidth(shape), NAN);
+        std::fill_n(states.begin() + p * StateWidth(shape), StateWidth(shape), NAN);
+      }
+      return without_broken([=, &session, &world](std::span<const int> units) {
+        const OwnedStep step = world.Step(units);
+        const auto count = static_cast<int64_t>(units.size());
+        session.backend().BeginStep(step.Layout());
+        session.backend().Write(memory.query, Rows(queries, QueryWidth(shape), units));
+        session.backend().Write(memory.states, Rows(states, StateWidth(shape), units));
+        session.backend().CrossAttention({.layer = 0, .query = memory.query, .output = memory.output});
+        UnitOutputs outputs = OneRowEach(session.backend().Read(memory.output, count), QueryWidth(shape));
+        session.backend().SelfAttention(
+            {.layer = 0, .states = memory.states, .query = memory.query, .output = memory.output});
+        const UnitOutputs own = OneRowEach(session.backend().Read(memory.output, count), QueryWidth(shape));
+        for (int64_t i = 0; i < count; ++i) outputs[i].insert(outputs[i].end(), own[i].begin(), own[i].end());
+        return outputs;
+      });
+    };
+    CheckOperation({.name = NameOf("attention beside NaN", shape),
+                    .units = static_cast<int>(world.positions().size()),
+                    .cols = QueryWidth(shape),
+                    .load = load,
+                    .batches = {}});
+  }
+}
+
+// A dropped document's states stay in its batch's activations and go nowhere; its batch-mates' are stored as always.
+TEST(BackendAttention, DroppedDocumentsAreNotStored) {
+  const DecodeWorld world(69, {{.length = 70, .rows = 2, .history = 1}, {.length = 30, .rows = 2, .history = 1}});
+  for (bool el : {false, true}) {
+    const MemoryShape shape = MemoryOf({3, 8, 40}, el);
+    const auto load = [&](Session& session) -> Runner {
+      const Runner run = LoadCross(session, world, shape, 0.0f);
+      const Tensor states = session.Allocate(world.Limits().encode_positions, StateWidth(shape), Storage::kState);
+      // The first document again, dropped, then the second with new values.
+      OwnedStep step;
+      step.phase = Phase::kEncode;
+      step.tokens.assign(100, 0);
+      step.position_ids.assign(100, 0);
+      step.encode_documents = {{.begin = 0, .length = 70, .pages = {}},
+                               {.begin = 70, .length = 30, .pages = world.pages(1)}};
+      session.backend().BeginStep(step.Layout());
+      session.backend().Write(states, session.Random(70, 100 * StateWidth(shape), 1.0f));
+      session.backend().StoreEncoder({.layer = shape.el ? 0 : 1, .states = states});
+      session.backend().Read(states, 1);  // waits
+      return run;
+    };
+    CheckOperation({.name = NameOf("cross attention", shape),
+                    .units = 4,
+                    .cols = QueryWidth(shape),
+                    .load = load,
+                    .batches = {{0}, {2, 3}, {3, 0}}});
+  }
+}
+
+}  // namespace
+}  // namespace elserve

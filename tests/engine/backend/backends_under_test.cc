@@ -1,0 +1,48 @@
+#include "tests/engine/backend/backends_under_test.h"
+
+#include "engine/backend/reference/reference_backend.h"
+
+#if ELSERVE_TEST_CPU
+#include <gtest/gtest.h>
+
+#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/thread_pool.h"
+#endif
+
+namespace elserve {
+namespace {
+
+#if ELSERVE_TEST_CPU
+BackendUnderTest Cpu(DataType state_type, cpu::Isa isa) {
+  // More threads than most test machines have to spare, so that tasks end in any order.
+  static auto* const pool = new ThreadPool(3);
+  const std::string precision = state_type == DataType::kFloat32 ? "float32" : "bfloat16";
+  return {.name = "cpu " + precision + " " + cpu::IsaName(isa), .state_type = state_type, .make = [=] {
+            auto backend = MakeCpuBackend({.state_type = state_type, .pool = pool, .isa = isa});
+            if (!backend.ok()) ADD_FAILURE() << backend.status();
+            return backend.ok() ? *std::move(backend) : nullptr;
+          }};
+}
+#endif
+
+std::vector<BackendUnderTest> Make() {
+  std::vector<BackendUnderTest> backends;
+#if ELSERVE_TEST_CPU
+  for (int isa = 0; cpu::HasAvx2() && isa <= static_cast<int>(cpu::DetectIsa()); ++isa) {
+    backends.push_back(Cpu(DataType::kFloat32, static_cast<cpu::Isa>(isa)));
+    backends.push_back(Cpu(DataType::kBFloat16, static_cast<cpu::Isa>(isa)));
+  }
+#else
+  backends.push_back({.name = "reference", .state_type = DataType::kFloat32, .make = MakeReferenceBackend});
+#endif
+  return backends;
+}
+
+}  // namespace
+
+const std::vector<BackendUnderTest>& BackendsUnderTest() {
+  static const auto* const backends = new std::vector<BackendUnderTest>(Make());
+  return *backends;
+}
+
+}  // namespace elserve

@@ -1,0 +1,26 @@
+// The backends of this build that are compared with the reference.
+#ifndef ELSERVE_TESTS_ENGINE_BACKEND_BACKENDS_UNDER_TEST_H_
+#define ELSERVE_TESTS_ENGINE_BACKEND_BACKENDS_UNDER_TEST_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/backend/backend.h"
+
+namespace elserve {
+
+struct BackendUnderTest {
+  std::string name;  // with precision and instruction set
+  DataType state_type = DataType::kFloat32;
+  std::function<std::unique_ptr<Backend>()> make;
+};
+
+// cpu in every precision and every instruction set that this processor has; the reference itself, which checks the
+// tests alone, where the cpu backend is not built.
+const std::vector<BackendUnderTest>& BackendsUnderTest();
+
+}  // namespace elserve
+
+#endif  // ELSERVE_TESTS_ENGINE_BACKEND_BACKENDS_UNDER_TEST_H_
