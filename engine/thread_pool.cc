@@ -7,8 +7,8 @@
 namespace elserve {
 namespace {
 
-// How often a waiting thread looks before it sleeps: a decode step is a chain of short loops, and waking a sleeper takes
-// longer than many of them.
+// How often a waiting thread looks before it sleeps: a decode step is a chain of short loops, and waking a sleeper
+// takes longer than many of them.
 constexpr int kSpins = 2000;
 
 inline void Pause() { __builtin_ia32_pause(); }

@@ -12,10 +12,11 @@
 
 namespace elserve {
 
-// Runs the tasks of one loop on all threads, taken dynamically: a thread that the system delays (a busy neighbour) costs
-// the others no more than the task it holds. There are no teams and no barriers but the end of a loop.
+// Runs the tasks of one loop on all threads, taken dynamically: a thread that the system delays (a busy neighbour)
+// costs the others no more than the task it holds. There are no teams and no barriers but the end of a loop.
 //
-// Thread-safe: loops of several callers run one after the other. A task must not call Run itself. Run allocates nothing.
+// Thread-safe: loops of several callers run one after the other. A task must not call Run itself. Run allocates
+// nothing.
 class ThreadPool {
  public:
   // The number of processors that this process may run on (its affinity mask), at least 1.
@@ -29,12 +30,16 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls task(i, thread) for each i in [0, count), thread in [0, threads()), and returns when all have ended. Tasks are
-  // started in the order of i.
+  // Calls task(i, thread) for each i in [0, count), thread in [0, threads()), and returns when all have ended. Tasks
+  // are started in the order of i.
   template <typename Task>
   void Run(int64_t count, Task&& task) {
-    RunErased(count, [](void* context, int64_t i, int thread) { (*static_cast<std::remove_reference_t<Task>*>(context))(i, thread); },
-              const_cast<void*>(static_cast<const void*>(&task)));
+    RunErased(
+        count,
+        [](void* context, int64_t i, int thread) {
+          (*static_cast<std::remove_reference_t<Task>*>(context))(i, thread);
+        },
+        const_cast<void*>(static_cast<const void*>(&task)));
   }
 
  private:
@@ -53,8 +58,8 @@ class ThreadPool {
   void* context_ = nullptr;
   int64_t count_ = 0;
   alignas(64) std::atomic<int64_t> next_{0};
-  // kOpen while workers may enter the loop, plus the number of workers inside. Run waits for those inside alone: a worker
-  // that the system has not woken yet holds nobody up.
+  // kOpen while workers may enter the loop, plus the number of workers inside. Run waits for those inside alone: a
+  // worker that the system has not woken yet holds nobody up.
   static constexpr uint32_t kOpen = 1u << 31;
   alignas(64) std::atomic<uint32_t> loop_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};  // the loop's number; workers wait for it to change

@@ -23,33 +23,35 @@ inline constexpr float kLog2e = 1.44269504088896340736f;
 
 // out = activation(a B + bias) + residual for some rows and panels.
 struct LinearBlock {
-  const uint32_t* const* a;  // [rows]: the input rows, `units` each
-  int rows;                  // up to kRowBlock
+  const uint32_t* a;  // [rows, a_stride]: states, `units` of each row
+  int64_t a_stride;   // units
+  int rows;           // up to kRowBlock
   int64_t units;
-  const uint32_t* panels;    // B: [panel][units][panel columns]
+  const uint32_t* panels;  // B: [panel][units][panel columns]
   int panel_begin, panel_end;
-  const float* bias;         // [panels * panel columns], zeros where there is none
+  const float* bias;  // [panels * panel columns], zeros where there is none
   Activation activation;
-  const float* residual;     // [rows, residual_stride], or null
+  const float* residual;  // [rows, residual_stride], or null
   int64_t residual_stride;
-  std::byte* out;            // the first row and column of the whole product
-  bool out_state;            // states, or float32
-  int64_t out_stride;        // elements
-  int64_t cols;              // that the product has: the last panel may be wider
+  std::byte* out;      // [rows, out_stride]: from the product's first column
+  bool out_state;      // states, or float32
+  int64_t out_stride;  // elements
+  int64_t cols;        // that the product has: the last panel may be wider
 };
 
 // softmax(q K) V of one head by packed keys and values: the K/V form, and the encoder's own attention.
 struct PackedAttention {
-  const uint32_t* const* q;  // [rows]: queries of head_units, scaled
-  int rows;                  // any number
-  int head_units;
+  const uint32_t* q;  // [rows, q_stride]: queries of head_dim states, scaled
+  int64_t q_stride;   // units
+  int rows;           // any number
   int head_dim;
   int tokens;
   // Page p (64 tokens) of the head: keys [64 / panel][head_units][panel], values [head_panels][64 / pack][panel].
   const uint32_t* const* key_pages;
   const uint32_t* const* value_pages;
-  std::byte* const* out;  // [rows]: states of head_dim
-  float* scratch;         // PackedScratchFloats()
+  std::byte* out;      // [rows, out_stride]: states of head_dim
+  int64_t out_stride;  // bytes
+  float* scratch;      // PackedScratchFloats(head_dim)
 };
 
 // EL-attention: softmax(q~ H^T) H for up to kMaxLanes queries over rows of states.
@@ -62,18 +64,18 @@ struct StateAttention {
   const uint32_t* const* pages;  // of 64 rows each
   int64_t page_stride;           // units from a row to the next
   std::byte* const* out;         // [lanes]: states of d
-  float* scratch;                // StateScratchFloats(units)
+  float* scratch;                // StateScratchFloats(d)
 };
 
 // softmax(q K) V of one position, all heads, over cells of keys and values in rows.
 struct CellAttention {
-  const std::byte* q;           // states [heads * head_dim]
+  const std::byte* q;  // states [heads * head_dim]
   int heads, head_dim, tokens;
-  const std::byte* cells;       // row c: keys [heads * head_dim], values [heads * head_dim]
-  int64_t cell_stride;          // bytes
-  const int32_t* ancestry;      // [tokens]: the cells
-  std::byte* out;               // states [heads * head_dim]
-  float* scratch;               // [heads * tokens + heads * head_dim + 64]
+  const std::byte* cells;   // row c: keys [heads * head_dim], values [heads * head_dim]
+  int64_t cell_stride;      // bytes
+  const int32_t* ancestry;  // [tokens]: the cells
+  std::byte* out;           // states [heads * head_dim]
+  float* scratch;           // [heads * tokens + heads * head_dim + 64]
 };
 
 // One row of logits -> its log-sum-exp and best tokens; `logits` is changed.
@@ -106,8 +108,8 @@ struct Kernels {
   void (*cell_attention)(const CellAttention& args);
 
   // Rows of d: float32 in; float32 and states out (residual may be null or in).
-  void (*norm)(NormKind kind, const float* x, int64_t d, const float* gamma, const float* beta, float epsilon, float* residual,
-               std::byte* state);
+  void (*norm)(NormKind kind, const float* x, int64_t d, const float* gamma, const float* beta, float epsilon,
+               float* residual, std::byte* state);
   // out = token * scale + position (or null)
   void (*embed)(const std::byte* token, float scale, const std::byte* position, int64_t d, float* out);
   SelectOutcome (*select)(const SelectArgs& args);
@@ -125,11 +127,11 @@ inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // A page's size in units: one head's keys or values.
 inline int64_t KeyPageUnits(const Kernels& k, int head_dim) { return RoundUp(head_dim, k.pack) / k.pack * kPageTokens; }
-inline int64_t ValuePageUnits(const Kernels& k, int head_dim) { return RoundUp(head_dim, k.panel) * (kPageTokens / k.pack); }
-
-inline int64_t PackedScratchFloats(int head_dim) {
-  return 16 * (2 * kAttentionTile + RoundUp(head_dim, 32)) + 64;
+inline int64_t ValuePageUnits(const Kernels& k, int head_dim) {
+  return RoundUp(head_dim, k.panel) * (kPageTokens / k.pack);
 }
+
+inline int64_t PackedScratchFloats(int head_dim) { return 16 * (2 * kAttentionTile + RoundUp(head_dim, 32) + 4); }
 inline int64_t StateScratchFloats(int64_t d) {
   // queries, scores, weights, sums; see state_attention.
   return kMaxLanes * (RoundUp(d, 32) * 2 + 2 * kAttentionTile + 8);

@@ -1,0 +1,336 @@
+// Attention as tiled matrix work with an online softmax: for each tile of tokens, scores by a product, their weights,
+// and the weighted sum by another product. A query keeps the maximum m, the sum l of its weights and the sum c of
+// weighted states; a tile with a new maximum scales l and c by exp(m - new m).
+#include <limits>
+
+#include "engine/backend/cpu/kernels.h"
+
+namespace elserve::cpu {
+namespace {
+
+// Terms of the weights' exponential: bfloat16 weights need no more than 4.
+template <class S>
+inline constexpr int kExpTerms = S::kPack == 2 ? 4 : 6;
+
+// --- Packed keys and values: queries are rows, tokens are columns. ---
+
+// Weights of one row's scores [tokens] -> states, zeros up to kPageTokens' multiple; returns what scales its old sums.
+template <class S>
+float RowWeights(const float* scores, int tokens, float* m, float* l, typename S::State* weights) {
+  using V = typename S::Vec;
+  constexpr int L = V::kLanes;
+  const int whole = tokens / L * L, tail = tokens - whole;
+  typename V::F top = V::Set(*m);
+  for (int t = 0; t < whole; t += L) top = V::Max(V::Load(scores + t), top);
+  float next = V::ReduceMax(top);
+  for (int t = whole; t < tokens; ++t) next = scores[t] > next ? scores[t] : next;
+  const typename V::F shift = V::Set(next * kLog2e);
+  typename V::F sum = V::Zero();
+  int t = 0;
+  for (; t < whole; t += L) {
+    const typename V::F w =
+        Exp2<V, kExpTerms<S>>(V::Fma(V::Load(scores + t), V::Set(kLog2e), V::Sub(V::Zero(), shift)));
+    sum = V::Add(sum, w);
+    S::Store(weights + t, w);
+  }
+  if (tail) {
+    alignas(64) float last[L];
+    V::Store(last, Exp2<V, kExpTerms<S>>(V::Fma(V::LoadN(scores + t, tail), V::Set(kLog2e), V::Sub(V::Zero(), shift))));
+    for (int i = tail; i < L; ++i) last[i] = 0;
+    const typename V::F w = V::Load(last);
+    sum = V::Add(sum, w);
+    S::Store(weights + t, w);
+    t += L;
+  }
+  for (const int end = static_cast<int>(RoundUp(tokens, kPageTokens)); t < end; t += L)
+    S::Store(weights + t, V::Zero());
+  alignas(64) float old[L];
+  V::Store(old, Exp2<V>(V::Set((*m - next) * kLog2e)));
+  *l = *l * old[0] + V::ReduceAdd(sum);
+  *m = next;
+  return old[0];
+}
+
+template <class S, int NV>
+void PageScores(const uint32_t* q, int64_t q_stride, int rows, int units, const uint32_t* keys, float* scores,
+                int64_t stride) {
+  constexpr int kMost = 2 * kRows<typename S::Vec> / NV;
+  constexpr int kPanel = 2 * S::Vec::kLanes;
+  const int64_t panel_units = static_cast<int64_t>(units) * kPanel;
+  for (int panel = 0; panel < kPageTokens / kPanel; panel += NV / 2) {
+    const PanelColumns<S> columns{keys + panel * panel_units, panel_units};
+    WithRows<kMost>(rows, [&]<int MR>() {
+      StoreProduct<S, MR, NV>(units, q, q_stride, 1, columns, scores + panel * kPanel, stride);
+    });
+  }
+}
+
+template <class S>
+void PackedRows(const PackedAttention& p, int row, int rows) {
+  using V = typename S::Vec;
+  using State = typename S::State;
+  constexpr int kMost = kRows<V>, kPanel = 2 * V::kLanes;
+  constexpr int kPageUnits = kPageTokens / S::kPack;
+  const int units = (p.head_dim + S::kPack - 1) / S::kPack;
+  const int panels = (p.head_dim + kPanel - 1) / kPanel;
+  const int64_t width = static_cast<int64_t>(panels) * kPanel;
+  float* scores = p.scratch;                                                   // [rows, kAttentionTile]
+  State* weights = reinterpret_cast<State*>(scores + kMost * kAttentionTile);  // [rows, kAttentionTile]
+  float* sums = scores + 2 * kMost * kAttentionTile;                           // [rows, width]
+  float m[kMost], l[kMost], scale[kMost], one[kMost];
+  for (int i = 0; i < rows; ++i) m[i] = -std::numeric_limits<float>::infinity(), l[i] = 0, one[i] = 1;
+  for (int64_t i = 0; i < rows * width; ++i) sums[i] = 0;
+  const uint32_t* q = p.q + row * p.q_stride;
+  for (int begin = 0; begin < p.tokens; begin += kAttentionTile) {
+    const int tokens = p.tokens - begin < kAttentionTile ? p.tokens - begin : kAttentionTile;
+    const int pages = (tokens + kPageTokens - 1) / kPageTokens, first = begin / kPageTokens;
+    for (int page = 0; page < pages; ++page) {
+      const uint32_t* keys = p.key_pages[first + page];
+      float* to = scores + page * kPageTokens;
+      if (rows <= kMost / 2) {
+        PageScores<S, 4>(q, p.q_stride, rows, units, keys, to, kAttentionTile);
+      } else {
+        PageScores<S, 2>(q, p.q_stride, rows, units, keys, to, kAttentionTile);
+      }
+    }
+    for (int i = 0; i < rows; ++i) {
+      scale[i] = RowWeights<S>(scores + i * kAttentionTile, tokens, &m[i], &l[i], weights + i * kAttentionTile);
+    }
+    for (int page = 0; page < pages; ++page) {
+      const auto* w = reinterpret_cast<const uint32_t*>(weights) + page * kPageUnits;
+      for (int panel = 0; panel < panels; ++panel) {
+        const PanelColumns<S> columns{p.value_pages[first + page] + static_cast<int64_t>(panel) * kPageUnits * kPanel,
+                                      0};
+        WithRows<kMost>(rows, [&]<int MR>() {
+          AddProduct<S, MR, 2>(kPageUnits, w, kAttentionTile / S::kPack, 1, columns, sums + panel * kPanel, width,
+                               page ? one : scale);
+        });
+      }
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    const typename V::F by = V::Set(1.0f / l[i]);
+    float* c = sums + i * width;
+    for (int64_t j = 0; j < width; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
+    ToState<S>(c, p.head_dim, p.out + (row + i) * p.out_stride);
+  }
+}
+
+template <class S>
+void AttendPacked(const PackedAttention& p) {
+  const int parts = Parts(p.rows, kRows<typename S::Vec>);
+  for (int part = 0; part < parts; ++part) {
+    const int row = static_cast<int>(static_cast<int64_t>(part) * p.rows / parts);
+    PackedRows<S>(p, row, static_cast<int>(static_cast<int64_t>(part + 1) * p.rows / parts) - row);
+  }
+}
+
+// --- States: tokens are rows, queries are columns ("lanes"), so that one layout of the states serves both products.
+// ---
+
+struct StateScratch {
+  uint32_t* q;        // [units, lanes]
+  float* scores;      // [kAttentionTile, lanes]
+  uint32_t* weights;  // [kAttentionTile / kPack, lanes]
+  float* sums;        // [lanes, width], columns in RowColumns's order
+  float* m;           // [lanes]
+  float* l;
+  float* scale;
+};
+
+// Scores of `tokens` rows of one page for all lanes.
+template <class S, int NV>
+void LaneScores(const uint32_t* rows, int64_t stride, int tokens, const uint32_t* q, int lanes, int64_t units,
+                float* scores) {
+  // As many sums as fit the registers.
+  constexpr bool kWide = S::Vec::kLanes == 16;
+  constexpr int kMost = kWide ? (NV == 1 ? 16 : 24 / NV) : 12 / NV;
+  const LaneColumns<S> columns{q, lanes};
+  const int parts = Parts(tokens, kMost);
+  for (int part = 0; part < parts; ++part) {
+    const int row = part * tokens / parts, n = (part + 1) * tokens / parts - row;
+    WithRows<kMost>(n, [&]<int MR>() {
+      StoreProduct<S, MR, NV>(units, rows + row * stride, stride, 1, columns, scores + row * lanes, lanes);
+    });
+  }
+}
+
+template <class S>
+void PageLaneScores(const uint32_t* rows, int64_t stride, int tokens, const uint32_t* q, int lanes, int64_t units,
+                    float* scores) {
+  constexpr int L = S::Vec::kLanes;
+  for (int lane = 0; lane < lanes;) {
+    const int vectors = (lanes - lane) / L;
+    if (vectors >= 3) {
+      LaneScores<S, 3>(rows, stride, tokens, q + lane, lanes, units, scores + lane);
+      lane += 3 * L;
+    } else if (vectors == 2) {
+      LaneScores<S, 2>(rows, stride, tokens, q + lane, lanes, units, scores + lane);
+      lane += 2 * L;
+    } else {
+      LaneScores<S, 1>(rows, stride, tokens, q + lane, lanes, units, scores + lane);
+      lane += L;
+    }
+  }
+}
+
+// Weights of a tile of scores, lane by lane; updates m, l and scale.
+template <class S>
+void LaneWeights(const StateScratch& s, int tokens, int lanes) {
+  using V = typename S::Vec;
+  for (int lane = 0; lane < lanes; lane += V::kLanes) {
+    const float* scores = s.scores + lane;
+    const typename V::F m = V::Load(s.m + lane);
+    typename V::F top = m;
+    for (int t = 0; t < tokens; ++t) top = V::Max(V::Load(scores + t * lanes), top);
+    const typename V::F shift = V::Sub(V::Zero(), V::Mul(top, V::Set(kLog2e)));
+    const typename V::F scale = Exp2<V>(V::Mul(V::Sub(m, top), V::Set(kLog2e)));
+    typename V::F sum = V::Zero();
+    const auto weight = [&](int t) {
+      return Exp2<V, kExpTerms<S>>(V::Fma(V::Load(scores + t * lanes), V::Set(kLog2e), shift));
+    };
+    if constexpr (S::kPack == 1) {
+      for (int t = 0; t < tokens; ++t) {
+        const typename V::F w = weight(t);
+        sum = V::Add(sum, w);
+        V::Store(reinterpret_cast<float*>(s.weights) + t * lanes + lane, w);
+      }
+    } else {
+      for (int t = 0; t < tokens; t += 2) {
+        const typename V::F even = weight(t);
+        const typename V::F odd = t + 1 < tokens ? weight(t + 1) : V::Zero();
+        sum = V::Add(sum, V::Add(even, odd));
+        V::StorePairs(s.weights + t / 2 * lanes + lane, even, odd);
+      }
+    }
+    V::Store(s.m + lane, top);
+    V::Store(s.l + lane, V::Fma(V::Load(s.l + lane), scale, sum));
+    V::Store(s.scale + lane, scale);
+  }
+}
+
+// Adds a page's weighted states to the sums.
+template <class S>
+void AddPage(const StateScratch& s, const uint32_t* rows, int64_t stride, int tokens, int page, int padded, int lanes,
+             int64_t width) {
+  using V = typename S::Vec;
+  constexpr int kMost = kRows<V>, kPanel = 2 * V::kLanes;
+  static constexpr float kOnes[kMaxLanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                             1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  const uint32_t* weights = s.weights + page * (kPageTokens / S::kPack) * padded;
+  const int units = (tokens + S::kPack - 1) / S::kPack;
+  const int parts = Parts(lanes, kMost);
+  for (int64_t column = 0; column < width; column += kPanel) {
+    const RowColumns<S> columns{rows + column / S::kPack, stride};
+    for (int part = 0; part < parts; ++part) {
+      const int lane = part * lanes / parts, n = (part + 1) * lanes / parts - lane;
+      WithRows<kMost>(n, [&]<int MR>() {
+        AddProduct<S, MR, 2>(units, weights + lane, 1, padded, columns, s.sums + lane * width + column, width,
+                             page ? kOnes : s.scale + lane);
+      });
+    }
+  }
+}
+
+// sums / l -> states, in the order of columns.
+template <class S>
+void FinishStates(const StateAttention& p, const StateScratch& s, int64_t width) {
+  using V = typename S::Vec;
+  constexpr int L = V::kLanes;
+  for (int lane = 0; lane < p.lanes; ++lane) {
+    const typename V::F by = V::Set(1.0f / s.l[lane]);
+    float* c = s.sums + lane * width;
+    for (int64_t j = 0; j < width; j += 2 * L) {
+      typename V::F a = V::Mul(V::Load(c + j), by), b = V::Mul(V::Load(c + j + L), by);
+      if constexpr (S::kPack == 2) V::Unzip(a, b, &a, &b);
+      V::Store(c + j, a);
+      V::Store(c + j + L, b);
+    }
+    ToState<S>(c, p.d, p.out[lane]);
+  }
+}
+
+template <class S>
+void AttendStates(const StateAttention& p) {
+  using V = typename S::Vec;
+  constexpr int kPanel = 2 * V::kLanes;
+  const int lanes = static_cast<int>(RoundUp(p.lanes, V::kLanes));
+  const int64_t width = RoundUp(p.d, kPanel);
+  StateScratch s;
+  s.sums = p.scratch;
+  s.scores = s.sums + kMaxLanes * width;
+  s.weights = reinterpret_cast<uint32_t*>(s.scores + kMaxLanes * kAttentionTile);
+  s.m = s.scores + 2 * kMaxLanes * kAttentionTile;
+  s.l = s.m + kMaxLanes;
+  s.scale = s.l + kMaxLanes;
+  s.q = reinterpret_cast<uint32_t*>(s.scale + kMaxLanes);
+  for (int lane = 0; lane < lanes; ++lane) {
+    s.m[lane] = -std::numeric_limits<float>::infinity();
+    s.l[lane] = 0;
+    for (int64_t u = 0; u < p.units; ++u) s.q[u * lanes + lane] = lane < p.lanes ? p.q[lane][u] : 0;
+  }
+  for (int64_t i = 0; i < p.lanes * width; ++i) s.sums[i] = 0;
+  for (int begin = 0; begin < p.tokens; begin += kAttentionTile) {
+    const int tokens = p.tokens - begin < kAttentionTile ? p.tokens - begin : kAttentionTile;
+    const auto page_tokens = [&](int page) {
+      const int left = tokens - page * kPageTokens;
+      return left < kPageTokens ? left : kPageTokens;
+    };
+    const int first = begin / kPageTokens, pages = (tokens + kPageTokens - 1) / kPageTokens;
+    for (int page = 0; page < pages; ++page) {
+      PageLaneScores<S>(p.pages[first + page], p.page_stride, page_tokens(page), s.q, lanes, p.units,
+                        s.scores + page * kPageTokens * lanes);
+    }
+    LaneWeights<S>(s, tokens, lanes);
+    for (int page = 0; page < pages; ++page) {
+      AddPage<S>(s, p.pages[first + page], p.page_stride, page_tokens(page), page, lanes, p.lanes, width);
+    }
+  }
+  FinishStates<S>(p, s, width);
+}
+
+// --- Cells of keys and values: one query a head, so vectors run along the head. ---
+
+template <class S>
+void AttendCells(const CellAttention& p) {
+  using V = typename S::Vec;
+  using State = typename S::State;
+  constexpr int L = V::kLanes;
+  const int64_t inner = static_cast<int64_t>(p.heads) * p.head_dim;
+  const State* q = reinterpret_cast<const State*>(p.q);
+  State* out = reinterpret_cast<State*>(p.out);
+  const auto load = [](const State* at, int n) { return n >= L ? S::Load(at) : S::LoadN(at, n); };
+  float* scores = p.scratch;  // [tokens]
+  for (int head = 0; head < p.heads; ++head) {
+    const int64_t offset = static_cast<int64_t>(head) * p.head_dim;
+    float top = -std::numeric_limits<float>::infinity();
+    for (int t = 0; t < p.tokens; ++t) {
+      const State* key = reinterpret_cast<const State*>(p.cells + p.ancestry[t] * p.cell_stride) + offset;
+      typename V::F sum = V::Zero();
+      for (int i = 0; i < p.head_dim; i += L)
+        sum = V::Fma(load(q + offset + i, p.head_dim - i), load(key + i, p.head_dim - i), sum);
+      scores[t] = V::ReduceAdd(sum);
+      if (!(scores[t] <= top)) top = scores[t];
+    }
+    float total = 0;
+    for (int t = 0; t < p.tokens; t += L) {
+      const int n = p.tokens - t < L ? p.tokens - t : L;
+      V::StoreN(scores + t, Exp<V>(V::Sub(V::LoadN(scores + t, n), V::Set(top))), n);
+    }
+    for (int t = 0; t < p.tokens; ++t) total += scores[t];
+    for (int i = 0; i < p.head_dim; i += L) {
+      const int n = p.head_dim - i;
+      typename V::F sum = V::Zero();
+      for (int t = 0; t < p.tokens; ++t) {
+        const State* value =
+            reinterpret_cast<const State*>(p.cells + p.ancestry[t] * p.cell_stride) + inner + offset + i;
+        sum = V::Fma(V::Set(scores[t]), load(value, n), sum);
+      }
+      sum = V::Mul(sum, V::Set(1.0f / total));
+      n >= L ? S::Store(out + offset + i, sum) : S::StoreN(out + offset + i, sum, n);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace elserve::cpu

@@ -1,0 +1,20 @@
+// Compiled with AVX512 F, BW, DQ and VL.
+#include "engine/backend/cpu/vec512.inl.h"
+// The text of the kernels, in the order in which they use each other.
+#include "engine/backend/cpu/attention.inl.h"
+#include "engine/backend/cpu/linear.inl.h"
+#include "engine/backend/cpu/math.inl.h"
+#include "engine/backend/cpu/product.inl.h"
+#include "engine/backend/cpu/rows.inl.h"
+#include "engine/backend/cpu/state.inl.h"
+#include "engine/backend/cpu/table.inl.h"
+
+namespace elserve::cpu {
+
+const Kernels& Avx512Kernels(DataType state_type) {
+  static constexpr Kernels kFloat32 = TableOf<Float32State<Vec512>>();
+  static constexpr Kernels kBFloat16 = TableOf<WideBf16State<Vec512>>();
+  return state_type == DataType::kFloat32 ? kFloat32 : kBFloat16;
+}
+
+}  // namespace elserve::cpu

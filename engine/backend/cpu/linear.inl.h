@@ -1,0 +1,130 @@
+// Linear and the packing of its weights' neighbours: keys and values.
+//
+// A task has up to kRowBlock rows and some panels. For each panel (which streams from the second-level cache) the rows
+// are cut into even parts of at most kRows, the product's registers.
+#include "engine/backend/cpu/kernels.h"
+
+namespace elserve::cpu {
+namespace {
+
+// Rows that one product holds in registers beside its two vectors of columns.
+template <class V>
+inline constexpr int kRows = V::kLanes == 16 ? 12 : 6;
+
+// activation(tile + bias) + residual -> out, for columns [begin, begin + width) of the product.
+template <class S>
+void FinishLinear(const LinearBlock& b, const float* tile, int64_t tile_stride, int row, int rows, int64_t begin,
+                  int64_t width) {
+  using V = typename S::Vec;
+  for (int m = 0; m < rows; ++m) {
+    const float* from = tile + m * tile_stride;
+    const float* residual = b.residual ? b.residual + (row + m) * b.residual_stride + begin : nullptr;
+    for (int64_t i = 0; i < width; i += V::kLanes) {
+      typename V::F x = V::Add(V::Load(from + i), V::Load(b.bias + begin + i));
+      x = Activate<V>(b.activation, x);
+      const int64_t at = (row + m) * b.out_stride + begin + i;
+      const int n = static_cast<int>(width - i);
+      if (n >= V::kLanes) {
+        if (residual) x = V::Add(x, V::Load(residual + i));
+        if (b.out_state) {
+          S::Store(reinterpret_cast<typename S::State*>(b.out) + at, x);
+        } else {
+          V::Store(reinterpret_cast<float*>(b.out) + at, x);
+        }
+      } else {
+        if (residual) x = V::Add(x, V::LoadN(residual + i, n));
+        if (b.out_state) {
+          S::StoreN(reinterpret_cast<typename S::State*>(b.out) + at, x, n);
+        } else {
+          V::StoreN(reinterpret_cast<float*>(b.out) + at, x, n);
+        }
+      }
+    }
+  }
+}
+
+// Panels [panel, panel + NV / 2) for all rows of the block.
+template <class S, int NV>
+void LinearPanels(const LinearBlock& b, int panel) {
+  using V = typename S::Vec;
+  constexpr int kMost = 2 * kRows<V> / NV;
+  constexpr int64_t kWidth = NV * V::kLanes;
+  alignas(64) float tile[kMost * kWidth];
+  const int64_t panel_units = b.units * 2 * V::kLanes;
+  const PanelColumns<S> columns{b.panels + panel * panel_units, panel_units};
+  const int64_t begin = static_cast<int64_t>(panel) * 2 * V::kLanes;
+  const int64_t width = b.cols - begin < kWidth ? b.cols - begin : kWidth;
+  const int parts = Parts(b.rows, kMost);
+  for (int part = 0; part < parts; ++part) {
+    const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
+    WithRows<kMost>(rows, [&]<int MR>() {
+      StoreProduct<S, MR, NV>(b.units, b.a + row * b.a_stride, b.a_stride, 1, columns, tile, kWidth);
+    });
+    FinishLinear<S>(b, tile, kWidth, row, rows, begin, width);
+  }
+}
+
+template <class S>
+void Linear(const LinearBlock& b) {
+  // Few rows leave registers idle: two panels at once keep as many sums going.
+  int panel = b.panel_begin;
+  if (b.rows <= kRows<typename S::Vec> / 2) {
+    for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);
+  }
+  for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel);
+}
+
+template <class S>
+void ToState(const float* in, int64_t n, std::byte* out) {
+  using V = typename S::Vec;
+  auto* to = reinterpret_cast<typename S::State*>(out);
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) S::Store(to + i, V::Load(in + i));
+  if (i < n) S::StoreN(to + i, V::LoadN(in + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+}
+
+template <class S>
+void FromState(const std::byte* in, int64_t n, float* out) {
+  using V = typename S::Vec;
+  const auto* from = reinterpret_cast<const typename S::State*>(in);
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) V::Store(out + i, S::Load(from + i));
+  if (i < n) V::StoreN(out + i, S::LoadN(from + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+}
+
+template <class S>
+void PackKeys(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page) {
+  constexpr int kPanel = 2 * S::Vec::kLanes;
+  using State = typename S::State;
+  const int units = (head_dim + S::kPack - 1) / S::kPack;
+  for (int t = 0; t < kPageTokens; ++t) {
+    uint32_t* to = page + (t / kPanel) * units * kPanel + t % kPanel;
+    const State* from = reinterpret_cast<const State*>(rows + t * stride);
+    for (int u = 0; u < units; ++u) {
+      const int i = u * S::kPack;
+      to[u * kPanel] = t < tokens ? S::Unit(from[i], i + 1 < head_dim ? from[i + 1] : State{}) : 0;
+    }
+  }
+}
+
+template <class S>
+void PackValues(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page) {
+  constexpr int kPanel = 2 * S::Vec::kLanes;
+  using State = typename S::State;
+  constexpr int kUnits = kPageTokens / S::kPack;
+  const int panels = (head_dim + kPanel - 1) / kPanel;
+  for (int u = 0; u < kUnits; ++u) {
+    const int t = u * S::kPack;
+    const State* even = reinterpret_cast<const State*>(rows + t * stride);
+    const State* odd = reinterpret_cast<const State*>(rows + (t + 1) * stride);
+    for (int i = 0; i < panels * kPanel; ++i) {
+      const bool in = i < head_dim;
+      const State a = in && t < tokens ? even[i] : State{};
+      const State b = S::kPack == 2 && in && t + 1 < tokens ? odd[i] : State{};
+      page[((i / kPanel) * kUnits + u) * kPanel + i % kPanel] = S::Unit(a, b);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace elserve::cpu

@@ -1,0 +1,53 @@
+// Weights in the cpu backend's layouts.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_PACKING_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_PACKING_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/aligned_buffer.h"
+#include "engine/backend/cpu/kernels.h"
+#include "engine/thread_pool.h"
+
+namespace elserve::cpu {
+
+// Linear and per-head weights: `heads` matrices [in, out], each as panels [out / panel][units][panel columns] of units
+// of `pack` inputs; columns beyond `out` are zeros.
+struct PackedMatrix : PackedWeight {
+  int64_t heads = 1, in = 0, out = 0;
+  int64_t units = 0;   // of one column: ceil(in / pack)
+  int64_t panels = 0;  // of one head
+  AlignedBuffer values;
+  std::vector<float> bias;  // [panels * panel columns], zeros where there is none
+  int64_t bytes() const override { return values.bytes() + static_cast<int64_t>(bias.size() * sizeof(float)); }
+};
+
+// Embeddings: rows of states, padded to `stride` bytes.
+struct PackedTable : PackedWeight {
+  int64_t rows = 0, d = 0, stride = 0;
+  AlignedBuffer values;
+  int64_t bytes() const override { return values.bytes(); }
+};
+
+struct PackedNormWeight : PackedWeight {
+  NormKind kind = NormKind::kLayerNorm;
+  float epsilon = 0;
+  std::vector<float> gamma, beta;  // beta may be empty
+  int64_t bytes() const override { return static_cast<int64_t>((gamma.size() + beta.size()) * sizeof(float)); }
+};
+
+// Numbers [begin, begin + n) of a tensor as float32.
+void ReadFloats(const HostTensor& tensor, int64_t begin, int64_t n, float* out);
+
+// weight: [out, in], or [heads, in, out] if `per_head`; bias: [out] or null.
+PackedWeightPtr PackMatrix(const Kernels& kernels, ThreadPool& pool, const HostTensor& weight, const HostTensor* bias,
+                           bool per_head);
+PackedWeightPtr PackTable(const Kernels& kernels, ThreadPool& pool, const HostTensor& table);
+
+// Bytes from a row of `cols` states to the next: whole cache lines, so that kernels may read past the last column.
+inline int64_t StateStride(const Kernels& kernels, int64_t cols) { return RoundUp(cols, 32) * 4 / kernels.pack; }
+
+}  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_PACKING_H_

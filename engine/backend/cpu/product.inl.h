@@ -1,0 +1,126 @@
+// The one matrix product of the cpu backend, in registers: MR rows of A by NV vectors of columns of B.
+//
+//   C[m, n] = sum over units u of dot(A[m, u], B[u, n])
+//
+// A is read by broadcast, at a + m * row_stride + u * unit_stride (units); B by vectors through a loader. Linear, the
+// scores and the weighted sums of all attention forms are this product with different strides and loaders.
+#include <cstdint>
+
+namespace elserve::cpu {
+namespace {
+
+// B as packed panels: [panel][units][panel columns]; two vectors a panel.
+template <class S>
+struct PanelColumns {
+  using V = typename S::Vec;
+  const uint32_t* panel;
+  int64_t panel_units;  // from a panel to the next
+  template <int NV>
+  void Load(int64_t u, typename V::I* b) const {
+    constexpr int kPanel = 2 * V::kLanes;
+#pragma GCC unroll 8
+    for (int n = 0; n < NV; ++n) b[n] = V::LoadUnits(panel + (n / 2) * panel_units + u * kPanel + (n % 2) * V::kLanes);
+  }
+};
+
+// B as one packed matrix of NV vectors a unit.
+template <class S>
+struct LaneColumns {
+  using V = typename S::Vec;
+  const uint32_t* lanes;
+  int64_t stride;  // units from a row of B to the next
+  template <int NV>
+  void Load(int64_t u, typename V::I* b) const {
+#pragma GCC unroll 8
+    for (int n = 0; n < NV; ++n) b[n] = V::LoadUnits(lanes + u * stride + n * V::kLanes);
+  }
+};
+
+// B as rows of states, kPack of them zipped into units on the way: for bfloat16 the columns of two vectors come out in
+// ZipBf16's order.
+template <class S>
+struct RowColumns {
+  using V = typename S::Vec;
+  const uint32_t* rows;
+  int64_t stride;  // units from a row to the next
+  template <int NV>
+  void Load(int64_t u, typename V::I* b) const {
+    static_assert(NV == 2);
+    if constexpr (S::kPack == 1) {
+      b[0] = V::LoadUnits(rows + u * stride);
+      b[1] = V::LoadUnits(rows + u * stride + V::kLanes);
+    } else {
+      V::ZipBf16(rows + 2 * u * stride, rows + (2 * u + 1) * stride, &b[0], &b[1]);
+    }
+  }
+};
+
+template <class S, int MR, int NV, class Columns>
+__attribute__((always_inline)) inline void Product(int64_t units, const uint32_t* a, int64_t row_stride,
+                                                   int64_t unit_stride, const Columns& columns,
+                                                   typename S::Vec::F (&c)[MR][NV]) {
+  using V = typename S::Vec;
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+    for (int n = 0; n < NV; ++n) c[m][n] = V::Zero();
+  }
+  for (int64_t u = 0; u < units; ++u) {
+    typename V::I b[NV];
+    columns.template Load<NV>(u, b);
+    const uint32_t* at = a + u * unit_stride;
+#pragma GCC unroll 32
+    for (int m = 0; m < MR; ++m) {
+      const typename V::I x = V::Broadcast(at + m * row_stride);
+#pragma GCC unroll 8
+      for (int n = 0; n < NV; ++n) c[m][n] = S::Dot(c[m][n], x, b[n]);
+    }
+  }
+}
+
+// C (float32, row stride ldc) = product.
+template <class S, int MR, int NV, class Columns>
+void StoreProduct(int64_t units, const uint32_t* a, int64_t row_stride, int64_t unit_stride, const Columns& columns,
+                  float* out, int64_t ldc) {
+  using V = typename S::Vec;
+  typename V::F c[MR][NV];
+  Product<S, MR, NV>(units, a, row_stride, unit_stride, columns, c);
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+    for (int n = 0; n < NV; ++n) V::Store(out + m * ldc + n * V::kLanes, c[m][n]);
+  }
+}
+
+// C[m] = C[m] * scale[m] + product: the online softmax's weighted sum.
+template <class S, int MR, int NV, class Columns>
+void AddProduct(int64_t units, const uint32_t* a, int64_t row_stride, int64_t unit_stride, const Columns& columns,
+                float* out, int64_t ldc, const float* scale) {
+  using V = typename S::Vec;
+  typename V::F c[MR][NV];
+  Product<S, MR, NV>(units, a, row_stride, unit_stride, columns, c);
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+    const typename V::F s = V::Set(scale[m]);
+#pragma GCC unroll 8
+    for (int n = 0; n < NV; ++n) {
+      float* to = out + m * ldc + n * V::kLanes;
+      V::Store(to, V::Fma(V::Load(to), s, c[m][n]));
+    }
+  }
+}
+
+// Calls f.template operator()<MR>() with MR = rows in [1, Max].
+template <int Max, class F>
+__attribute__((always_inline)) inline void WithRows(int rows, F&& f) {
+  if constexpr (Max > 1) {
+    if (rows < Max) return WithRows<Max - 1>(rows, f);
+  }
+  f.template operator()<Max>();
+}
+
+// Cuts `rows` into the fewest parts of at most `most`, as even as can be: a part's first row is part * rows / parts.
+inline int Parts(int rows, int most) { return (rows + most - 1) / most; }
+
+}  // namespace
+}  // namespace elserve::cpu

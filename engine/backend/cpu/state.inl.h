@@ -1,0 +1,44 @@
+// The state types over a vector type V: how states are stored, and the dot of two units.
+#include <cstdint>
+#include <cstring>
+
+namespace elserve::cpu {
+namespace {
+
+template <class V>
+struct Float32State {
+  using Vec = V;
+  using State = float;
+  static constexpr int kPack = 1;
+  static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
+    return V::Fma(V::AsFloat(a), V::AsFloat(b), sum);
+  }
+  static typename V::F Load(const State* p) { return V::Load(p); }
+  static typename V::F LoadN(const State* p, int n) { return V::LoadN(p, n); }
+  static void Store(State* p, typename V::F x) { V::Store(p, x); }
+  static void StoreN(State* p, typename V::F x, int n) { V::StoreN(p, x, n); }
+  static uint32_t Unit(State even, State) {
+    uint32_t unit;
+    std::memcpy(&unit, &even, sizeof(unit));
+    return unit;
+  }
+};
+
+// bfloat16 by two float32 multiplications a unit.
+template <class V>
+struct WideBf16State {
+  using Vec = V;
+  using State = uint16_t;
+  static constexpr int kPack = 2;
+  static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
+    return V::Fma(V::Odd(a), V::Odd(b), V::Fma(V::Even(a), V::Even(b), sum));
+  }
+  static typename V::F Load(const State* p) { return V::LoadBf16(p); }
+  static typename V::F LoadN(const State* p, int n) { return V::LoadBf16N(p, n); }
+  static void Store(State* p, typename V::F x) { V::StoreBf16(p, x); }
+  static void StoreN(State* p, typename V::F x, int n) { V::StoreBf16N(p, x, n); }
+  static uint32_t Unit(State even, State odd) { return even | static_cast<uint32_t>(odd) << 16; }
+};
+
+}  // namespace
+}  // namespace elserve::cpu

@@ -1,0 +1,27 @@
+// The kernels of one state type as a table.
+#include "engine/backend/cpu/kernels.h"
+
+namespace elserve::cpu {
+namespace {
+
+template <class S>
+constexpr Kernels TableOf() {
+  Kernels k{};
+  k.panel = 2 * S::Vec::kLanes;
+  k.pack = S::kPack;
+  k.linear = &Linear<S>;
+  k.to_state = &ToState<S>;
+  k.from_state = &FromState<S>;
+  k.pack_keys = &PackKeys<S>;
+  k.pack_values = &PackValues<S>;
+  k.packed_attention = &AttendPacked<S>;
+  k.state_attention = &AttendStates<S>;
+  k.cell_attention = &AttendCells<S>;
+  k.norm = &Norm<S>;
+  k.embed = &Embed<S>;
+  k.select = &Select<S>;
+  return k;
+}
+
+}  // namespace
+}  // namespace elserve::cpu

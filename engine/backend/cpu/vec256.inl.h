@@ -1,0 +1,108 @@
+// 8 float32 lanes in AVX2 with FMA. Included by the translation unit of the AVX2 level alone.
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace elserve::cpu {
+namespace {
+
+struct Vec256 {
+  using F = __m256;
+  using I = __m256i;
+  static constexpr int kLanes = 8;
+
+  static I Mask(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+  static F Zero() { return _mm256_setzero_ps(); }
+  static F Set(float x) { return _mm256_set1_ps(x); }
+  static F Load(const float* p) { return _mm256_loadu_ps(p); }
+  static F LoadN(const float* p, int n) { return _mm256_maskload_ps(p, Mask(n)); }
+  static void Store(float* p, F x) { _mm256_storeu_ps(p, x); }
+  static void StoreN(float* p, F x, int n) { _mm256_maskstore_ps(p, Mask(n), x); }
+  static I LoadUnits(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static I Broadcast(const uint32_t* p) {
+    return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(p)));
+  }
+  static F Add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F Sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F Div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F Max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F Min(F a, F b) { return _mm256_min_ps(a, b); }
+  static F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F Abs(F a) { return _mm256_andnot_ps(Set(-0.0f), a); }
+  static F CopySign(F magnitude, F sign) {
+    return _mm256_or_ps(_mm256_andnot_ps(Set(-0.0f), magnitude), _mm256_and_ps(Set(-0.0f), sign));
+  }
+  static F Round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // p * 2^n for whole n of at most 127; 0 below 2^-126, and where n is -infinity.
+  static F Scale(F p, F n) {
+    const I exponent =
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(Max(n, Set(-127.0f))), _mm256_set1_epi32(127)), 23);
+    return Mul(p, _mm256_castsi256_ps(exponent));
+  }
+  static float ReduceAdd(F a) {
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+  }
+  static float ReduceMax(F a) {
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+  }
+  static uint32_t Greater(F a, F b) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
+  }
+
+  static F AsFloat(I a) { return _mm256_castsi256_ps(a); }
+  // The even (low) and the odd (high) bfloat16 of each unit, as float32.
+  static F Even(I a) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)); }
+  static F Odd(I a) {
+    return _mm256_castsi256_ps(_mm256_and_si256(a, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+
+  static F LoadBf16(const uint16_t* p) {
+    return Even(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static F LoadBf16N(const uint16_t* p, int n) {
+    alignas(16) uint16_t copy[8] = {};
+    for (int i = 0; i < n; ++i) copy[i] = p[i];
+    return LoadBf16(copy);
+  }
+  // Rounded to nearest even; a NaN stays one.
+  static I RoundBf16(F a) {
+    const I bits = _mm256_castps_si256(a);
+    const I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const I rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0),
+                              _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)));
+  }
+  static void StoreBf16(uint16_t* p, F a) {
+    const I x = RoundBf16(a);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+  }
+  static void StoreBf16N(uint16_t* p, F a, int n) {
+    alignas(16) uint16_t copy[8];
+    StoreBf16(copy, a);
+    for (int i = 0; i < n; ++i) p[i] = copy[i];
+  }
+  static void StorePairs(uint32_t* p, F even, F odd) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_or_si256(RoundBf16(even), _mm256_slli_epi32(RoundBf16(odd), 16)));
+  }
+  // Two rows of 16 bfloat16 -> units of (row 0, row 1): `a` holds columns 0-3 and 8-11, `b` the others.
+  static void ZipBf16(const uint32_t* row0, const uint32_t* row1, I* a, I* b) {
+    const I x = LoadUnits(row0), y = LoadUnits(row1);
+    *a = _mm256_unpacklo_epi16(x, y);
+    *b = _mm256_unpackhi_epi16(x, y);
+  }
+  // The sums made with ZipBf16's units, back in the order of columns.
+  static void Unzip(F a, F b, F* first, F* second) {
+    *first = _mm256_permute2f128_ps(a, b, 0x20);
+    *second = _mm256_permute2f128_ps(a, b, 0x31);
+  }
+};
+
+}  // namespace
+}  // namespace elserve::cpu

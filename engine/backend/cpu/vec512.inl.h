@@ -1,0 +1,88 @@
+// 16 float32 lanes in AVX-512. Included by the translation units of the AVX-512 levels alone.
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace elserve::cpu {
+namespace {
+
+struct Vec512 {
+  using F = __m512;
+  using I = __m512i;
+  static constexpr int kLanes = 16;
+
+  static __mmask16 Mask(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+  static F Zero() { return _mm512_setzero_ps(); }
+  static F Set(float x) { return _mm512_set1_ps(x); }
+  static F Load(const float* p) { return _mm512_loadu_ps(p); }
+  static F LoadN(const float* p, int n) { return _mm512_maskz_loadu_ps(Mask(n), p); }
+  static void Store(float* p, F x) { _mm512_storeu_ps(p, x); }
+  static void StoreN(float* p, F x, int n) { _mm512_mask_storeu_ps(p, Mask(n), x); }
+  static I LoadUnits(const uint32_t* p) { return _mm512_loadu_si512(p); }
+  static I Broadcast(const uint32_t* p) { return _mm512_set1_epi32(static_cast<int>(*p)); }
+  static F Add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F Div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F Max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F Min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F Abs(F a) { return _mm512_abs_ps(a); }
+  static F CopySign(F magnitude, F sign) {
+    const I bit = _mm512_set1_epi32(static_cast<int>(0x80000000u));
+    return _mm512_castsi512_ps(
+        _mm512_ternarylogic_epi32(bit, _mm512_castps_si512(sign), _mm512_castps_si512(magnitude), 0xCA));
+  }
+  static F Round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // p * 2^n for whole n; 0 where n is -infinity.
+  static F Scale(F p, F n) { return _mm512_scalef_ps(p, n); }
+  static float ReduceAdd(F a) { return _mm512_reduce_add_ps(a); }
+  static float ReduceMax(F a) { return _mm512_reduce_max_ps(a); }
+  static uint32_t Greater(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+
+  static F AsFloat(I a) { return _mm512_castsi512_ps(a); }
+  // The even (low) and the odd (high) bfloat16 of each unit, as float32.
+  static F Even(I a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
+  static F Odd(I a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+
+  static F LoadBf16(const uint16_t* p) {
+    return Even(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+  }
+  static F LoadBf16N(const uint16_t* p, int n) {
+    return Even(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(Mask(n), p)));
+  }
+  // Rounded to nearest even; a NaN stays one.
+  static I RoundBf16(F a) {
+    const I bits = _mm512_castps_si512(a);
+    const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const I rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    return _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
+  }
+  static void StoreBf16(uint16_t* p, F a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(RoundBf16(a)));
+  }
+  static void StoreBf16N(uint16_t* p, F a, int n) {
+    _mm256_mask_storeu_epi16(p, Mask(n), _mm512_cvtepi32_epi16(RoundBf16(a)));
+  }
+  static void StorePairs(uint32_t* p, F even, F odd) {
+    _mm512_storeu_si512(p, _mm512_or_si512(RoundBf16(even), _mm512_slli_epi32(RoundBf16(odd), 16)));
+  }
+  // Two rows of 32 bfloat16 -> units of (row 0, row 1): `a` holds columns 0-3, 8-11, 16-19, 24-27, `b` the others.
+  static void ZipBf16(const uint32_t* row0, const uint32_t* row1, I* a, I* b) {
+    const I x = LoadUnits(row0), y = LoadUnits(row1);
+    *a = _mm512_unpacklo_epi16(x, y);
+    *b = _mm512_unpackhi_epi16(x, y);
+  }
+  // The sums made with ZipBf16's units, back in the order of columns.
+  static void Unzip(F a, F b, F* first, F* second) {
+    const I low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const I high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    *first = _mm512_permutex2var_ps(a, low, b);
+    *second = _mm512_permutex2var_ps(a, high, b);
+  }
+};
+
+}  // namespace
+}  // namespace elserve::cpu
