@@ -1,0 +1,236 @@
+// The reference backend against numbers worked out by hand or taken from the formulas' sources.
+#include "engine/backend/reference/reference_backend.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "engine/backend/reference/operations.h"
+#include "tests/engine/backend/decode_world.h"
+#include "tests/engine/backend/session.h"
+
+namespace elserve::reference {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::FloatEq;
+using ::testing::FloatNear;
+using ::testing::Pointwise;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// torch.nn.functional's and transformers' ACT2FN values at -1 and 2.
+TEST(Activations, AreThoseOfTransformers) {
+  const struct {
+    Activation activation;
+    double at_minus_one, at_two;
+  } cases[] = {{Activation::kNone, -1, 2},
+               {Activation::kRelu, 0, 2},
+               {Activation::kGelu, -0.15865525, 1.95449974},
+               {Activation::kGeluTanh, -0.15880801, 1.95459769},
+               {Activation::kGeluQuick, -0.15420423, 1.93565862},
+               {Activation::kSilu, -0.26894142, 1.76159416},
+               {Activation::kTanh, -0.76159416, 0.96402758}};
+  for (const auto& c : cases) {
+    EXPECT_NEAR(Activate(c.activation, -1), c.at_minus_one, 1e-7) << static_cast<int>(c.activation);
+    EXPECT_NEAR(Activate(c.activation, 2), c.at_two, 1e-7) << static_cast<int>(c.activation);
+  }
+  EXPECT_TRUE(std::isnan(Activate(Activation::kRelu, NAN)));
+}
+
+TEST(Norms, ByHand) {
+  const std::vector<float> input = {1, 3};  // mean 2, variance 1, mean square 5
+  std::vector<float> output(2);
+  NormWeight layer_norm;
+  layer_norm.epsilon = 3;  // sqrt(1 + 3) = 2
+  layer_norm.gamma = {2, 4};
+  layer_norm.beta = {10, 20};
+  NormRow(layer_norm, input.data(), output.data());
+  EXPECT_THAT(output, ElementsAre(9, 22));
+  NormWeight rms_norm;
+  rms_norm.kind = NormKind::kRmsNorm;
+  rms_norm.epsilon = 4;  // sqrt(5 + 4) = 3
+  rms_norm.gamma = {3, 6};
+  rms_norm.beta = {0, 0};
+  NormRow(rms_norm, input.data(), output.data());
+  EXPECT_THAT(output, ElementsAre(1, 6));
+}
+
+TEST(Attention, KeysAndValuesByHand) {
+  // Two heads of width 1; weights of head 0: softmax(0, log 3) = 1/4, 3/4; of head 1: 1/2, 1/2.
+  const float first[] = {0, 5, 4, 10};  // keys, then values
+  const float second[] = {1, 5, 8, 20};
+  const float query[] = {std::log(3.0f), 1};
+  float output[2];
+  const float* states[] = {first, second};
+  Attend(KeysAndValues(2, 1), query, states, output);
+  EXPECT_THAT(output, ElementsAre(FloatEq(7), FloatEq(15)));
+}
+
+TEST(Attention, HiddenStatesAreKeyAndValueOfEveryHead) {
+  const float first[] = {0, 4};
+  const float second[] = {1, 8};
+  const float query[] = {std::log(3.0f), 0, 0, 0};
+  float output[4];
+  const float* states[] = {first, second};
+  Attend(HiddenStates(2, 2), query, states, output);
+  EXPECT_THAT(output, ElementsAre(FloatEq(0.75), FloatEq(7), FloatEq(0.5), FloatEq(6)));
+}
+
+TEST(Weights, OfEveryTypeKeepTheirValues) {
+  const std::vector<uint16_t> halves = {0x3c00, 0xc000, 0x0001, 0x8400, 0x7bff, 0x7c00, 0x0000};
+  EXPECT_THAT(
+      ToFloats({.type = DataType::kFloat16, .shape = {7}, .data = reinterpret_cast<const std::byte*>(halves.data())}),
+      ElementsAre(1.0f, -2.0f, std::ldexp(1.0f, -24), -std::ldexp(1.0f, -14), 65504.0f, kInfinity, 0.0f));
+  const std::vector<uint16_t> brains = {0x3f80, 0xc000, 0x3fc0};
+  EXPECT_THAT(
+      ToFloats({.type = DataType::kBFloat16, .shape = {3}, .data = reinterpret_cast<const std::byte*>(brains.data())}),
+      ElementsAre(1.0f, -2.0f, 1.5f));
+}
+
+// Probabilities 1/8, 2/8, 4/8, 1/8.
+std::vector<float> Logits() { return {0, std::log(2.0f), std::log(4.0f), 0}; }
+
+TEST(Select, LogProbsAreRankedAfterTheEdits) {
+  const std::vector<LogitEdit> edits = {{.token = 2, .add = -kInfinity, .penalty = 1}};
+  std::vector<Candidate> candidates;
+  ASSERT_TRUE(SelectCandidates({.count = 4, .force = {}, .edits = edits}, Logits(), &candidates));
+  ASSERT_EQ(candidates.size(), 4u);
+  EXPECT_EQ(candidates[0].token, 1);
+  EXPECT_FLOAT_EQ(candidates[0].value, std::log(2.0f / 8));
+  EXPECT_EQ(candidates[1].token, 0);  // ties: the lower id first
+  EXPECT_EQ(candidates[2].token, 3);
+  EXPECT_EQ(candidates[3].token, 2);
+  EXPECT_EQ(candidates[3].value, -kInfinity);
+  EXPECT_FLOAT_EQ(candidates[3].logprob, std::log(4.0f / 8));  // of the unedited logits
+}
+
+TEST(Select, RenormalizeIsALogSoftmaxOfWhatIsLeft) {
+  const std::vector<LogitEdit> edits = {{.token = 2, .add = -kInfinity, .penalty = 1}};
+  std::vector<Candidate> candidates;
+  ASSERT_TRUE(SelectCandidates({.count = 1, .force = {}, .edits = edits, .renormalize = true}, Logits(), &candidates));
+  EXPECT_EQ(candidates[0].token, 1);
+  EXPECT_FLOAT_EQ(candidates[0].value, std::log(2.0f / 4));
+}
+
+TEST(Select, LogitsTakeAddThenPenalty) {
+  // 0 + 3 = 3, / 1.5 = 2; log 2 - 5 < 0, * 2.
+  const std::vector<LogitEdit> edits = {{.token = 0, .add = 3, .penalty = 1.5f}, {.token = 1, .add = -5, .penalty = 2}};
+  std::vector<Candidate> candidates;
+  const SelectRow row = {.space = SelectSpace::kLogits, .count = 9, .force = {}, .edits = edits};
+  ASSERT_TRUE(SelectCandidates(row, Logits(), &candidates));
+  ASSERT_EQ(candidates.size(), 4u);  // the whole vocabulary
+  EXPECT_EQ(candidates[0].token, 0);
+  EXPECT_FLOAT_EQ(candidates[0].value, 2);
+  EXPECT_EQ(candidates[3].token, 1);
+  EXPECT_FLOAT_EQ(candidates[3].value, (std::log(2.0f) - 5) * 2);
+}
+
+TEST(Select, ForceComesBeforeTheEdits) {
+  const std::vector<int32_t> force = {3, 1};
+  const std::vector<LogitEdit> edits = {{.token = 1, .add = -kInfinity, .penalty = 1}};
+  std::vector<Candidate> candidates;
+  ASSERT_TRUE(SelectCandidates({.count = 2, .force = force, .edits = edits}, Logits(), &candidates));
+  EXPECT_EQ(candidates[0].token, 3);
+  EXPECT_EQ(candidates[0].value, 0);
+  EXPECT_FLOAT_EQ(candidates[0].logprob, std::log(1.0f / 8));
+  EXPECT_EQ(candidates[1].token, 0);
+  EXPECT_EQ(candidates[1].value, -kInfinity);
+}
+
+TEST(Select, SaysWhereLogitsAreNotFinite) {
+  std::vector<Candidate> candidates;
+  EXPECT_FALSE(SelectCandidates({}, std::vector<float>{0, NAN}, &candidates));
+  EXPECT_FALSE(SelectCandidates({}, std::vector<float>{0, kInfinity}, &candidates));
+  EXPECT_FALSE(SelectCandidates({}, std::vector<float>{-kInfinity, -kInfinity}, &candidates));
+  EXPECT_TRUE(SelectCandidates({}, std::vector<float>{0, -kInfinity}, &candidates));
+}
+
+// The identity that EL-attention is built on, through PackPerHead and both memory forms: softmax((q W_K^T) H^T) H W_V
+// is softmax(q (H W_K)^T) (H W_V).
+TEST(ReferenceBackend, HiddenStatesGiveWhatKeysAndValuesGive) {
+  constexpr int kHeads = 3, kHeadDim = 8, kWidth = 40;
+  const DecodeWorld world(1, {{.length = 70, .rows = 3, .history = 4}, {.length = 5, .rows = 2, .history = 1}});
+  const auto positions = static_cast<int64_t>(world.positions().size());
+  const int64_t tokens = world.SourceTokens();
+  const std::vector<float> hidden = RandomValues(2, tokens * kWidth, 1);
+  const std::vector<float> queries = RandomValues(3, positions * kHeads * kHeadDim, 0.7f);
+  const std::vector<float> w_k = RandomValues(4, kHeads * kHeadDim * kWidth, 0.16f);  // [heads, d_k, d]
+  const std::vector<float> w_v = RandomValues(5, kHeads * kWidth * kHeadDim, 0.16f);  // [heads, d, d_k]
+
+  std::vector<float> keys_values;  // [tokens, 2 heads d_k]
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* h = &hidden[t * kWidth];
+    for (int i = 0; i < kHeads * kHeadDim; ++i) {
+      keys_values.push_back(static_cast<float>(Dot(h, &w_k[i * kWidth], kWidth)));
+    }
+    for (int i = 0; i < kHeads * kHeadDim; ++i) {
+      double sum = 0;
+      for (int j = 0; j < kWidth; ++j) sum += h[j] * w_v[(i / kHeadDim * kWidth + j) * kHeadDim + i % kHeadDim];
+      keys_values.push_back(static_cast<float>(sum));
+    }
+  }
+
+  std::vector<int> all;
+  for (int p = 0; p < positions; ++p) all.push_back(p);
+  const auto attend = [&](bool el) {
+    Session session(MakeReferenceBackend(), DataType::kFloat32);
+    Backend& backend = session.backend();
+    session.AllocateMemory({.el = el, .layers = 1, .d = kWidth, .heads = kHeads, .head_dim = kHeadDim},
+                           world.page_count(), world.block_count(), world.Limits());
+    const Tensor states = session.Allocate(tokens, el ? kWidth : 2 * kHeads * kHeadDim, Storage::kState);
+    world.StoreDocuments(session, 0, states, el ? hidden : keys_values);
+    const Tensor q = session.Allocate(positions, kHeads * kHeadDim, Storage::kState);
+    const Tensor c = session.Allocate(positions, kHeads * kHeadDim, Storage::kState);
+    const OwnedStep step = world.Step(all);
+    backend.BeginStep(step.Layout());
+    backend.Write(q, queries);
+    if (!el) {
+      backend.CrossAttention({.layer = 0, .query = q, .output = c});
+      return backend.Read(c, positions);
+    }
+    const Tensor wide_q = session.Allocate(positions, kHeads * kWidth, Storage::kState);
+    const Tensor wide_c = session.Allocate(positions, kHeads * kWidth, Storage::kState);
+    const PackedWeightPtr pack_k = backend.PackPerHead(View(w_k, {kHeads, kHeadDim, kWidth}));
+    const PackedWeightPtr pack_v = backend.PackPerHead(View(w_v, {kHeads, kWidth, kHeadDim}));
+    backend.PerHeadLinear({.phase = Phase::kDecode, .input = q, .weight = pack_k.get(), .output = wide_q});
+    backend.CrossAttention({.layer = 0, .query = wide_q, .output = wide_c});
+    backend.PerHeadLinear({.phase = Phase::kDecode, .input = wide_c, .weight = pack_v.get(), .output = c});
+    return backend.Read(c, positions);
+  };
+  EXPECT_THAT(attend(true), Pointwise(FloatNear(2e-6f), attend(false)));
+}
+
+TEST(ReferenceBackend, CostsAreWhatMemoryTakes) {
+  const auto backend = MakeReferenceBackend();
+  const MemoryCosts el = backend->Costs({.el = true, .layers = 3, .d = 10, .heads = 2, .head_dim = 8});
+  EXPECT_EQ(el.per_encoder_page, 64 * 10 * 4);
+  EXPECT_EQ(el.per_decoder_block, 3 * 16 * 10 * 4);
+  const MemoryCosts kv = backend->Costs({.el = false, .layers = 3, .d = 10, .heads = 2, .head_dim = 8});
+  EXPECT_EQ(kv.per_encoder_page, 3 * 64 * 32 * 4);
+  EXPECT_EQ(kv.per_decoder_block, 3 * 16 * 32 * 4);
+}
+
+TEST(ReferenceBackendDeathTest, LayoutsThatBreakTheContractEndTheProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Session session(MakeReferenceBackend(), DataType::kFloat32);
+  session.AllocatePlainMemory(4);
+  OwnedStep step = PlainStep(Phase::kDecode, 2);
+  step.cells[1] = step.cells[0];
+  EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "no two positions write one cell");
+  step = PlainStep(Phase::kDecode, 2);
+  step.decode_documents[0].positions = 1;
+  EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "every decode position is one document's");
+  step = PlainStep(Phase::kDecode, 5);
+  EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "decode positions are within the limit");
+  step = PlainStep(Phase::kEncode, 4);
+  step.encode_documents[0].length = 3;
+  EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "encode documents hold all positions");
+}
+
+}  // namespace
+}  // namespace elserve::reference
