@@ -33,14 +33,22 @@ class Checkpoint {
   absl::StatusOr<HostTensor> Tensor(std::string_view name, std::span<const int64_t> expected_shape) const;
 
  private:
+  // Where a tensor is.
+  struct Source {
+    const SafetensorsFile* file;
+    const SafetensorsEntry* entry;
+  };
+
   Checkpoint(std::string directory, ConfigFile config) : directory_(std::move(directory)), config_(std::move(config)) {}
   absl::Status OpenWeights();
+  absl::Status OpenFile(const std::string& path);
   absl::Status OpenShards(const std::string& index_path);
 
   std::string directory_;
   ConfigFile config_;
+  std::string weights_path_;  // the single file, or the index
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
-  std::map<std::string, const SafetensorsFile*, std::less<>> tensors_;  // by name: where it is
+  std::map<std::string, Source, std::less<>> tensors_;
 };
 
 }  // namespace elserve

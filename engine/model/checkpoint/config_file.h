@@ -24,11 +24,13 @@ class ConfigFile {
   // The key is there and not null.
   bool Has(std::string_view key) const;
   // The key's value, or `absent` where the key is not there. A null, another type, a number with a fraction or one
-  // outside [min, max] is INVALID_ARGUMENT.
-  absl::StatusOr<int64_t> Integer(std::string_view key, std::optional<int64_t> absent, int64_t min, int64_t max) const;
-  absl::StatusOr<bool> Boolean(std::string_view key, std::optional<bool> absent) const;
+  // outside [min, max] is INVALID_ARGUMENT. Without `absent` the key must be there: NOT_FOUND.
+  absl::StatusOr<int64_t> Integer(std::string_view key, int64_t absent, int64_t min, int64_t max) const;
+  absl::StatusOr<bool> Boolean(std::string_view key, bool absent) const;
   absl::StatusOr<std::string> String(std::string_view key, std::optional<std::string_view> absent) const;
-  // A token id in [0, vocab_size), a list of at most 32 of them, or null: empty. `absent` where the key is not there.
+  // A token id in [0, vocab_size), or null: -1. An `absent` outside of the vocabulary is -1, too.
+  absl::StatusOr<int32_t> TokenId(std::string_view key, int32_t absent, int64_t vocab_size) const;
+  // A token id, a list of at most 32 of them, or null: empty. `absent` loses what is outside of the vocabulary.
   absl::StatusOr<std::vector<int32_t>> TokenIds(std::string_view key, std::vector<int32_t> absent,
                                                 int64_t vocab_size) const;
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,13 +25,13 @@ namespace elserve {
 struct SafetensorsEntry {
   std::string dtype;  // as the file names it: "F32"
   std::vector<int64_t> shape;
-  const std::byte* data = nullptr;
+  const std::byte* data = nullptr;  // aligned to the dtype
   int64_t bytes = 0;
 };
 
 class SafetensorsFile {
  public:
-  // Maps the file and checks its header whole: every tensor's type, shape and place.
+  // Maps the file and checks its header whole: at most 100 MB of it, every tensor's type, shape and place.
   static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
@@ -38,13 +39,17 @@ class SafetensorsFile {
 
  private:
   explicit SafetensorsFile(MappedFile file) : file_(std::move(file)) {}
+  absl::Status Error(std::string_view what) const;
   absl::Status ReadHeader();
   absl::StatusOr<SafetensorsEntry> ReadEntry(const std::string& name, const nlohmann::json& value,
-                                             int64_t data_begin) const;
-  absl::Status CheckPlaces(int64_t data_begin) const;
+                                             std::span<const std::byte> data) const;
+  absl::Status CheckPlaces(std::span<const std::byte> data) const;
+  // Copies what does not lie at a multiple of its type's size: old writers did not pad the header.
+  absl::Status Align();
 
   MappedFile file_;
   std::map<std::string, SafetensorsEntry, std::less<>> tensors_;
+  std::vector<std::unique_ptr<std::byte[]>> copies_;  // what Align copied
 };
 
 }  // namespace elserve
