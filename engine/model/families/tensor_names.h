@@ -1,0 +1,51 @@
+// How a family's checkpoints call their tensors, as data, and the one function that turns names into ModelWeights.
+#ifndef ELSERVE_ENGINE_MODEL_FAMILIES_TENSOR_NAMES_H_
+#define ELSERVE_ENGINE_MODEL_FAMILIES_TENSOR_NAMES_H_
+
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "engine/model/checkpoint/checkpoint.h"
+#include "engine/model/model_config.h"
+#include "engine/model/model_weights.h"
+
+namespace elserve {
+
+// Names of modules; their tensors are "<module>.weight" and "<module>.bias". Inside a layer they follow
+// "<layers>.<i>.".
+struct AttentionNames {
+  std::string_view q, k, v, o, norm;
+};
+struct FeedForwardNames {
+  std::string_view fc1, fc2, norm;
+};
+struct EmbeddingNames {
+  std::string_view tokens, positions, norm;
+};
+
+struct TensorNames {
+  // The body's names may stand with or without it: a checkpoint of the body alone has none (BartModel), and
+  // transformers takes both (base_model_prefix). The head's names have none.
+  std::string_view prefix;
+  std::string_view shared_tokens;  // the token embedding of both sides
+  EmbeddingNames encoder_embedding;
+  EmbeddingNames decoder_embedding;
+  std::string_view encoder_layers;
+  std::string_view decoder_layers;
+  AttentionNames self_attention;
+  AttentionNames cross_attention;
+  FeedForwardNames feed_forward;
+  std::string_view head;
+  std::string_view logits_bias;  // a tensor of shape [1, vocab]; zeros where it is not there
+};
+
+// Finds every tensor and checks its shape. Tying as transformers' tie_weights does it: with config.tied_head an
+// embedding or head that stands in the checkpoint under its own name is taken from there, and any other is the shared
+// one or, without it, whichever of them is there. Without tied_head the head must be there; an embedding that is
+// missing is the shared one, which is what such checkpoints were written from.
+absl::StatusOr<ModelWeights> FindWeights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                         const TensorNames& names);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_MODEL_FAMILIES_TENSOR_NAMES_H_
