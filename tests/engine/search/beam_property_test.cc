@@ -1,6 +1,7 @@
 // Random searches against a plain transcription of transformers' search over whole rows: num_beams + number of EOS ids
 // candidates a row give the same beams, answers and scores as max(2, 1 + number of EOS ids) * num_beams over all rows.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -128,7 +129,7 @@ TEST(BeamPropertyTest, SameAsSearchOverWholeRows) {
   EditBuffer edits(4096);
   BeamState state;
   int64_t steps = 0, several_rows = 0;
-  for (int i = 0; i < 40000; ++i) {
+  for (int i = 0; i < 25000; ++i) {
     const Case c = RandomCase(random);
     const ReferenceResult expected = ReferenceSearch(c.spec, c.logits);
     SCOPED_TRACE(::testing::Message() << "case " << i);
@@ -151,7 +152,7 @@ TEST(BeamPropertyTest, SameAsSearchOverWholeRows) {
     ASSERT_NO_FATAL_FAILURE(ExpectAnswers(state, expected, c.logits));
   }
   // The cases are worth something: they run for several steps, most of them with several rows.
-  EXPECT_GT(steps, 160000);
+  EXPECT_GT(steps, 80000);
   EXPECT_GT(several_rows, steps / 2);
 }
 
@@ -205,7 +206,8 @@ TEST(BeamPropertyTest, EndedEarlyIsSortedAndBounded) {
       for (size_t a = 1; a < answers.size(); ++a) {
         ASSERT_GE(answers[a - 1].score, answers[a].score);
         // Dead beams (a forced first token that is an EOS) end with the tokens of live ones, in transformers too.
-        if (answers[a].score > -1e8f) {
+        const float length = static_cast<float>(answers[a].tokens.size());
+        if (answers[a].score * std::pow(length, c.spec.length_penalty) > -5e8f) {
           ASSERT_NE(answers[a - 1].tokens, answers[a].tokens);
         }
       }

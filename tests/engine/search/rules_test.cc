@@ -1,0 +1,173 @@
+#include "engine/search/rules.h"
+
+#include <limits>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+// The banned tokens of the row, which are all its edits.
+std::vector<int32_t> Banned(const DecodingSpec& spec, const std::vector<int32_t>& tokens) {
+  EditBuffer edits(MaxEditsPerRow(spec));
+  std::vector<int32_t> banned;
+  for (const LogitEdit& edit : RulesFor(spec, tokens, edits).edits) {
+    EXPECT_EQ(edit.add, -std::numeric_limits<float>::infinity());
+    EXPECT_EQ(edit.penalty, 1.0f);
+    banned.push_back(edit.token);
+  }
+  return banned;
+}
+
+TEST(RulesTest, GreedyTakesTheBestLogitAndBeamsTheBestLogProbs) {
+  DecodingSpec spec;
+  spec.eos_token_id = {2, 5};
+  EditBuffer edits(0);
+  const RowRules greedy = RulesFor(spec, std::vector<int32_t>{0}, edits);
+  EXPECT_FALSE(greedy.log_probs);
+  EXPECT_EQ(greedy.count, 1);
+  EXPECT_THAT(greedy.edits, IsEmpty());
+  EXPECT_THAT(greedy.force, IsEmpty());
+
+  spec.num_beams = 4;
+  const RowRules beams = RulesFor(spec, std::vector<int32_t>{0}, edits);
+  EXPECT_TRUE(beams.log_probs);
+  EXPECT_EQ(beams.count, 6);
+}
+
+TEST(RulesTest, CandidatesStayWithinTheirLimit) {
+  DecodingSpec spec;
+  spec.num_beams = kMaxBeams;
+  spec.eos_token_id.assign(kMaxEosIds, 1);
+  EXPECT_EQ(CandidatesPerRow(spec), kMaxCandidates);
+}
+
+TEST(RulesTest, MinLengthCountsTheStartToken) {
+  DecodingSpec spec;
+  spec.eos_token_id = {7, 2};
+  spec.min_length = 3;
+  EXPECT_THAT(Banned(spec, {0}), ElementsAre(2, 7));
+  EXPECT_THAT(Banned(spec, {0, 4}), ElementsAre(2, 7));
+  EXPECT_THAT(Banned(spec, {0, 4, 4}), IsEmpty());
+}
+
+TEST(RulesTest, MinNewTokensLeavesTheStartTokenOut) {
+  DecodingSpec spec;
+  spec.eos_token_id = {2};
+  spec.min_new_tokens = 2;
+  EXPECT_THAT(Banned(spec, {0}), ElementsAre(2));
+  EXPECT_THAT(Banned(spec, {0, 4}), ElementsAre(2));
+  EXPECT_THAT(Banned(spec, {0, 4, 4}), IsEmpty());
+}
+
+TEST(RulesTest, OneEditATokenWhateverBansIt) {
+  DecodingSpec spec;
+  spec.eos_token_id = {2, 2, 3};
+  spec.min_length = 9;
+  spec.min_new_tokens = 9;
+  spec.no_repeat_ngram_size = 1;
+  EXPECT_THAT(Banned(spec, {2, 4, 4, 3, 4}), ElementsAre(2, 3, 4));
+}
+
+TEST(RulesTest, UnigramsBanEveryEarlierTokenTheStartTokenToo) {
+  DecodingSpec spec;
+  spec.no_repeat_ngram_size = 1;
+  EXPECT_THAT(Banned(spec, {2}), ElementsAre(2));
+  EXPECT_THAT(Banned(spec, {2, 9, 5}), ElementsAre(2, 5, 9));
+}
+
+TEST(RulesTest, BigramsBanWhatFollowedTheLastToken) {
+  DecodingSpec spec;
+  spec.no_repeat_ngram_size = 2;
+  EXPECT_THAT(Banned(spec, {4}), IsEmpty());
+  EXPECT_THAT(Banned(spec, {4, 4}), ElementsAre(4));  // the bigram overlaps its own repetition
+  EXPECT_THAT(Banned(spec, {4, 8, 5, 4}), ElementsAre(8));
+  EXPECT_THAT(Banned(spec, {4, 8, 4, 9, 4, 6, 4}), ElementsAre(6, 8, 9));
+  EXPECT_THAT(Banned(spec, {4, 8, 5}), IsEmpty());
+}
+
+TEST(RulesTest, LongerNgramsCompareTheWholePrefix) {
+  DecodingSpec spec;
+  spec.no_repeat_ngram_size = 3;
+  EXPECT_THAT(Banned(spec, {1, 2}), IsEmpty());
+  EXPECT_THAT(Banned(spec, {1, 2, 3, 1, 2}), ElementsAre(3));
+  EXPECT_THAT(Banned(spec, {1, 2, 3, 4, 2}), IsEmpty());
+  EXPECT_THAT(Banned(spec, {7, 7, 7}), ElementsAre(7));
+  spec.no_repeat_ngram_size = std::numeric_limits<int>::max();
+  EXPECT_THAT(Banned(spec, {7, 7, 7}), IsEmpty());
+}
+
+TEST(RulesTest, ForcedBosComesFirstAndReplacesBans) {
+  DecodingSpec spec;
+  spec.num_beams = 2;
+  spec.forced_bos_token_id = 0;
+  spec.eos_token_id = {2};
+  spec.min_length = 5;
+  EditBuffer edits(MaxEdits(spec));
+  const RowRules first = RulesFor(spec, std::vector<int32_t>{2}, edits);
+  EXPECT_THAT(first.force, ElementsAre(0));
+  EXPECT_THAT(first.edits, IsEmpty());
+  const RowRules second = RulesFor(spec, std::vector<int32_t>{2, 0}, edits);
+  EXPECT_THAT(second.force, IsEmpty());
+  EXPECT_EQ(second.edits.size(), 1u);
+}
+
+TEST(RulesTest, ForcedEosTakesTheLastPlace) {
+  DecodingSpec spec;
+  spec.max_length = 4;
+  spec.forced_eos_token_id = {2, 3};
+  EditBuffer edits(0);
+  EXPECT_THAT(RulesFor(spec, std::vector<int32_t>{0, 1}, edits).force, IsEmpty());
+  EXPECT_THAT(RulesFor(spec, std::vector<int32_t>{0, 1, 1}, edits).force, ElementsAre(2, 3));
+  // Where both would force, the later processor wins.
+  spec.max_length = 2;
+  spec.forced_bos_token_id = 9;
+  EXPECT_THAT(RulesFor(spec, std::vector<int32_t>{0}, edits).force, ElementsAre(2, 3));
+}
+
+TEST(RulesTest, RowsShareTheBuffer) {
+  DecodingSpec spec;
+  spec.no_repeat_ngram_size = 1;
+  spec.max_length = 4;
+  spec.num_beams = 2;
+  ASSERT_EQ(MaxEdits(spec), 6);
+  EditBuffer edits(MaxEdits(spec));
+  const RowRules a = RulesFor(spec, std::vector<int32_t>{6, 5, 4}, edits);
+  const RowRules b = RulesFor(spec, std::vector<int32_t>{6, 6, 9}, edits);
+  ASSERT_EQ(a.edits.size(), 3u);
+  EXPECT_EQ(a.edits[0].token, 4);
+  ASSERT_EQ(b.edits.size(), 2u);
+  EXPECT_EQ(b.edits[0].token, 6);
+  EXPECT_EQ(edits.size(), 5);
+  EXPECT_EQ(edits.capacity(), 6) << "the buffer grew: the spans before are invalid";
+  edits.Clear();
+  EXPECT_EQ(edits.size(), 0);
+}
+
+TEST(RulesTest, MaxEditsIsTheWorstCase) {
+  DecodingSpec spec;
+  EXPECT_EQ(MaxEdits(spec), 0);
+  spec.num_beams = 3;
+  spec.eos_token_id = {1, 2};
+  EXPECT_EQ(MaxEdits(spec), 0) << "EOS is never banned";
+  spec.min_length = 1;
+  EXPECT_EQ(MaxEdits(spec), 0) << "the start token has this length";
+  spec.min_length = 2;
+  EXPECT_EQ(MaxEdits(spec), 6);
+  spec.min_length = 0;
+  spec.min_new_tokens = 1;
+  EXPECT_EQ(MaxEdits(spec), 6);
+  spec.max_length = 10;
+  spec.no_repeat_ngram_size = 3;
+  EXPECT_EQ(MaxEditsPerRow(spec), 2 + 7);
+  spec.no_repeat_ngram_size = 100;
+  EXPECT_EQ(MaxEditsPerRow(spec), 2);
+}
+
+}  // namespace
+}  // namespace elserve
