@@ -1,0 +1,206 @@
+#include "server/parameters/checkpoint.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <system_error>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "server/parameters/parameters.h"
+#include "server/parameters/rules.h"
+
+namespace elserve {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr uintmax_t kMaxFileBytes = 4 << 20;
+constexpr size_t kMaxShownBytes = 80;
+
+// A key of GenerationConfig that has no field in DecodingParameters. `neutral` is the value, as JSON, that changes no
+// token; null does not either.
+struct PlainKey {
+  std::string_view name;
+  std::string_view neutral;
+};
+constexpr std::string_view kAnyValue = "*";  // the key cannot change tokens
+
+constexpr PlainKey kPlainKeys[] = {
+    // What generate() returns, how it caches, compiles and drafts: the tokens are the same.
+    {"_commit_hash", kAnyValue},
+    {"_from_model_config", kAnyValue},
+    {"assistant_confidence_threshold", kAnyValue},
+    {"assistant_lookbehind", kAnyValue},
+    {"bos_token_id", kAnyValue},  // read below, where decoder_start_token_id is missing
+    {"cache_config", kAnyValue},
+    {"compile_config", kAnyValue},
+    {"continuous_batching_config", kAnyValue},
+    {"disable_compile", kAnyValue},
+    {"is_assistant", kAnyValue},
+    {"low_memory", kAnyValue},
+    {"max_cache_len", kAnyValue},
+    {"max_matching_ngram_size", kAnyValue},
+    {"num_assistant_tokens", kAnyValue},
+    {"num_assistant_tokens_schedule", kAnyValue},
+    {"output_attentions", kAnyValue},
+    {"output_hidden_states", kAnyValue},
+    {"output_logits", kAnyValue},
+    {"output_scores", kAnyValue},
+    {"pad_token_id", kAnyValue},  // rows are not padded here
+    {"prefill_chunk_size", kAnyValue},
+    {"return_dict_in_generate", kAnyValue},
+    {"target_lookbehind", kAnyValue},
+    {"transformers_version", kAnyValue},
+    {"use_cache", kAnyValue},
+    // Without do_sample it has no effect, and with it the load is refused.
+    {"top_h", kAnyValue},
+    // These do change tokens.
+    {"assistant_early_exit", "null"},
+    {"assistant_ensemble_weight", "null"},
+    {"cache_implementation", "\"dynamic\""},
+    {"constraints", "null"},
+    {"dola_layers", "null"},
+    {"exponential_decay_length_penalty", "null"},
+    {"force_words_ids", "null"},
+    {"guidance_scale", "1.0"},
+    {"max_time", "null"},
+    {"penalty_alpha", "0.0"},
+    {"prompt_lookup_num_tokens", "null"},
+    {"remove_invalid_values", "false"},
+    {"sequence_bias", "null"},
+    {"speculation_type", "null"},
+    {"token_healing", "false"},
+    {"use_mtp", "false"},
+    {"watermarking_config", "null"},
+};
+
+std::string Shown(const json& value) {
+  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() > kMaxShownBytes ? text.substr(0, kMaxShownBytes) + "..." : text;
+}
+
+absl::StatusOr<json> ReadObject(const fs::path& path) {
+  std::error_code error;
+  const uintmax_t size = fs::file_size(path, error);
+  if (error) return absl::NotFoundError(absl::StrCat(path.string(), ": ", error.message()));
+  if (size > kMaxFileBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path.string(), " has ", size, " bytes; allowed is at most ", kMaxFileBytes));
+  }
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file.good() && !file.eof()) return absl::InternalError(absl::StrCat(path.string(), " cannot be read"));
+  try {
+    json value = json::parse(text);
+    if (value.is_object()) return value;
+  } catch (const json::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat(path.string(), " is no JSON: ", e.what()));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(path.string(), " is no JSON object"));
+}
+
+const Rule* FindRule(std::string_view name) {
+  for (const Rule& rule : ParameterRules()) {
+    if (rule.name == name) return &rule;
+  }
+  return nullptr;
+}
+
+bool IsSet(const v1::DecodingParameters& parameters, std::string_view name) {
+  const auto* field = v1::DecodingParameters::descriptor()->FindFieldByName(std::string(name));
+  const auto* reflection = parameters.GetReflection();
+  return field->is_repeated() ? reflection->FieldSize(parameters, field) > 0 : reflection->HasField(parameters, field);
+}
+
+// A key with no field. `all_keys`: the file holds nothing but generation parameters, so that an unknown one is suspect;
+// config.json holds the model's numbers too.
+absl::Status CheckPlainKey(std::string_view name, const json& value, bool all_keys) {
+  const auto* key = std::find_if(std::begin(kPlainKeys), std::end(kPlainKeys),
+                                 [name](const PlainKey& known) { return known.name == name; });
+  if (key == std::end(kPlainKeys)) {
+    if (!all_keys) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(std::string(name), " is ", Shown(value), "; no decoding parameter of this name is known"));
+  }
+  if (key->neutral == kAnyValue || value == json::parse(key->neutral)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(std::string(name), " is ", Shown(value), "; allowed is ",
+                                                 std::string(key->neutral),
+                                                 " (this version does not honour the parameter)"));
+}
+
+absl::Status TakeKey(std::string_view name, const json& value, v1::DecodingParameters* parameters) {
+  // In a list that may be empty, empty is as good as not there.
+  const Rule* rule = FindRule(name);
+  if (rule->support != Support::kHonoured && value.is_array() && value.empty()) return absl::OkStatus();
+  v1::DecodingParameters one;
+  if (absl::Status status = SetParameter(name, value, &one); !status.ok()) return status;
+  if (absl::Status status = ValidateParameters(one, nullptr); !status.ok()) return status;
+  parameters->MergeFrom(one);  // a key comes once in an object
+  return absl::OkStatus();
+}
+
+// transformers' fallbacks on bos_token_id.
+absl::Status TakeBosTokenId(const json& object, bool is_model_config, v1::DecodingParameters* parameters) {
+  const auto bos = object.find("bos_token_id");
+  if (bos == object.end() || bos->is_null()) return absl::OkStatus();
+  if (!parameters->has_decoder_start_token_id()) {
+    if (absl::Status status = TakeKey("decoder_start_token_id", *bos, parameters); !status.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bos_token_id, which decoding starts from: ", std::string(status.message())));
+    }
+  }
+  // The old name of forced_bos_token_id in BART's configurations (GenerationConfig.__init__).
+  const auto forced = object.find("force_bos_token_to_be_generated");
+  if (is_model_config && forced != object.end() && *forced == true) {
+    return TakeKey("forced_bos_token_id", *bos, parameters);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeObject(const json& object, bool is_model_config, const v1::DecodingParameters& overrides,
+                        v1::DecodingParameters* parameters) {
+  for (const auto& [name, value] : object.items()) {
+    if (value.is_null()) continue;
+    const Rule* rule = FindRule(name);
+    absl::Status status;
+    if (rule == nullptr) {
+      status = CheckPlainKey(name, value, !is_model_config);
+    } else if (rule->support != Support::kNeutralSample && !IsSet(overrides, name)) {
+      // Parameters of sampling alone have no effect: do_sample is off, or refused.
+      status = TakeKey(name, value, parameters);
+      if (!status.ok()) {
+        status = absl::InvalidArgumentError(
+            absl::StrCat(std::string(status.message()),
+                         "; a value in the model's `defaults` of the configuration replaces this one"));
+      }
+    }
+    if (!status.ok()) return status;
+  }
+  return TakeBosTokenId(object, is_model_config, parameters);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::DecodingParameters> LoadCheckpointParameters(std::string_view directory,
+                                                                const v1::DecodingParameters& overrides) {
+  fs::path path = fs::path(directory) / "generation_config.json";
+  std::error_code error;
+  const bool is_model_config = !fs::exists(path, error);
+  if (is_model_config) path = fs::path(directory) / "config.json";
+  absl::StatusOr<json> object = ReadObject(path);
+  if (!object.ok()) return object.status();
+  v1::DecodingParameters parameters;
+  if (absl::Status status = TakeObject(*object, is_model_config, overrides, &parameters); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", std::string(status.message())));
+  }
+  return parameters;
+}
+
+}  // namespace elserve

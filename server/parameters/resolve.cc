@@ -1,0 +1,126 @@
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "server/parameters/parameters.h"
+
+namespace elserve {
+namespace {
+
+// The decoder starts from one token. All lengths count it.
+constexpr int kPromptTokens = 1;
+constexpr int kDefaultNewTokens = 20;  // GenerationConfig._get_default_generation_params()["max_length"]
+
+EarlyStopping ToEarlyStopping(v1::EarlyStopping value) {
+  switch (value) {
+    case v1::EARLY_STOPPING_TRUE:
+      return EarlyStopping::kTrue;
+    case v1::EARLY_STOPPING_NEVER:
+      return EarlyStopping::kNever;
+    default:
+      return EarlyStopping::kFalse;
+  }
+}
+
+v1::EarlyStopping FromEarlyStopping(EarlyStopping value) {
+  switch (value) {
+    case EarlyStopping::kTrue:
+      return v1::EARLY_STOPPING_TRUE;
+    case EarlyStopping::kNever:
+      return v1::EARLY_STOPPING_NEVER;
+    case EarlyStopping::kFalse:
+      break;
+  }
+  return v1::EARLY_STOPPING_FALSE;
+}
+
+// [-1] is off; an id that stands twice counts once.
+std::vector<int32_t> ToIds(const google::protobuf::RepeatedField<int32_t>& list) {
+  std::vector<int32_t> ids;
+  for (int32_t id : list) {
+    if (id >= 0 && std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  }
+  return ids;
+}
+
+void FillIds(const std::vector<int32_t>& ids, google::protobuf::RepeatedField<int32_t>* list) {
+  list->Clear();
+  list->Add(ids.begin(), ids.end());
+  if (ids.empty()) list->Add(-1);
+}
+
+// The four lengths. What exceeds max_length says no more than max_length itself, and is cut to it, so that no sum of
+// lengths overflows further down.
+void ResolveLengths(const v1::DecodingParameters& merged, const ModelLimits& limits, DecodingSpec* spec) {
+  if (merged.has_max_new_tokens()) {
+    spec->max_length = kPromptTokens + merged.max_new_tokens();
+  } else if (merged.has_max_length()) {
+    spec->max_length = merged.max_length();
+  } else {
+    spec->max_length = std::min(kPromptTokens + kDefaultNewTokens, limits.max_decoder_tokens);
+  }
+  spec->min_new_tokens = std::min(merged.min_new_tokens(), spec->max_length - kPromptTokens);
+  spec->min_length = merged.has_min_new_tokens() ? kPromptTokens + spec->min_new_tokens
+                                                 : std::min(merged.min_length(), spec->max_length);
+}
+
+v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingParameters& merged) {
+  v1::DecodingParameters effective;
+  effective.set_max_length(spec.max_length);
+  effective.set_max_new_tokens(spec.max_length - kPromptTokens);
+  effective.set_min_length(spec.min_length);
+  // The same bound as min_length, so that it makes no difference which of the two a reader sends back.
+  effective.set_min_new_tokens(std::max(0, spec.min_length - kPromptTokens));
+  effective.set_num_beams(spec.num_beams);
+  effective.set_num_return_sequences(spec.num_return_sequences);
+  effective.set_length_penalty(merged.has_length_penalty() ? merged.length_penalty() : 1.0);
+  effective.set_early_stopping(FromEarlyStopping(spec.early_stopping));
+  effective.set_no_repeat_ngram_size(merged.no_repeat_ngram_size());
+  effective.set_forced_bos_token_id(spec.forced_bos_token_id);
+  FillIds(spec.forced_eos_token_id, effective.mutable_forced_eos_token_id());
+  effective.set_decoder_start_token_id(spec.decoder_start_token_id);
+  FillIds(spec.eos_token_id, effective.mutable_eos_token_id());
+  return effective;
+}
+
+}  // namespace
+
+v1::DecodingParameters BuiltInParameters() {
+  v1::DecodingParameters built_in;
+  built_in.set_num_beams(1);
+  built_in.set_num_return_sequences(1);
+  built_in.set_length_penalty(1.0);
+  built_in.set_early_stopping(v1::EARLY_STOPPING_FALSE);
+  built_in.set_no_repeat_ngram_size(0);
+  return built_in;
+}
+
+absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits) {
+  if (absl::Status status = ValidateParameters(merged, &limits); !status.ok()) return status;
+  DecodingSpec spec;
+  if (merged.has_num_beams()) spec.num_beams = merged.num_beams();
+  if (merged.has_num_return_sequences()) spec.num_return_sequences = merged.num_return_sequences();
+  if (spec.num_return_sequences > spec.num_beams) {
+    return absl::InvalidArgumentError(absl::StrCat("num_return_sequences is ", spec.num_return_sequences,
+                                                   "; allowed is 1 to num_beams, which is ", spec.num_beams));
+  }
+  if (!merged.has_decoder_start_token_id()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "decoder_start_token_id is not set, and the checkpoint names neither it nor bos_token_id; allowed is 0 to ",
+        limits.vocab_size - 1));
+  }
+  spec.decoder_start_token_id = merged.decoder_start_token_id();
+  if (merged.has_length_penalty()) spec.length_penalty = static_cast<float>(merged.length_penalty());
+  spec.early_stopping = ToEarlyStopping(merged.early_stopping());
+  ResolveLengths(merged, limits, &spec);
+  // An n-gram as long as the longest output cannot come twice.
+  spec.no_repeat_ngram_size = merged.no_repeat_ngram_size() >= spec.max_length ? 0 : merged.no_repeat_ngram_size();
+  if (merged.has_forced_bos_token_id()) spec.forced_bos_token_id = merged.forced_bos_token_id();
+  spec.forced_eos_token_id = ToIds(merged.forced_eos_token_id());
+  spec.eos_token_id = ToIds(merged.eos_token_id());
+  return ResolvedParameters{spec, Effective(spec, merged)};
+}
+
+}  // namespace elserve

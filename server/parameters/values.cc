@@ -1,0 +1,172 @@
+// Values as JSON and YAML write them -> fields of DecodingParameters, by protobuf reflection: a new scalar or list
+// field needs no line here.
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "server/parameters/parameters.h"
+
+namespace elserve {
+namespace {
+
+using google::protobuf::EnumDescriptor;
+using google::protobuf::EnumValueDescriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+using nlohmann::json;
+
+constexpr size_t kMaxShownBytes = 80;  // of a bad value in a message
+
+std::string Shown(const json& value) {
+  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  if (text.size() > kMaxShownBytes) text = text.substr(0, kMaxShownBytes) + "...";
+  return text;
+}
+
+absl::Status Mismatch(std::string_view name, const json& value, std::string_view allowed) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(std::string(name), " is ", Shown(value), "; allowed is ", std::string(allowed)));
+}
+
+// "true" for EARLY_STOPPING_TRUE: the part of a value's name after its enum's own.
+std::string ShortName(const EnumValueDescriptor& value) {
+  return absl::AsciiStrToLower(value.name().substr(value.name().rfind('_') + 1));
+}
+
+// Enums are written by the short names of their values; true and false may be JSON's.
+absl::Status SetEnum(std::string_view name, const json& value, const FieldDescriptor* field, Message* message) {
+  std::string text = value.is_boolean() ? (value.get<bool>() ? "true" : "false") : "";
+  if (value.is_string()) text = value.get<std::string>();
+  const EnumDescriptor* type = field->enum_type();
+  std::string allowed;
+  for (int i = 1; i < type->value_count(); ++i) {  // 0 is UNSPECIFIED
+    std::string known = ShortName(*type->value(i));
+    if (known == text) {
+      message->GetReflection()->SetEnum(message, field, type->value(i));
+      return absl::OkStatus();
+    }
+    absl::StrAppend(&allowed, i > 1 ? ", " : "", known);
+  }
+  return Mismatch(name, value, allowed);
+}
+
+// One value of a singular field, or one element of a repeated one.
+class Setter {
+ public:
+  Setter(std::string_view name, const FieldDescriptor* field, Message* message)
+      : name_(name), field_(field), message_(message), reflection_(message->GetReflection()) {}
+
+  absl::Status Set(const json& value) {
+    switch (field_->cpp_type()) {
+      case FieldDescriptor::CPPTYPE_INT32:
+        return SetInt32(value);
+      case FieldDescriptor::CPPTYPE_UINT64:
+        if (!value.is_number_unsigned()) return Mismatch(name_, value, "0 to 18446744073709551615");
+        reflection_->SetUInt64(message_, field_, value.get<uint64_t>());
+        return absl::OkStatus();
+      case FieldDescriptor::CPPTYPE_DOUBLE:
+        if (!value.is_number()) return Mismatch(name_, value, "a number");
+        reflection_->SetDouble(message_, field_, value.get<double>());
+        return absl::OkStatus();
+      case FieldDescriptor::CPPTYPE_BOOL:
+        if (!value.is_boolean()) return Mismatch(name_, value, "true or false");
+        reflection_->SetBool(message_, field_, value.get<bool>());
+        return absl::OkStatus();
+      case FieldDescriptor::CPPTYPE_ENUM:
+        return SetEnum(name_, value, field_, message_);
+      case FieldDescriptor::CPPTYPE_STRING:
+        if (!value.is_string()) return Mismatch(name_, value, "a text or a list of texts");
+        reflection_->AddString(message_, field_, value.get<std::string>());
+        return absl::OkStatus();
+      case FieldDescriptor::CPPTYPE_MESSAGE:
+        return AddTokenList(value);
+      default:
+        return absl::InternalError(absl::StrCat(name_, " has a type that parameters/ cannot fill"));
+    }
+  }
+
+ private:
+  absl::Status SetInt32(const json& value) {
+    const bool fits = value.is_number_integer() &&
+                      (value.is_number_unsigned() ? value.get<uint64_t>() <= std::numeric_limits<int32_t>::max()
+                                                  : value.get<int64_t>() >= std::numeric_limits<int32_t>::min());
+    if (!fits) {
+      return Mismatch(name_, value,
+                      field_->is_repeated() ? "an integer of 32 bits, or a list of them" : "an integer of 32 bits");
+    }
+    const auto number = value.get<int32_t>();
+    if (field_->is_repeated()) {
+      reflection_->AddInt32(message_, field_, number);
+    } else {
+      reflection_->SetInt32(message_, field_, number);
+    }
+    return absl::OkStatus();
+  }
+
+  // The one message type among the parameters: TokenList, a list of ids inside a list.
+  absl::Status AddTokenList(const json& value) {
+    if (!value.is_array() || value.empty()) return Mismatch(name_, value, "a list of lists of token ids");
+    Message* list = reflection_->AddMessage(message_, field_);
+    Setter ids(name_, list->GetDescriptor()->FindFieldByNumber(v1::TokenList::kIdsFieldNumber), list);
+    for (const json& id : value) {
+      if (absl::Status status = ids.SetInt32(id); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  std::string name_;
+  const FieldDescriptor* field_;
+  Message* message_;
+  const Reflection* reflection_;
+};
+
+}  // namespace
+
+absl::Status SetParameter(std::string_view name, const json& value, v1::DecodingParameters* parameters) {
+  const FieldDescriptor* field = v1::DecodingParameters::descriptor()->FindFieldByName(std::string(name));
+  if (field == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        std::string(name), " is no decoding parameter; they are named as in transformers' GenerationConfig"));
+  }
+  if (value.is_null()) return Mismatch(name, value, "a value; leave the parameter out to keep the one below");
+  v1::DecodingParameters filled;
+  Setter setter(name, field, &filled);
+  if (field->is_repeated() && value.is_array()) {
+    for (const json& element : value) {
+      if (absl::Status status = setter.Set(element); !status.ok()) return status;
+    }
+  } else if (absl::Status status = setter.Set(value); !status.ok()) {
+    return status;
+  }
+  // An empty list cannot be told from one that is not set. For ids that a layer below may set, that would be to ignore
+  // it.
+  if ((name == "eos_token_id" || name == "forced_eos_token_id") && value.is_array() && value.empty()) {
+    return Mismatch(name, value, "an id, a list of ids, or [-1] to switch it off");
+  }
+  parameters->GetReflection()->ClearField(parameters, field);
+  parameters->MergeFrom(filled);
+  return absl::OkStatus();
+}
+
+absl::Status SetParameterFromText(std::string_view assignment, v1::DecodingParameters* parameters) {
+  const size_t equals = assignment.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", std::string(assignment), "\" is no parameter; allowed is NAME=VALUE, e.g. num_beams=4"));
+  }
+  const std::string text(assignment.substr(equals + 1));
+  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (value.is_discarded()) value = text;  // never, and other texts without quotes
+  return SetParameter(assignment.substr(0, equals), value, parameters);
+}
+
+}  // namespace elserve
