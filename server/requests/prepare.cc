@@ -1,0 +1,238 @@
+#include "server/requests/prepare.h"
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "server/parameters/parameters.h"
+#include "server/text/prompts.h"
+#include "server/text/utf8.h"
+
+namespace elserve {
+namespace {
+
+constexpr size_t kMaxRequestId = 128;
+
+absl::Status CheckRequestId(std::string_view id) {
+  if (id.size() > kMaxRequestId) {
+    return absl::InvalidArgumentError(absl::StrCat("request_id has ", id.size(), " bytes; allowed are at most ",
+                                                   kMaxRequestId, " printable ASCII characters"));
+  }
+  for (size_t i = 0; i < id.size(); ++i) {
+    if (id[i] >= 0x20 && id[i] < 0x7f) continue;
+    return absl::InvalidArgumentError(absl::StrCat("request_id is \"", absl::Utf8SafeCEscape({id.data(), id.size()}),
+                                                   "\"; byte ", i, " is no printable ASCII character"));
+  }
+  return absl::OkStatus();
+}
+
+std::string NewRequestId() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return absl::StrFormat("%016x", random());
+}
+
+absl::Status CheckText(std::string_view text, const std::string& field) {
+  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it has to hold text"));
+  return CheckUtf8(text, field);
+}
+
+absl::Status CheckTruncation(v1::Truncation truncation) {
+  if (v1::Truncation_IsValid(truncation)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("truncation is ", static_cast<int>(truncation),
+                                                 "; allowed are TRUNCATION_REJECT (1) and TRUNCATION_TRUNCATE (2)"));
+}
+
+// What all three requests have, under the same names: everything but the source.
+template <typename Request>
+absl::StatusOr<PreparedCall> PrepareParameters(const ModelRegistry& models, const Request& request, bool stream) {
+  if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<ServedModel>> model = models.Find(request.model());
+  if (!model.ok()) return model.status();
+  if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
+
+  const ModelLimits limits = (*model)->limits();
+  if (const absl::Status status = ValidateParameters(request.parameters(), &limits); !status.ok()) return status;
+  v1::DecodingParameters merged = (*model)->defaults();
+  MergeParameters(request.parameters(), &merged);
+  absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(merged, limits);
+  if (!resolved.ok()) return resolved.status();
+  if (stream && resolved->spec.num_return_sequences != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_return_sequences is ", resolved->spec.num_return_sequences, "; a stream allows 1"));
+  }
+  PreparedCall call;
+  call.model = *std::move(model);
+  call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
+  call.decoding = std::move(resolved->spec);
+  call.effective = std::move(resolved->effective);
+  call.token_logprobs = request.token_logprobs();
+  return call;
+}
+
+absl::Status TooLong(const std::string& field, size_t tokens, const ServedModel& model) {
+  return absl::InvalidArgumentError(absl::StrCat(field, " has ", tokens, " tokens; model ", model.name(),
+                                                 " takes at most ", model.info().max_source_tokens,
+                                                 " (truncation: TRUNCATION_TRUNCATE cuts the end off)"));
+}
+
+absl::Status CheckIds(const std::vector<int32_t>& ids, const std::string& field, const ServedModel& model) {
+  const int32_t vocab_size = model.info().vocab_size;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < vocab_size) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, "[", i, "] is ", ids[i], "; allowed are 0 to ", vocab_size - 1));
+  }
+  return absl::OkStatus();
+}
+
+// Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text.
+absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, std::string_view prompt,
+                                              const std::string& field, v1::Truncation truncation) {
+  absl::StatusOr<std::vector<int32_t>> ids = model.tokenizer().Encode(prompt);
+  if (!ids.ok()) return absl::Status(ids.status().code(), absl::StrCat(field, ": ", ids.status().message()));
+  PreparedCall::Job job{.source = *std::move(ids)};
+  const size_t limit = static_cast<size_t>(model.info().max_source_tokens);
+  if (job.source.size() > limit) {
+    if (truncation != v1::TRUNCATION_TRUNCATE) return TooLong(field, job.source.size(), model);
+    model.Truncate(limit, &job.source);
+    job.truncated = true;
+  }
+  // A tokenizer with more tokens than the checkpoint has embeddings.
+  if (const absl::Status status = CheckIds(job.source, absl::StrCat(field, ": token "), model); !status.ok()) {
+    return status;
+  }
+  return job;
+}
+
+absl::StatusOr<Span> FindSpan(const v1::Answer& answer, std::string_view context, const std::string& field) {
+  switch (answer.where_case()) {
+    case v1::Answer::kText:
+      return FindAnswer(context, answer.text(), absl::StrCat(field, ".text"));
+    case v1::Answer::kSpan: {
+      const Span span{.begin = answer.span().begin(), .end = answer.span().end()};
+      const absl::Status status = CheckSpan(context, span, absl::StrCat(field, ".span"));
+      if (!status.ok()) return status;
+      return span;
+    }
+    case v1::Answer::WHERE_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it needs text or span"));
+}
+
+// The marked answer has to be among the tokens that truncation leaves.
+absl::Status CheckAnswerKept(const ServedModel& model, const TaskPrompt& task, std::string_view context, Span span,
+                             const std::string& field) {
+  const std::string head = HighlightPrompt(task, context.substr(0, static_cast<size_t>(span.end)), span);
+  const absl::StatusOr<std::vector<int32_t>> ids = model.tokenizer().Encode(head, {.add_special_tokens = false});
+  if (!ids.ok()) return ids.status();
+  const size_t kept = model.KeptTokens(static_cast<size_t>(model.info().max_source_tokens));
+  if (ids->size() <= kept) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, " ends at token ", ids->size(),
+                                                 " of the prompt, and truncation leaves ", kept,
+                                                 "; the answer has to stay within them"));
+}
+
+absl::Status CheckAnswers(const v1::GenerateQuestionsRequest& request, const TaskPrompt& task) {
+  if (request.answers().empty()) {
+    return absl::InvalidArgumentError("answers is empty; the highlight format needs at least one answer");
+  }
+  if (request.answers_size() > kMaxAnswers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("answers has ", request.answers_size(), " entries; allowed are 1 to ", kMaxAnswers));
+  }
+  const size_t prompt = task.prefix.size() + request.context().size();
+  if (prompt > kMaxPromptBytes / static_cast<size_t>(request.answers_size())) {
+    return absl::InvalidArgumentError(absl::StrCat("context has ", request.context().size(), " bytes and answers ",
+                                                   request.answers_size(), " entries; allowed are ", kMaxPromptBytes,
+                                                   " bytes of prompts in one request"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NoTask(const ServedModel& model, const std::string& task) {
+  return absl::InvalidArgumentError(absl::StrCat("model is \"", model.name(),
+                                                 "\", which is not configured for the task ", task,
+                                                 " (models[].tasks of the server's configuration)"));
+}
+
+}  // namespace
+
+absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::SummarizeRequest& request, bool stream) {
+  absl::StatusOr<PreparedCall> call = PrepareParameters(models, request, stream);
+  if (!call.ok()) return call.status();
+  const ServedModel& model = *call->model;
+  const std::optional<TaskPrompt> task = model.summarize();
+  if (!task) return NoTask(model, "summarize");
+  if (const absl::Status status = CheckText(request.document(), "document"); !status.ok()) return status;
+  absl::StatusOr<PreparedCall::Job> job =
+      PrepareText(model, SummaryPrompt(*task, request.document()), "document", request.truncation());
+  if (!job.ok()) return job.status();
+  call->jobs.push_back(*std::move(job));
+  return call;
+}
+
+absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateRequest& request, bool stream) {
+  absl::StatusOr<PreparedCall> call = PrepareParameters(models, request, stream);
+  if (!call.ok()) return call.status();
+  const ServedModel& model = *call->model;
+  if (request.has_text()) {
+    if (const absl::Status status = CheckText(request.text(), "text"); !status.ok()) return status;
+    absl::StatusOr<PreparedCall::Job> job = PrepareText(model, request.text(), "text", request.truncation());
+    if (!job.ok()) return job.status();
+    call->jobs.push_back(*std::move(job));
+    return call;
+  }
+  if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
+  PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
+  if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
+  const size_t limit = static_cast<size_t>(model.info().max_source_tokens);
+  if (job.source.size() > limit) {
+    if (request.truncation() != v1::TRUNCATION_TRUNCATE) return TooLong("token_ids", job.source.size(), model);
+    job.source.resize(limit);
+    job.truncated = true;
+  }
+  if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
+  call->jobs.push_back(std::move(job));
+  return call;
+}
+
+absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateQuestionsRequest& request,
+                                     bool stream) {
+  absl::StatusOr<PreparedCall> call = PrepareParameters(models, request, stream);
+  if (!call.ok()) return call.status();
+  const ServedModel& model = *call->model;
+  const std::optional<TaskPrompt> task = model.questions();
+  if (!task) return NoTask(model, "questions");
+  const std::string& context = request.context();
+  if (const absl::Status status = CheckText(context, "context"); !status.ok()) return status;
+  if (const absl::Status status = CheckAnswers(request, *task); !status.ok()) return status;
+  // All answers are looked at before the first is tokenized.
+  for (int i = 0; i < request.answers_size(); ++i) {
+    const absl::StatusOr<Span> span = FindSpan(request.answers(i), context, absl::StrCat("answers[", i, "]"));
+    if (!span.ok()) return span.status();
+    const auto begin = static_cast<size_t>(span->begin);
+    call->questions.push_back(
+        {.answer_text = context.substr(begin, static_cast<size_t>(span->end) - begin), .answer_span = *span});
+  }
+  for (size_t i = 0; i < call->questions.size(); ++i) {
+    const Span span = call->questions[i].answer_span;
+    absl::StatusOr<PreparedCall::Job> job =
+        PrepareText(model, HighlightPrompt(*task, context, span), "context", request.truncation());
+    if (!job.ok()) return job.status();
+    if (job->truncated) {
+      const absl::Status kept = CheckAnswerKept(model, *task, context, span, absl::StrCat("answers[", i, "]"));
+      if (!kept.ok()) return kept;
+    }
+    call->jobs.push_back(*std::move(job));
+  }
+  return call;
+}
+
+}  // namespace elserve

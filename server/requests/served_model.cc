@@ -1,0 +1,180 @@
+#include "server/requests/served_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "server/parameters/checkpoint.h"
+
+namespace elserve {
+namespace {
+
+constexpr int kPageTokens = 64;   // of Resources::encoder_pages
+constexpr int kBlockTokens = 16;  // of Resources::decoder_blocks
+
+absl::Status About(const std::string& model, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat("model ", model, ": ", status.message()));
+}
+
+v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig& config) {
+  v1::Model::Limits limits;
+  limits.set_max_source_tokens(info.max_source_tokens);
+  limits.set_max_decoder_tokens(info.max_decoder_tokens);
+  limits.set_max_num_beams(kMaxBeams);
+  limits.set_max_rows(static_cast<int>(info.capacity.rows));
+  limits.set_encoder_memory_tokens(info.capacity.encoder_pages * kPageTokens);
+  limits.set_decoder_memory_tokens(info.capacity.decoder_blocks * kBlockTokens);
+  limits.set_memory_bytes(info.memory_bytes);
+  limits.set_bytes_per_encoder_token(info.bytes_per_encoder_token);
+  limits.set_bytes_per_decoder_token(info.bytes_per_decoder_token);
+  limits.set_weight_bytes(info.weight_bytes);
+  limits.set_max_queued_requests(config.max_queued_requests);
+  limits.set_encode_tokens_per_step(info.encode_tokens_per_step);
+  return limits;
+}
+
+v1::Model::Tasks DescribeTasks(const ServedModelConfig& config) {
+  v1::Model::Tasks tasks;
+  if (config.summarize) tasks.mutable_summarize()->set_prefix(config.summarize->prefix);
+  if (config.questions) {
+    tasks.mutable_questions()->set_format("highlight");
+    tasks.mutable_questions()->set_prefix(config.questions->prefix);
+    tasks.mutable_questions()->set_highlight(config.questions->highlight);
+  }
+  return tasks;
+}
+
+}  // namespace
+
+EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
+  EngineOptions options;
+  options.checkpoint = config.path;
+  options.device = config.device == DeviceChoice::kCpu ? DeviceKind::kCpu : DeviceKind::kAuto;
+  switch (config.precision) {
+    case PrecisionChoice::kAuto:
+      options.precision = Precision::kAuto;
+      break;
+    case PrecisionChoice::kFloat32:
+      options.precision = Precision::kFloat32;
+      break;
+    case PrecisionChoice::kBFloat16:
+      options.precision = Precision::kBFloat16;
+      break;
+  }
+  switch (config.attention) {
+    case AttentionChoice::kAuto:
+      options.attention = AttentionForm::kAuto;
+      break;
+    case AttentionChoice::kEl:
+      options.attention = AttentionForm::kEl;
+      break;
+    case AttentionChoice::kKv:
+      options.attention = AttentionForm::kKv;
+      break;
+  }
+  options.memory_bytes = config.memory_bytes;
+  options.memory_fraction = config.memory_fraction;
+  options.encoder_memory_tokens = config.encoder_memory_tokens;
+  options.decoder_memory_tokens = config.decoder_memory_tokens;
+  options.max_rows = config.max_rows;
+  options.encode_tokens_per_step = config.encode_tokens_per_step;
+  options.pool = pool;
+  return options;
+}
+
+absl::StatusOr<std::shared_ptr<ServedModel>> ServedModel::Create(ServedModelConfig config,
+                                                                 std::unique_ptr<Engine> engine,
+                                                                 LoopObserver* observer) {
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(config.path);
+  if (!tokenizer.ok()) return About(config.name, tokenizer.status());
+  const absl::StatusOr<v1::DecodingParameters> checkpoint = LoadCheckpointParameters(config.path, config.defaults);
+  if (!checkpoint.ok()) return About(config.name, checkpoint.status());
+  v1::DecodingParameters defaults = BuiltInParameters();
+  MergeParameters(*checkpoint, &defaults);
+  MergeParameters(config.defaults, &defaults);
+
+  std::shared_ptr<ServedModel> model(new ServedModel(std::move(config), *std::move(tokenizer), std::move(defaults)));
+  const ServedModelConfig& own = model->config_;
+  const ModelLimits limits{.vocab_size = engine->info().vocab_size,
+                           .max_decoder_tokens = engine->info().max_decoder_tokens};
+  if (const absl::Status valid = ValidateParameters(model->defaults_, &limits); !valid.ok()) {
+    return About(own.name, valid);
+  }
+  if (const absl::Status found = model->FindSpecialTokens(); !found.ok()) return About(own.name, found);
+  model->loop_ = std::make_unique<EngineLoop>(
+      std::move(engine),
+      EngineLoopOptions{.scheduler = {.max_overtakes = own.max_overtakes, .admit_only_when_idle = false},
+                        .max_queued_requests = own.max_queued_requests,
+                        .observer = observer});
+  return model;
+}
+
+ServedModel::ServedModel(ServedModelConfig config, std::unique_ptr<Tokenizer> tokenizer,
+                         v1::DecodingParameters defaults)
+    : config_(std::move(config)), tokenizer_(std::move(tokenizer)), defaults_(std::move(defaults)) {}
+
+ServedModel::~ServedModel() = default;
+
+// Looks at what Encode adds to a text that is certainly an ordinary one.
+absl::Status ServedModel::FindSpecialTokens() {
+  const absl::StatusOr<std::vector<int32_t>> whole = tokenizer_->Encode("a");
+  if (!whole.ok()) return whole.status();
+  const absl::StatusOr<std::vector<int32_t>> bare = tokenizer_->Encode("a", {.add_special_tokens = false});
+  if (!bare.ok()) return bare.status();
+  const auto at = std::search(whole->begin(), whole->end(), bare->begin(), bare->end());
+  if (at == whole->end()) return absl::InternalError("the tokenizer changes a text when it adds special tokens");
+  opening_tokens_ = static_cast<size_t>(at - whole->begin());
+  closing_tokens_ = whole->size() - bare->size() - opening_tokens_;
+  return absl::OkStatus();
+}
+
+std::optional<TaskPrompt> ServedModel::summarize() const {
+  if (!config_.summarize) return std::nullopt;
+  TaskPrompt prompt;
+  prompt.prefix = config_.summarize->prefix;
+  return prompt;
+}
+
+std::optional<TaskPrompt> ServedModel::questions() const {
+  if (!config_.questions) return std::nullopt;
+  return TaskPrompt{.prefix = config_.questions->prefix, .highlight = config_.questions->highlight};
+}
+
+size_t ServedModel::KeptTokens(size_t length) const {
+  const size_t special = opening_tokens_ + closing_tokens_;
+  return length > special ? length - special : 0;
+}
+
+void ServedModel::Truncate(size_t length, std::vector<int32_t>* ids) const {
+  if (ids->size() <= length) return;
+  const size_t closing = std::min(closing_tokens_, length);
+  std::copy(ids->end() - static_cast<ptrdiff_t>(closing), ids->end(),
+            ids->begin() + static_cast<ptrdiff_t>(length - closing));
+  ids->resize(length);
+}
+
+v1::Model ServedModel::Describe() const {
+  const ModelInfo& info = loop_->info();
+  v1::Model model;
+  model.set_name(config_.name);
+  model.set_family(info.family);
+  model.set_parameter_count(info.parameters);
+  model.set_d_model(info.d_model);
+  model.set_encoder_layers(info.encoder_layers);
+  model.set_decoder_layers(info.decoder_layers);
+  model.set_encoder_heads(info.encoder_heads);
+  model.set_decoder_heads(info.decoder_heads);
+  model.set_vocab_size(info.vocab_size);
+  model.set_device(info.device);
+  model.set_device_name(info.device_name);
+  model.set_precision(info.precision == Precision::kBFloat16 ? "bfloat16" : "float32");
+  model.set_attention(info.attention == AttentionForm::kKv ? "kv" : "el");
+  model.set_attention_reason(info.attention_reason);
+  *model.mutable_limits() = DescribeLimits(info, config_);
+  *model.mutable_default_parameters() = defaults_;
+  *model.mutable_tasks() = DescribeTasks(config_);
+  return model;
+}
+
+}  // namespace elserve

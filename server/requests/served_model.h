@@ -1,0 +1,75 @@
+// A loaded model, as requests see it.
+#ifndef ELSERVE_SERVER_REQUESTS_SERVED_MODEL_H_
+#define ELSERVE_SERVER_REQUESTS_SERVED_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+#include "engine/thread_pool.h"
+#include "proto/elserve/v1/elserve.pb.h"
+#include "server/config/config.h"
+#include "server/parameters/parameters.h"
+#include "server/scheduling/engine_loop.h"
+#include "server/text/prompts.h"
+#include "server/text/tokenizer.h"
+
+namespace elserve {
+
+// What Engine::Load is asked for.
+EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool);
+
+// Tokenizer, prompts, default parameters and limits of one model, and the loop that drives its engine. Constant after
+// Create but for the loop; any thread may use it.
+class ServedModel {
+ public:
+  // Reads the tokenizer and the checkpoint's parameters from config.path. Errors name the model, or the file. The
+  // observer may be null and must outlive the model.
+  static absl::StatusOr<std::shared_ptr<ServedModel>> Create(ServedModelConfig config, std::unique_ptr<Engine> engine,
+                                                             LoopObserver* observer);
+  ~ServedModel();  // stops the loop
+  ServedModel(const ServedModel&) = delete;
+  ServedModel& operator=(const ServedModel&) = delete;
+
+  const std::string& name() const { return config_.name; }
+  const ServedModelConfig& config() const { return config_; }
+  const ModelInfo& info() const { return loop_->info(); }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  EngineLoop& loop() { return *loop_; }
+  const EngineLoop& loop() const { return *loop_; }
+  ModelLimits limits() const {
+    return {.vocab_size = info().vocab_size, .max_decoder_tokens = info().max_decoder_tokens};
+  }
+  // Built-in values, checkpoint and YAML merged.
+  const v1::DecodingParameters& defaults() const { return defaults_; }
+  // nullopt: the configuration does not name the task.
+  std::optional<TaskPrompt> summarize() const;
+  std::optional<TaskPrompt> questions() const;
+
+  // Cuts ids = tokenizer().Encode(text) to `length` tokens as transformers' truncation does: the special tokens that
+  // close a text stay, and what stands before them goes from its end. length >= 2.
+  void Truncate(size_t length, std::vector<int32_t>* ids) const;
+  // How many tokens of the text itself Truncate leaves.
+  size_t KeptTokens(size_t length) const;
+
+  // The answer of GetModel.
+  v1::Model Describe() const;
+
+ private:
+  ServedModel(ServedModelConfig config, std::unique_ptr<Tokenizer> tokenizer, v1::DecodingParameters defaults);
+  absl::Status FindSpecialTokens();
+
+  const ServedModelConfig config_;
+  const std::unique_ptr<Tokenizer> tokenizer_;
+  const v1::DecodingParameters defaults_;
+  size_t opening_tokens_ = 0, closing_tokens_ = 0;  // special tokens that Encode puts around a text
+  std::unique_ptr<EngineLoop> loop_;                // not null after Create
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_SERVER_REQUESTS_SERVED_MODEL_H_
