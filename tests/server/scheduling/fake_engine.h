@@ -1,0 +1,202 @@
+// What the tests of scheduling drive instead of a model: an engine whose sequences last as long as their parameters
+// say, and a sink that remembers.
+#ifndef ELSERVE_TESTS_SERVER_SCHEDULING_FAKE_ENGINE_H_
+#define ELSERVE_TESTS_SERVER_SCHEDULING_FAKE_ENGINE_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "engine/engine.h"
+#include "gtest/gtest.h"
+#include "server/scheduling/job.h"
+
+namespace elserve {
+
+// Sequences are encoded in the step that admits them, then decode one token a step: 0, 1, 2, ... until max_length - 1
+// are there. The parameters say what a sequence takes: rows = num_beams, encoder_pages = source tokens / 64 rounded up,
+// decoder_blocks = min_length, edits = no_repeat_ngram_size. Plans that break the engine's contract fail the test.
+class FakeEngine : public Engine {
+ public:
+  explicit FakeEngine(const Resources& capacity) : free_(capacity) { info_.capacity = capacity; }
+
+  const ModelInfo& info() const override { return info_; }
+
+  absl::StatusOr<Resources> Measure(const SequenceSpec& spec) const override {
+    const Resources resources{.rows = spec.decoding->num_beams,
+                              .encoder_pages = (spec.source_tokens + 63) / 64,
+                              .decoder_blocks = spec.decoding->min_length,
+                              .edits = spec.decoding->no_repeat_ngram_size};
+    if (!resources.Fits(info_.capacity)) {
+      return absl::InvalidArgumentError(absl::StrCat("num_beams: ", spec.decoding->num_beams, " never fits"));
+    }
+    return resources;
+  }
+
+  Resources free() const override { return free_; }
+
+  absl::Status Step(const StepPlan& plan, StepResult* result) override {
+    if (on_step) on_step();
+    if (fail_steps) return absl::InternalError("the device fell off the bus");
+    *result = StepResult();
+    ++steps;
+    for (const EndSequence& end : plan.ends) {
+      const auto it = sequences_.find(end.id);
+      EXPECT_TRUE(it != sequences_.end()) << "ended a sequence that is not in flight";
+      if (it == sequences_.end()) continue;
+      if (end.kind == EndKind::kFinish) result->updates.push_back(Finished(it->second));
+      Remove(it);
+    }
+    for (const Admission& admission : plan.admissions) Admit(admission);
+    for (auto it = sequences_.begin(); it != sequences_.end();) it = Advance(it, result);
+    result->sequences = static_cast<int>(sequences_.size());
+    result->idle = sequences_.empty();
+    return absl::OkStatus();
+  }
+
+  size_t in_flight() const { return sequences_.size(); }
+
+  int steps = 0;
+  std::function<void()> on_step;  // called from Step, first
+  bool fail_steps = false;        // Step fails from now on
+  std::set<SequenceId> failing;   // these fail alone when they would decode
+
+ private:
+  struct Sequence {
+    Admission admission;
+    Resources resources;
+    bool encoded = false;
+    std::vector<int32_t> tokens;
+  };
+  using Sequences = std::map<SequenceId, Sequence>;
+
+  void Admit(const Admission& admission) {
+    EXPECT_TRUE(seen_.insert(admission.id).second) << "an id was used twice";
+    const Resources resources =
+        *Measure({.source_tokens = static_cast<int>(admission.source.size()), .decoding = &admission.decoding});
+    EXPECT_TRUE(resources.Fits(free_)) << "admitted more than there is room for";
+    free_ -= resources;
+    sequences_[admission.id] = {.admission = admission, .resources = resources, .encoded = false, .tokens = {}};
+  }
+
+  Sequences::iterator Advance(Sequences::iterator it, StepResult* result) {
+    Sequence& sequence = it->second;
+    SequenceUpdate update;
+    update.id = it->first;
+    if (failing.contains(it->first) && sequence.encoded) {
+      update.status = absl::InternalError("non-finite logits");
+      result->updates.push_back(std::move(update));
+      return Remove(it);
+    }
+    if (!sequence.encoded) {
+      sequence.encoded = update.encoded = true;
+      result->encoded_tokens += static_cast<int>(sequence.admission.source.size());
+      result->updates.push_back(std::move(update));
+      return std::next(it);
+    }
+    const auto token = static_cast<int32_t>(sequence.tokens.size());
+    sequence.tokens.push_back(token);
+    const int rows = sequence.admission.decoding.num_beams;
+    const bool last = token + 2 >= sequence.admission.decoding.max_length;
+    if (last) update = Finished(sequence);
+    update.decoded_rows = rows;
+    result->rows += rows;
+    if (sequence.admission.stream) update.tokens = {token};
+    result->updates.push_back(std::move(update));
+    return last ? Remove(it) : std::next(it);
+  }
+
+  SequenceUpdate Finished(const Sequence& sequence) const {
+    SequenceUpdate update;
+    update.id = sequence.admission.id;
+    update.finished = true;
+    if (!sequence.tokens.empty()) {
+      Hypothesis hypothesis;
+      hypothesis.tokens = sequence.tokens;
+      update.hypotheses.push_back(std::move(hypothesis));
+    }
+    return update;
+  }
+
+  Sequences::iterator Remove(Sequences::iterator it) {
+    free_ += it->second.resources;
+    return sequences_.erase(it);
+  }
+
+  ModelInfo info_;
+  Resources free_;
+  Sequences sequences_;
+  std::set<SequenceId> seen_;
+};
+
+// Remembers what it was told; fails the test when it is told anything after the end.
+class RecordingSink : public ResponseSink {
+ public:
+  void OnTokens(std::span<const int32_t> tokens) override {
+    EXPECT_FALSE(done.HasBeenNotified()) << "tokens after the end";
+    streamed.insert(streamed.end(), tokens.begin(), tokens.end());
+    if (on_tokens) on_tokens();
+  }
+  void OnDone(JobResult done_result) override {
+    ASSERT_FALSE(done.HasBeenNotified()) << "a second end";
+    result = std::move(done_result);
+    if (on_done) on_done();
+    done.Notify();
+  }
+
+  const JobResult& Wait() {
+    done.WaitForNotification();
+    return result;
+  }
+  bool is_done() const { return done.HasBeenNotified(); }
+
+  std::vector<int32_t> streamed;
+  JobResult result;
+  absl::Notification done;
+  std::function<void()> on_tokens, on_done;
+};
+
+struct TestJob {
+  std::shared_ptr<RecordingSink> sink;
+  std::shared_ptr<Job> job;
+};
+
+// What a test's job takes and how long it lasts; see FakeEngine.
+struct JobShape {
+  int rows = 1;
+  int tokens = 3;  // generated; the job is in flight for one step more
+  int source_tokens = 64;
+  int blocks = 0;
+  int edits = 0;
+  bool stream = false;
+  std::optional<TimePoint> deadline = std::nullopt;
+};
+
+inline constexpr int kEndless = 1 << 30;
+
+inline TestJob MakeJob(const JobShape& shape) {
+  TestJob made;
+  made.sink = std::make_shared<RecordingSink>();
+  JobSpec spec;
+  spec.source.assign(static_cast<size_t>(shape.source_tokens), 7);
+  spec.decoding.num_beams = shape.rows;
+  spec.decoding.max_length = shape.tokens + 1;
+  spec.decoding.min_length = shape.blocks;
+  spec.decoding.no_repeat_ngram_size = shape.edits;
+  spec.stream = shape.stream;
+  spec.deadline = shape.deadline;
+  spec.sink = made.sink;
+  made.job = std::make_shared<Job>(std::move(spec));
+  return made;
+}
+
+}  // namespace elserve
+
+#endif  // ELSERVE_TESTS_SERVER_SCHEDULING_FAKE_ENGINE_H_
