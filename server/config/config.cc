@@ -1,0 +1,258 @@
+#include "server/config/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "server/config/yaml_map.h"
+#include "server/parameters/parameters.h"
+
+namespace elserve {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uintmax_t kMaxFileBytes = 1 << 20;
+constexpr size_t kMaxModels = 64;
+constexpr size_t kMaxNameBytes = 128;
+constexpr int64_t kMaxBytes = int64_t{1} << 50;
+
+// host:port, [IPv6]:port.
+bool IsAddress(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (!bracketed && host.find_first_of(":[]/ \t\n") != std::string_view::npos) return false;
+  int number = -1;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  return error == std::errc() && end == port.data() + port.size() && number >= 0 && number <= 65535;
+}
+
+void ReadServer(const YamlValue& value, ServerConfig* config, YamlErrors* errors) {
+  constexpr char kAllowed[] = "HOST:PORT, e.g. 127.0.0.1:8500 or [::1]:8500; port 0 is any free one";
+  YamlMap map(value, errors);
+  if (const auto listen = map.Text("listen", &config->listen); listen && !IsAddress(config->listen)) {
+    RefuseYaml(*listen, kAllowed, errors);
+  }
+  const auto ops = map.Text("ops_listen", &config->ops_listen);
+  if (ops && !config->ops_listen.empty()) {
+    if (!IsAddress(config->ops_listen)) {
+      RefuseYaml(*ops, absl::StrCat(kAllowed, ", or \"\": off"), errors);
+    } else if (config->ops_listen == config->listen && !config->listen.ends_with(":0")) {
+      RefuseYaml(*ops, "another address than server.listen's", errors);
+    }
+  }
+  int64_t max_message_bytes = config->max_message_bytes;
+  map.Bytes("max_message_bytes", 1 << 10, 1 << 30, &max_message_bytes);
+  config->max_message_bytes = static_cast<int>(max_message_bytes);
+  map.Number("drain_seconds", 0, 86400, &config->drain_seconds);
+  map.Finish();
+}
+
+void ReadDefaults(const YamlValue& value, v1::DecodingParameters* defaults, YamlErrors* errors) {
+  YamlMap map(value, errors);
+  for (const auto& [name, node] : map.keys()) {
+    const std::optional<nlohmann::json> json = YamlToJson(node);
+    if (!json) {
+      RefuseYaml({node, absl::StrCat(value.name, ".", name)}, "a number, a text, true, false or a list", errors);
+      return;
+    }
+    // Checked alone, so that an error has the line of its own key.
+    v1::DecodingParameters one;
+    absl::Status status = SetParameter(name, *json, &one);
+    if (status.ok()) status = ValidateParameters(one, nullptr);
+    if (!status.ok()) {
+      errors->Add(map.KeyMark(name), absl::StrCat(value.name, ".", std::string(status.message())));
+      return;
+    }
+    defaults->MergeFrom(one);
+  }
+}
+
+// 2GiB, 1073741824 or 0.5.
+void ReadMemory(const YamlValue& value, ServedModelConfig* model, YamlErrors* errors) {
+  constexpr int64_t kMinBytes = 1 << 20;
+  const std::optional<nlohmann::json> json = YamlToJson(value.node);
+  if (json && json->is_number_float()) {
+    const double fraction = json->get<double>();
+    if (fraction > 0 && fraction <= 1) {
+      model->memory_bytes = 0;
+      model->memory_fraction = fraction;
+      return;
+    }
+  } else if (value.node.IsScalar()) {
+    const std::optional<int64_t> bytes = ParseBytes(value.node.Scalar());
+    if (bytes && *bytes >= kMinBytes && *bytes <= kMaxBytes) {
+      model->memory_bytes = *bytes;
+      return;
+    }
+  }
+  RefuseYaml(
+      value,
+      "bytes from 1MiB on (e.g. 2GiB), or a fraction of the free memory with a decimal point, above 0 and up to 1.0",
+      errors);
+}
+
+void ReadTasks(const YamlValue& value, ServedModelConfig* model, YamlErrors* errors) {
+  YamlMap map(value, errors);
+  model->summarize.reset();
+  if (const auto summarize = map.Take("summarize")) {
+    model->summarize.emplace();
+    YamlMap keys(*summarize, errors);
+    keys.Text("prefix", &model->summarize->prefix);
+    keys.Finish();
+  }
+  if (const auto questions = map.Take("questions")) {
+    QuestionsTask& task = model->questions.emplace();
+    YamlMap keys(*questions, errors);
+    bool highlight_format = true;
+    keys.Choice<bool>("format", {{"highlight", true}}, "", &highlight_format);
+    keys.Text("prefix", &task.prefix);
+    if (const auto highlight = keys.Text("highlight", &task.highlight); highlight && task.highlight.empty()) {
+      RefuseYaml(*highlight, "a text that is not empty", errors);
+    }
+    keys.Finish();
+  }
+  map.Finish();
+}
+
+void ReadNameAndPath(const fs::path& folder, YamlMap* map, ServedModelConfig* model, YamlErrors* errors) {
+  constexpr std::string_view kNameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  const auto name = map->Text("name", &model->name);
+  if (!name) {
+    errors->Add(map->value().node.Mark(), absl::StrCat(map->value().name, ".name is missing"));
+  } else if (model->name.empty() || model->name.size() > kMaxNameBytes ||
+             model->name.find_first_not_of(kNameBytes) != std::string::npos) {
+    RefuseYaml(*name, absl::StrCat("1 to ", kMaxNameBytes, " of A-Z a-z 0-9 . _ -"), errors);
+  }
+  const auto path = map->Text("path", &model->path);
+  if (!path) {
+    errors->Add(map->value().node.Mark(), absl::StrCat(map->value().name, ".path is missing"));
+    return;
+  }
+  std::error_code error;
+  const fs::path full = (folder / model->path).lexically_normal();
+  if (model->path.empty() || !fs::is_directory(full, error)) {
+    RefuseYaml(*path, absl::StrCat("a checkpoint's directory, relative to this file; there is none at ", full.string()),
+               errors);
+  }
+  model->path = full.string();
+}
+
+ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, YamlErrors* errors) {
+  ServedModelConfig model;
+  YamlMap map(value, errors);
+  ReadNameAndPath(folder, &map, &model, errors);
+  map.Choice<DeviceChoice>("device", {{"auto", DeviceChoice::kAuto}, {"cpu", DeviceChoice::kCpu}},
+                           " (this version has no cuda backend)", &model.device);
+  map.Choice<PrecisionChoice>("precision",
+                              {{"auto", PrecisionChoice::kAuto},
+                               {"float32", PrecisionChoice::kFloat32},
+                               {"bfloat16", PrecisionChoice::kBFloat16}},
+                              " (this version has no int8)", &model.precision);
+  map.Choice<AttentionChoice>(
+      "attention", {{"auto", AttentionChoice::kAuto}, {"el", AttentionChoice::kEl}, {"kv", AttentionChoice::kKv}}, "",
+      &model.attention);
+  if (const auto memory = map.Take("memory")) ReadMemory(*memory, &model, errors);
+  map.Integer("max_rows", 1, 16384, &model.max_rows);
+  map.Integer("encoder_memory_tokens", 64, int64_t{1} << 31, &model.encoder_memory_tokens);
+  map.Integer("decoder_memory_tokens", 16, int64_t{1} << 31, &model.decoder_memory_tokens);
+  map.Integer("encode_tokens_per_step", 1, 1 << 20, &model.encode_tokens_per_step);
+  map.Integer("max_queued_requests", 1, 1000000, &model.max_queued_requests);
+  map.Integer("max_overtakes", 0, 1000000, &model.max_overtakes);
+  if (const auto defaults = map.Take("defaults")) ReadDefaults(*defaults, &model.defaults, errors);
+  if (const auto tasks = map.Take("tasks")) ReadTasks(*tasks, &model, errors);
+  map.Finish();
+  return model;
+}
+
+void ReadModels(const YamlValue& value, const fs::path& folder, ServerConfig* config, YamlErrors* errors) {
+  if (!value.node.IsSequence() || value.node.size() == 0 || value.node.size() > kMaxModels) {
+    RefuseYaml(value, absl::StrCat("a list of 1 to ", kMaxModels, " models"), errors);
+    return;
+  }
+  for (const YAML::Node& node : value.node) {
+    ServedModelConfig model = ReadModel({node, absl::StrCat("models[", config->models.size(), "]")}, folder, errors);
+    const bool twice = std::any_of(config->models.begin(), config->models.end(),
+                                   [&model](const ServedModelConfig& other) { return other.name == model.name; });
+    if (twice) {
+      errors->Add(node.Mark(), absl::StrCat("models[", config->models.size(), "].name is ", model.name,
+                                            "; allowed is a name that no model above has"));
+    }
+    config->models.push_back(std::move(model));
+  }
+}
+
+void ReadLogging(const YamlValue& value, LoggingConfig* logging, YamlErrors* errors) {
+  YamlMap map(value, errors);
+  map.Choice<LogLevel>("level",
+                       {{"debug", LogLevel::kDebug},
+                        {"info", LogLevel::kInfo},
+                        {"warning", LogLevel::kWarning},
+                        {"error", LogLevel::kError}},
+                       "", &logging->level);
+  map.Choice<LogFormat>("format", {{"text", LogFormat::kText}, {"json", LogFormat::kJson}}, "", &logging->format);
+  map.Finish();
+}
+
+void ReadFile(const YAML::Node& root, const fs::path& folder, ServerConfig* config, YamlErrors* errors) {
+  YamlMap map({root, ""}, errors);
+  if (const auto server = map.Take("server")) ReadServer({server->node, "server"}, config, errors);
+  if (const auto models = map.Take("models")) {
+    ReadModels({models->node, "models"}, folder, config, errors);
+  } else {
+    errors->Add(root.Mark(), "models is missing; allowed is a list of at least one model");
+  }
+  if (const auto logging = map.Take("logging")) ReadLogging({logging->node, "logging"}, &config->logging, errors);
+  map.Finish();
+}
+
+}  // namespace
+
+absl::StatusOr<ServerConfig> ParseServerConfig(std::string_view yaml, std::string_view path) {
+  YamlErrors errors(path);
+  ServerConfig config;
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
+    if (documents.size() != 1) {
+      errors.Add(YAML::Mark::null_mark(),
+                 absl::StrCat("the file holds ", documents.size(), " YAML documents; allowed is 1"));
+    } else {
+      ReadFile(documents[0], fs::path(path).parent_path(), &config, &errors);
+    }
+  } catch (const YAML::Exception& e) {
+    errors.Add(e.mark, absl::StrCat("no YAML: ", e.msg));
+  } catch (const std::exception& e) {
+    errors.Add(YAML::Mark::null_mark(), e.what());
+  }
+  if (!errors.first().ok()) return errors.first();
+  return config;
+}
+
+absl::StatusOr<ServerConfig> LoadServerConfig(std::string_view path) {
+  const fs::path file_path(path);
+  std::error_code error;
+  const uintmax_t size = fs::file_size(file_path, error);
+  if (error) return absl::NotFoundError(absl::StrCat(file_path.string(), ": ", error.message()));
+  if (size > kMaxFileBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file_path.string(), " has ", size, " bytes; allowed is at most ", kMaxFileBytes));
+  }
+  std::ifstream file(file_path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat(file_path.string(), " cannot be opened"));
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  return ParseServerConfig(text, path);
+}
+
+}  // namespace elserve
