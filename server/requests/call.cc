@@ -186,7 +186,7 @@ void Call::Finish() {
   absl::StatusOr<CallAnswer> answer = error.ok() ? absl::StatusOr<CallAnswer>(Fold()) : error;
   Report(answer);
   const std::shared_ptr<CallListener> listener = std::move(listener_);
-  listener->OnDone(std::move(answer));
+  listener->OnAnswer(std::move(answer));
 }
 
 // What the jobs failed with, or what made the client give up.

@@ -78,7 +78,7 @@ class CallListener {
   virtual void OnDeltas() = 0;
   // The last word, exactly once. What TakeDelta still holds belongs before it. A stream's deltas join to text and
   // token_ids of the first hypothesis of their job.
-  virtual void OnDone(absl::StatusOr<CallAnswer> answer) = 0;
+  virtual void OnAnswer(absl::StatusOr<CallAnswer> answer) = 0;
 };
 
 // Submits its jobs, turns their tokens into text on the executor and folds their results. The first job that fails

@@ -12,7 +12,9 @@ namespace elserve {
 namespace {
 
 // What a client sent may stand in a message: it must not be able to forge a line of the log.
-std::string Quoted(std::string_view text) { return "\"" + absl::Utf8SafeCEscape({text.data(), text.size()}) + "\""; }
+std::string Quoted(std::string_view text) {
+  return absl::StrCat("\"", absl::Utf8SafeCEscape({text.data(), text.size()}), "\"");
+}
 
 // Ids of refused requests were not checked.
 std::string Id(std::string_view request_id) {

@@ -1,0 +1,53 @@
+#include "server/rpc/answers.h"
+
+#include <utility>
+
+namespace elserve {
+namespace {
+
+// Both responses have these under the same names.
+template <typename Response>
+void FillCommon(CallAnswer& answer, Response* response) {
+  *response->mutable_parameters() = std::move(answer.effective);
+  response->set_model(std::move(answer.model));
+  response->set_request_id(std::move(answer.request_id));
+}
+
+// `owner`: whatever holds repeated hypotheses and a usage.
+template <typename Owner>
+void FillJob(CallAnswer::Job& job, Owner* owner) {
+  for (v1::Hypothesis& hypothesis : job.hypotheses) *owner->add_hypotheses() = std::move(hypothesis);
+  *owner->mutable_usage() = std::move(job.usage);
+}
+
+void Fill(CallDelta& delta, v1::Delta* out) {
+  out->set_text(std::move(delta.text));
+  out->mutable_token_ids()->Add(delta.tokens.begin(), delta.tokens.end());
+}
+
+}  // namespace
+
+void FillResponse(CallAnswer answer, v1::GenerateResponse* response) {
+  FillJob(answer.jobs.front(), response);
+  FillCommon(answer, response);
+}
+
+void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response) {
+  for (size_t i = 0; i < answer.jobs.size(); ++i) {
+    v1::Question* question = response->add_questions();
+    question->set_answer_text(std::move(answer.questions[i].answer_text));
+    question->mutable_answer_span()->set_begin(answer.questions[i].answer_span.begin);
+    question->mutable_answer_span()->set_end(answer.questions[i].answer_span.end);
+    FillJob(answer.jobs[i], question);
+  }
+  FillCommon(answer, response);
+}
+
+void FillDelta(CallDelta delta, v1::GenerateChunk* chunk) { Fill(delta, chunk->mutable_delta()); }
+
+void FillDelta(CallDelta delta, v1::GenerateQuestionsChunk* chunk) {
+  chunk->set_answer_index(delta.job);
+  Fill(delta, chunk->mutable_delta());
+}
+
+}  // namespace elserve

@@ -1,0 +1,20 @@
+// Answers as the API's messages.
+#ifndef ELSERVE_SERVER_RPC_ANSWERS_H_
+#define ELSERVE_SERVER_RPC_ANSWERS_H_
+
+#include "proto/elserve/v1/elserve.pb.h"
+#include "server/requests/call.h"
+
+namespace elserve {
+
+// Of one job.
+void FillResponse(CallAnswer answer, v1::GenerateResponse* response);
+// A job for each question.
+void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response);
+
+void FillDelta(CallDelta delta, v1::GenerateChunk* chunk);
+void FillDelta(CallDelta delta, v1::GenerateQuestionsChunk* chunk);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_SERVER_RPC_ANSWERS_H_
