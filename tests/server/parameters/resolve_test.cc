@@ -1,0 +1,200 @@
+// Layers merge, and the result resolves to what the engine does, as in transformers' generate().
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "server/parameters/parameters.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr ModelLimits kLimits{.vocab_size = 100, .max_decoder_tokens = 64};
+
+v1::DecodingParameters Layer(std::initializer_list<std::string_view> assignments) {
+  v1::DecodingParameters parameters;
+  for (std::string_view text : assignments) {
+    const absl::Status status = SetParameterFromText(text, &parameters);
+    EXPECT_TRUE(status.ok()) << text << ": " << status;
+  }
+  return parameters;
+}
+
+v1::DecodingParameters Merge(std::initializer_list<v1::DecodingParameters> layers) {
+  v1::DecodingParameters merged = BuiltInParameters();
+  for (const v1::DecodingParameters& layer : layers) MergeParameters(layer, &merged);
+  return merged;
+}
+
+ResolvedParameters Resolve(std::initializer_list<std::string_view> assignments) {
+  const auto resolved =
+      ResolveParameters(Merge({Layer({"decoder_start_token_id=2", "eos_token_id=2"}), Layer(assignments)}), kLimits);
+  EXPECT_TRUE(resolved.ok()) << resolved.status();
+  return resolved.ok() ? *resolved : ResolvedParameters{};
+}
+
+std::string Refusal(std::initializer_list<std::string_view> assignments) {
+  const auto resolved = ResolveParameters(Merge({Layer({"decoder_start_token_id=2"}), Layer(assignments)}), kLimits);
+  EXPECT_EQ(resolved.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(resolved.status().message());
+}
+
+TEST(MergeTest, UpperLayersReplaceWhatTheySet) {
+  const auto merged = Merge({Layer({"num_beams=4", "length_penalty=2.0"}), Layer({"num_beams=2"})});
+  EXPECT_EQ(merged.num_beams(), 2);
+  EXPECT_EQ(merged.length_penalty(), 2.0);
+  EXPECT_EQ(merged.num_return_sequences(), 1);
+}
+
+TEST(MergeTest, ZeroAndFalseAreValues) {
+  const auto merged = Merge({Layer({"no_repeat_ngram_size=3", "length_penalty=2", "early_stopping=true"}),
+                             Layer({"no_repeat_ngram_size=0", "length_penalty=0", "early_stopping=false"})});
+  EXPECT_EQ(merged.no_repeat_ngram_size(), 0);
+  EXPECT_EQ(merged.length_penalty(), 0);
+  EXPECT_EQ(merged.early_stopping(), v1::EARLY_STOPPING_FALSE);
+}
+
+TEST(MergeTest, OneWayToSayALengthClearsTheOther) {
+  auto merged = Merge({Layer({"max_length=50", "min_length=10"}), Layer({"max_new_tokens=20"})});
+  EXPECT_FALSE(merged.has_max_length());
+  EXPECT_EQ(merged.max_new_tokens(), 20);
+  EXPECT_EQ(merged.min_length(), 10);
+  MergeParameters(Layer({"max_length=30", "min_new_tokens=5"}), &merged);
+  EXPECT_FALSE(merged.has_max_new_tokens());
+  EXPECT_EQ(merged.max_length(), 30);
+  EXPECT_FALSE(merged.has_min_length());
+  EXPECT_EQ(merged.min_new_tokens(), 5);
+  MergeParameters(Layer({"min_length=7"}), &merged);
+  EXPECT_FALSE(merged.has_min_new_tokens());
+  EXPECT_EQ(merged.max_length(), 30);
+}
+
+TEST(MergeTest, ListsReplaceAsAWhole) {
+  const auto merged = Merge({Layer({"eos_token_id=[2,3,4]", "forced_eos_token_id=2"}), Layer({"eos_token_id=5"})});
+  EXPECT_THAT(merged.eos_token_id(), ElementsAre(5));
+  EXPECT_THAT(merged.forced_eos_token_id(), ElementsAre(2));
+}
+
+TEST(MergeTest, UnspecifiedKeepsTheLayerBelow) {
+  v1::DecodingParameters request;
+  request.set_early_stopping(v1::EARLY_STOPPING_UNSPECIFIED);
+  EXPECT_EQ(Merge({Layer({"early_stopping=never"}), request}).early_stopping(), v1::EARLY_STOPPING_NEVER);
+}
+
+TEST(ResolveTest, NothingSetIsTwentyNewTokensGreedily) {
+  const DecodingSpec spec = Resolve({}).spec;
+  EXPECT_EQ(spec.num_beams, 1);
+  EXPECT_EQ(spec.num_return_sequences, 1);
+  EXPECT_EQ(spec.length_penalty, 1.0f);
+  EXPECT_EQ(spec.early_stopping, EarlyStopping::kFalse);
+  EXPECT_EQ(spec.max_length, 21);
+  EXPECT_EQ(spec.min_length, 0);
+  EXPECT_EQ(spec.min_new_tokens, 0);
+  EXPECT_EQ(spec.no_repeat_ngram_size, 0);
+  EXPECT_EQ(spec.decoder_start_token_id, 2);
+  EXPECT_EQ(spec.forced_bos_token_id, -1);
+  EXPECT_THAT(spec.forced_eos_token_id, IsEmpty());
+  EXPECT_THAT(spec.eos_token_id, ElementsAre(2));
+}
+
+TEST(ResolveTest, TheDefaultLengthIsCutToTheModelAndNoOther) {
+  const auto merged = Merge({Layer({"decoder_start_token_id=2"})});
+  EXPECT_EQ(ResolveParameters(merged, {.vocab_size = 100, .max_decoder_tokens = 16})->spec.max_length, 16);
+  EXPECT_THAT(Refusal({"max_length=65"}), HasSubstr("max_length is 65; allowed is 2 to 64"));
+  EXPECT_THAT(Refusal({"max_new_tokens=64"}), HasSubstr("max_new_tokens is 64; allowed is 1 to 63"));
+  EXPECT_THAT(Refusal({"max_length=1"}), HasSubstr("max_length is 1; allowed is 2 to 64"));
+}
+
+TEST(ResolveTest, NewTokensWinWithinOneLayer) {
+  EXPECT_EQ(Resolve({"max_length=50", "max_new_tokens=10"}).spec.max_length, 11);
+  const DecodingSpec spec = Resolve({"min_length=20", "min_new_tokens=5"}).spec;
+  EXPECT_EQ(spec.min_length, 6);
+  EXPECT_EQ(spec.min_new_tokens, 5);
+}
+
+TEST(ResolveTest, MinimaBeyondTheMaximumMeanNoEos) {
+  EXPECT_EQ(Resolve({"max_length=10", "min_length=2147483647"}).spec.min_length, 10);
+  const DecodingSpec spec = Resolve({"max_length=10", "min_new_tokens=2147483646"}).spec;
+  EXPECT_EQ(spec.min_new_tokens, 9);
+  EXPECT_EQ(spec.min_length, 10);
+}
+
+TEST(ResolveTest, AnNgramThatCannotComeTwiceIsOff) {
+  EXPECT_EQ(Resolve({"max_length=10", "no_repeat_ngram_size=9"}).spec.no_repeat_ngram_size, 9);
+  EXPECT_EQ(Resolve({"max_length=10", "no_repeat_ngram_size=10"}).spec.no_repeat_ngram_size, 0);
+}
+
+TEST(ResolveTest, IdsAreTakenOrSwitchedOff) {
+  const DecodingSpec on = Resolve({"forced_bos_token_id=0", "forced_eos_token_id=[2,3]", "eos_token_id=[3,2,3]"}).spec;
+  EXPECT_EQ(on.forced_bos_token_id, 0);
+  EXPECT_THAT(on.forced_eos_token_id, ElementsAre(2, 3));
+  EXPECT_THAT(on.eos_token_id, ElementsAre(3, 2));
+  const DecodingSpec off = Resolve({"forced_bos_token_id=-1", "forced_eos_token_id=[-1]", "eos_token_id=-1"}).spec;
+  EXPECT_EQ(off.forced_bos_token_id, -1);
+  EXPECT_THAT(off.forced_eos_token_id, IsEmpty());
+  EXPECT_THAT(off.eos_token_id, IsEmpty());
+}
+
+TEST(ResolveTest, ReturnsAtMostTheBeams) {
+  EXPECT_EQ(Resolve({"num_beams=4", "num_return_sequences=4"}).spec.num_return_sequences, 4);
+  EXPECT_THAT(Refusal({"num_beams=2", "num_return_sequences=3"}),
+              HasSubstr("num_return_sequences is 3; allowed is 1 to num_beams, which is 2"));
+  EXPECT_THAT(Refusal({"num_return_sequences=2"}), HasSubstr("num_beams, which is 1"));
+}
+
+TEST(ResolveTest, ADecoderStartTokenIsNeeded) {
+  EXPECT_THAT(std::string(ResolveParameters(BuiltInParameters(), kLimits).status().message()),
+              HasSubstr("decoder_start_token_id is not set"));
+}
+
+TEST(ResolveTest, MergedParametersAreValidated) {
+  EXPECT_THAT(Refusal({"eos_token_id=100"}), HasSubstr("eos_token_id is 100; allowed is 0 to 99"));
+  EXPECT_THAT(Refusal({"do_sample=true"}), HasSubstr("do_sample is true; allowed is false"));
+}
+
+TEST(EffectiveTest, HasEveryHonouredParameter) {
+  const v1::DecodingParameters effective =
+      Resolve({"num_beams=3", "length_penalty=0.6", "early_stopping=never", "max_new_tokens=9", "min_length=4"})
+          .effective;
+  EXPECT_EQ(effective.num_beams(), 3);
+  EXPECT_EQ(effective.length_penalty(), 0.6);  // as it was given, not through float32
+  EXPECT_EQ(effective.early_stopping(), v1::EARLY_STOPPING_NEVER);
+  EXPECT_EQ(effective.max_length(), 10);
+  EXPECT_EQ(effective.max_new_tokens(), 9);
+  EXPECT_EQ(effective.min_length(), 4);
+  EXPECT_EQ(effective.min_new_tokens(), 3);
+  EXPECT_EQ(effective.forced_bos_token_id(), -1);
+  EXPECT_THAT(effective.forced_eos_token_id(), ElementsAre(-1));
+  EXPECT_THAT(effective.eos_token_id(), ElementsAre(2));
+  EXPECT_TRUE(effective.has_num_return_sequences());
+  EXPECT_TRUE(effective.has_no_repeat_ngram_size());
+  EXPECT_EQ(effective.decoder_start_token_id(), 2);
+  EXPECT_FALSE(effective.has_temperature());
+}
+
+TEST(EffectiveTest, SentBackItMeansTheSame) {
+  for (const auto& resolved :
+       {Resolve({}), Resolve({"min_length=9", "num_beams=4", "eos_token_id=-1"}), Resolve({"min_new_tokens=3"}),
+        Resolve({"forced_eos_token_id=2", "forced_bos_token_id=5", "max_length=12", "early_stopping=true"})}) {
+    const auto again = ResolveParameters(
+        Merge({Layer({"max_length=40", "min_length=30", "forced_bos_token_id=1", "eos_token_id=[7,8]"}),
+               resolved.effective}),
+        kLimits);
+    ASSERT_TRUE(again.ok()) << again.status();
+    // min_length 0 and 1 are the same: there is the start token.
+    EXPECT_EQ(std::max(1, again->spec.min_length), std::max(1, resolved.spec.min_length));
+    EXPECT_EQ(again->spec.max_length, resolved.spec.max_length);
+    EXPECT_EQ(again->spec.num_beams, resolved.spec.num_beams);
+    EXPECT_EQ(again->spec.early_stopping, resolved.spec.early_stopping);
+    EXPECT_EQ(again->spec.forced_bos_token_id, resolved.spec.forced_bos_token_id);
+    EXPECT_EQ(again->spec.forced_eos_token_id, resolved.spec.forced_eos_token_id);
+    EXPECT_EQ(again->spec.eos_token_id, resolved.spec.eos_token_id);
+  }
+}
+
+}  // namespace
+}  // namespace elserve

@@ -1,0 +1,160 @@
+// The table of parameters: what each may be.
+#include "server/parameters/rules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <set>
+
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "google/protobuf/unknown_field_set.h"
+#include "server/parameters/parameters.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr ModelLimits kLimits{.vocab_size = 100, .max_decoder_tokens = 64};
+
+v1::DecodingParameters Set(std::string_view text) {
+  v1::DecodingParameters parameters;
+  const absl::Status status = SetParameterFromText(text, &parameters);
+  EXPECT_TRUE(status.ok()) << text << ": " << status;
+  return parameters;
+}
+
+TEST(RulesTest, EveryFieldHasOneRow) {
+  std::set<std::string_view> names;
+  for (const Rule& rule : ParameterRules()) {
+    EXPECT_TRUE(names.insert(rule.name).second) << rule.name << " is there twice";
+    EXPECT_NE(v1::DecodingParameters::descriptor()->FindFieldByName(std::string(rule.name)), nullptr) << rule.name;
+  }
+  EXPECT_EQ(names.size(), static_cast<size_t>(v1::DecodingParameters::descriptor()->field_count()));
+}
+
+TEST(RulesTest, NothingSetIsGood) { EXPECT_TRUE(ValidateParameters({}, &kLimits).ok()); }
+
+TEST(RulesTest, BoundsAreAllowedAndWhatIsBeyondIsNot) {
+  const struct {
+    const char* name;
+    std::vector<const char*> good;
+    std::vector<const char*> bad;
+    const char* allowed;
+  } kCases[] = {
+      {"max_length", {"2", "64"}, {"-1", "0", "1", "65", "2147483647"}, "2 to 64"},
+      {"max_new_tokens", {"1", "63"}, {"-5", "0", "64"}, "1 to 63"},
+      {"min_length", {"0", "1000000"}, {"-1"}, "0 to 2147483647"},
+      {"min_new_tokens", {"0", "2147483646"}, {"-1", "2147483647"}, "0 to 2147483646"},
+      {"num_beams", {"1", "32"}, {"-1", "0", "33"}, "1 to 32"},
+      {"num_return_sequences", {"1", "32"}, {"0", "33"}, "1 to 32"},
+      {"length_penalty", {"-10", "0", "10"}, {"-10.5", "11", "1e300"}, "-10 to 10"},
+      {"no_repeat_ngram_size", {"0", "3", "2147483647"}, {"-1"}, "0 to 2147483647"},
+      {"forced_bos_token_id", {"-1", "0", "99"}, {"-2", "100"}, "0 to 99, or -1: off"},
+      {"forced_eos_token_id", {"-1", "0", "[1, 99]"}, {"-2", "100", "[-1, 2]", "[2, 100]"}, "0 to 99, or [-1] alone"},
+      {"decoder_start_token_id", {"0", "99"}, {"-1", "100"}, "0 to 99"},
+      {"eos_token_id", {"0", "[-1]", "[2, 99]"}, {"-2", "100", "[2, -1]"}, "0 to 99, or [-1] alone"},
+  };
+  for (const auto& test : kCases) {
+    for (const char* value : test.good) {
+      const std::string text = std::string(test.name) + "=" + value;
+      EXPECT_TRUE(ValidateParameters(Set(text), &kLimits).ok()) << text;
+    }
+    for (const char* value : test.bad) {
+      const std::string text = std::string(test.name) + "=" + value;
+      const absl::Status status = ValidateParameters(Set(text), &kLimits);
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(test.name) + " is ")) << text;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("allowed is ") + test.allowed)) << text;
+    }
+  }
+}
+
+TEST(RulesTest, ModelBoundsHoldOnlyWhereTheModelIsKnown) {
+  EXPECT_TRUE(ValidateParameters(Set("max_length=65"), nullptr).ok());
+  EXPECT_TRUE(ValidateParameters(Set("eos_token_id=100"), nullptr).ok());
+  EXPECT_FALSE(ValidateParameters(Set("eos_token_id=-7"), nullptr).ok());
+}
+
+TEST(RulesTest, NotANumberIsRefused) {
+  v1::DecodingParameters parameters;
+  parameters.set_length_penalty(std::numeric_limits<double>::quiet_NaN());
+  EXPECT_THAT(std::string(ValidateParameters(parameters, nullptr).message()), HasSubstr("length_penalty is nan"));
+  parameters.set_length_penalty(std::numeric_limits<double>::infinity());
+  EXPECT_FALSE(ValidateParameters(parameters, nullptr).ok());
+  parameters.clear_length_penalty();
+  parameters.set_temperature(std::numeric_limits<double>::quiet_NaN());
+  EXPECT_FALSE(ValidateParameters(parameters, nullptr).ok());
+}
+
+TEST(RulesTest, AtMost32EosIds) {
+  v1::DecodingParameters parameters;
+  for (int i = 0; i < 32; ++i) parameters.add_eos_token_id(i);
+  EXPECT_TRUE(ValidateParameters(parameters, &kLimits).ok());
+  parameters.add_eos_token_id(32);
+  EXPECT_THAT(std::string(ValidateParameters(parameters, &kLimits).message()),
+              HasSubstr("eos_token_id is a list of 33 ids; allowed is at most 32"));
+}
+
+TEST(RulesTest, EnumValuesOutsideTheEnumAreRefused) {
+  v1::DecodingParameters parameters;
+  parameters.set_early_stopping(static_cast<v1::EarlyStopping>(7));
+  EXPECT_THAT(std::string(ValidateParameters(parameters, nullptr).message()),
+              HasSubstr("early_stopping is 7; allowed is false, true, never"));
+  parameters.set_early_stopping(v1::EARLY_STOPPING_UNSPECIFIED);
+  EXPECT_TRUE(ValidateParameters(parameters, nullptr).ok());
+}
+
+TEST(RulesTest, ParametersThatAreNotHonouredTakeTheirNeutralValueAlone) {
+  const struct {
+    const char* name;
+    std::vector<const char*> neutral;
+    std::vector<const char*> other;
+  } kCases[] = {
+      {"do_sample", {"false"}, {"true"}},
+      {"temperature", {"1", "1.0"}, {"0.7", "0"}},
+      {"top_k", {"0", "50"}, {"10", "49", "-1"}},
+      {"top_p", {"1.0"}, {"0.9"}},
+      {"min_p", {"0"}, {"0.1"}},
+      {"typical_p", {"1"}, {"0.5"}},
+      {"epsilon_cutoff", {"0.0"}, {"0.001"}},
+      {"eta_cutoff", {"0.0"}, {"0.001"}},
+      {"seed", {}, {"0", "42"}},
+      {"repetition_penalty", {"1.0"}, {"1.2"}},
+      {"encoder_repetition_penalty", {"1.0"}, {"0.9"}},
+      {"encoder_no_repeat_ngram_size", {"0"}, {"3"}},
+      {"bad_words_ids", {"[]"}, {"[[1]]"}},
+      {"suppress_tokens", {"[]"}, {"[1]"}},
+      {"begin_suppress_tokens", {"[]"}, {"[1]"}},
+      {"renormalize_logits", {"false"}, {"true"}},
+      {"num_beam_groups", {"0", "1"}, {"2"}},
+      {"diversity_penalty", {"0.0"}, {"0.5"}},
+      {"stop_strings", {"[]"}, {"[\"x\"]"}},
+  };
+  size_t honoured = 0;
+  for (const Rule& rule : ParameterRules()) honoured += rule.support == Support::kHonoured ? 1 : 0;
+  EXPECT_EQ(honoured + std::size(kCases), ParameterRules().size());
+  for (const auto& test : kCases) {
+    for (const char* value : test.neutral) {
+      const std::string text = std::string(test.name) + "=" + value;
+      EXPECT_TRUE(ValidateParameters(Set(text), nullptr).ok()) << text;
+    }
+    for (const char* value : test.other) {
+      const std::string text = std::string(test.name) + "=" + value;
+      const std::string message(ValidateParameters(Set(text), nullptr).message());
+      EXPECT_THAT(message, HasSubstr(std::string(test.name) + " is ")) << text;
+      EXPECT_THAT(message, HasSubstr("does not honour")) << text;
+    }
+  }
+}
+
+TEST(RulesTest, FieldsOfALaterVersionAreRefused) {
+  v1::DecodingParameters parameters;
+  parameters.GetReflection()->MutableUnknownFields(&parameters)->AddVarint(99, 1);
+  EXPECT_THAT(std::string(ValidateParameters(parameters, nullptr).message()), HasSubstr("field number 99"));
+}
+
+}  // namespace
+}  // namespace elserve

@@ -1,0 +1,99 @@
+// Values as JSON, YAML and the command line write them become fields.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "server/parameters/parameters.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+v1::DecodingParameters Set(std::string_view text) {
+  v1::DecodingParameters parameters;
+  const absl::Status status = SetParameterFromText(text, &parameters);
+  EXPECT_TRUE(status.ok()) << text << ": " << status;
+  return parameters;
+}
+
+TEST(SetParameterTest, EveryTypeOfField) {
+  EXPECT_EQ(Set("num_beams=4").num_beams(), 4);
+  EXPECT_EQ(Set("forced_bos_token_id=-1").forced_bos_token_id(), -1);
+  EXPECT_EQ(Set("length_penalty=0.6").length_penalty(), 0.6);
+  EXPECT_EQ(Set("length_penalty=2").length_penalty(), 2);
+  EXPECT_TRUE(Set("do_sample=true").do_sample());
+  EXPECT_EQ(Set("seed=18446744073709551615").seed(), 18446744073709551615u);
+  EXPECT_THAT(Set("eos_token_id=2").eos_token_id(), ElementsAre(2));
+  EXPECT_THAT(Set("eos_token_id=[2, 3]").eos_token_id(), ElementsAre(2, 3));
+  EXPECT_THAT(Set("stop_strings=end").stop_strings(), ElementsAre("end"));
+  EXPECT_THAT(Set(R"(stop_strings=["a", "b"])").stop_strings(), ElementsAre("a", "b"));
+  const v1::DecodingParameters words = Set("bad_words_ids=[[1, 2], [3]]");
+  ASSERT_EQ(words.bad_words_ids_size(), 2);
+  EXPECT_THAT(words.bad_words_ids(0).ids(), ElementsAre(1, 2));
+  EXPECT_THAT(words.bad_words_ids(1).ids(), ElementsAre(3));
+}
+
+TEST(SetParameterTest, EarlyStoppingIsFalseTrueOrNever) {
+  EXPECT_EQ(Set("early_stopping=false").early_stopping(), v1::EARLY_STOPPING_FALSE);
+  EXPECT_EQ(Set("early_stopping=true").early_stopping(), v1::EARLY_STOPPING_TRUE);
+  EXPECT_EQ(Set("early_stopping=never").early_stopping(), v1::EARLY_STOPPING_NEVER);
+  EXPECT_EQ(Set("early_stopping=\"never\"").early_stopping(), v1::EARLY_STOPPING_NEVER);
+}
+
+TEST(SetParameterTest, TheLastValueCounts) {
+  v1::DecodingParameters parameters;
+  ASSERT_TRUE(SetParameterFromText("eos_token_id=[2,3]", &parameters).ok());
+  ASSERT_TRUE(SetParameterFromText("eos_token_id=4", &parameters).ok());
+  EXPECT_THAT(parameters.eos_token_id(), ElementsAre(4));
+}
+
+TEST(SetParameterTest, BadValuesNameParameterAndValue) {
+  const struct {
+    const char* text;
+    const char* message;
+  } kCases[] = {
+      {"beams=4", "beams is no decoding parameter"},
+      {"num_beams", "NAME=VALUE"},
+      {"=4", "NAME=VALUE"},
+      {"num_beams=", "num_beams is \"\"; allowed is an integer"},
+      {"num_beams=four", "num_beams is \"four\"; allowed is an integer"},
+      {"num_beams=4.0", "num_beams is 4.0; allowed is an integer"},
+      {"num_beams=true", "num_beams is true; allowed is an integer"},
+      {"num_beams=4294967297", "num_beams is 4294967297; allowed is an integer"},
+      {"num_beams=-4294967297", "num_beams is -4294967297; allowed is an integer"},
+      {"num_beams=18446744073709551615", "num_beams is 18446744073709551615; allowed is an integer"},
+      {"num_beams=[4]", "num_beams is [4]; allowed is an integer"},
+      {"num_beams=null", "num_beams is null; allowed is a value"},
+      {"length_penalty=long", "length_penalty is \"long\"; allowed is a number"},
+      {"length_penalty=true", "length_penalty is true; allowed is a number"},
+      {"early_stopping=sometimes", "early_stopping is \"sometimes\"; allowed is false, true, never"},
+      {"early_stopping=1", "early_stopping is 1; allowed is false, true, never"},
+      {"do_sample=1", "do_sample is 1; allowed is true or false"},
+      {"seed=-1", "seed is -1; allowed is 0 to"},
+      {"eos_token_id=[2,\"x\"]", "eos_token_id is \"x\"; allowed is an integer"},
+      {"eos_token_id=[]", "eos_token_id is []; allowed is an id"},
+      {"forced_eos_token_id=[]", "or [-1] to switch it off"},
+      {"bad_words_ids=[1]", "bad_words_ids is 1; allowed is a list of lists"},
+      {"bad_words_ids=[[]]", "bad_words_ids is []; allowed is a list of lists"},
+      {"stop_strings=[1]", "stop_strings is 1; allowed is a text"},
+  };
+  for (const auto& test : kCases) {
+    v1::DecodingParameters parameters;
+    const absl::Status status = SetParameterFromText(test.text, &parameters);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << test.text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(test.message)) << test.text;
+    EXPECT_EQ(parameters.ByteSizeLong(), 0u) << test.text;
+  }
+}
+
+TEST(SetParameterTest, LongValuesAreShownInPart) {
+  v1::DecodingParameters parameters;
+  const absl::Status status = SetParameter("num_beams", std::string(100000, 'x'), &parameters);
+  EXPECT_LT(status.message().size(), 200u);
+}
+
+}  // namespace
+}  // namespace elserve
