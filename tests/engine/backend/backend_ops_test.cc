@@ -193,6 +193,9 @@ TEST(BackendOps, PerHeadLinear) {
   }
 }
 
+// Large enough to show in the answer.
+constexpr float kEpsilon = 0.5f;
+
 enum class NormResidual { kNone, kOther, kInput };
 
 Runner LoadNorm(Session& session, NormKind kind, int d, NormResidual into) {
@@ -205,7 +208,7 @@ Runner LoadNorm(Session& session, NormKind kind, int d, NormResidual into) {
   const std::vector<float> beta = session.Random(10, d, 0.5f);
   const HostTensor beta_view = View(beta, {d});
   const std::shared_ptr<PackedWeight> weight =
-      session.backend().PackNorm(kind, View(gamma, {d}), kind == NormKind::kLayerNorm ? &beta_view : nullptr, 1e-5f);
+      session.backend().PackNorm(kind, View(gamma, {d}), kind == NormKind::kLayerNorm ? &beta_view : nullptr, kEpsilon);
   const Tensor input = session.Allocate(kPositions, d, Storage::kResidual);
   const Tensor state = session.Allocate(kPositions, d, Storage::kState);
   const auto residual = std::make_shared<Tensor>(
