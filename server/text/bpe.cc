@@ -1,6 +1,7 @@
 #include "server/text/bpe.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -16,9 +17,21 @@ uint64_t PairKey(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
 
-// Order of the heap: true if `a` comes after `b`.
-bool Later(const BpeModel::Scratch::Merge& a, const BpeModel::Scratch::Merge& b) {
-  return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
+uint64_t QueueKey(uint32_t rank, uint32_t position) { return static_cast<uint64_t>(rank) << 32 | position; }
+
+// Takes the lowest key of both; false if there is none.
+bool PopLowest(BpeModel::Scratch& scratch, size_t& first_done, uint64_t& key) {
+  std::vector<uint64_t>& heap = scratch.heap;
+  const bool has_first = first_done < scratch.first.size();
+  if (!has_first && heap.empty()) return false;
+  if (has_first && (heap.empty() || scratch.first[first_done] <= heap.front())) {
+    key = scratch.first[first_done++];
+    return true;
+  }
+  std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+  key = heap.back();
+  heap.pop_back();
+  return true;
 }
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
@@ -77,6 +90,7 @@ absl::Status BpeModel::SetMerges(const BpeSpec& spec) {
       ids[i] = *id;
     }
     // A pair that is given twice has its last rank, as in the tokenizers library.
+    merged_ids_.push_back(ids[2]);
     merges_.insert_or_assign(PairKey(ids[0], ids[1]), Merged{static_cast<uint32_t>(rank), ids[2]});
   }
   return absl::OkStatus();
@@ -110,13 +124,19 @@ const BpeModel::Merged* BpeModel::FindMerge(int32_t left, int32_t right) const {
   return found == merges_.end() ? nullptr : &found->second;
 }
 
-// Offers the merge of the symbol at `position` with the one after it, if there is one.
+// Notes what the symbol at `position` and the one after it make; null: nothing.
+const BpeModel::Merged* BpeModel::SetMerged(uint32_t position, Scratch& scratch) const {
+  Scratch::Symbol& left = scratch.symbols[position];
+  const Merged* const merged = left.next == kNone ? nullptr : FindMerge(left.id, scratch.symbols[left.next].id);
+  left.merged = merged == nullptr ? -1 : merged->id;
+  return merged;
+}
+
 void BpeModel::PushMerge(uint32_t position, Scratch& scratch) const {
-  const Scratch::Symbol& left = scratch.symbols[position];
-  const Merged* const merged = FindMerge(left.id, scratch.symbols[left.next].id);
+  const Merged* const merged = SetMerged(position, scratch);
   if (merged == nullptr) return;
-  scratch.queue.push_back({merged->rank, position, merged->id});
-  std::push_heap(scratch.queue.begin(), scratch.queue.end(), Later);
+  scratch.heap.push_back(QueueKey(merged->rank, position));
+  std::push_heap(scratch.heap.begin(), scratch.heap.end(), std::greater<>());
 }
 
 void BpeModel::SetSymbols(std::string_view word, Scratch& scratch) const {
@@ -131,7 +151,7 @@ void BpeModel::SetSymbols(std::string_view word, Scratch& scratch) const {
     }
     after_unk = unknown;
     const auto position = static_cast<uint32_t>(scratch.symbols.size());
-    scratch.symbols.push_back({id, position == 0 ? kNone : position - 1, position + 1});
+    scratch.symbols.push_back({id, -1, position == 0 ? kNone : position - 1, position + 1});
   }
   if (!scratch.symbols.empty()) scratch.symbols.back().next = kNone;
 }
@@ -139,29 +159,26 @@ void BpeModel::SetSymbols(std::string_view word, Scratch& scratch) const {
 // The same steps as the tokenizers library's Word::merge_all, down to which outdated entries of the queue count.
 void BpeModel::MergeSymbols(Scratch& scratch) const {
   std::vector<Scratch::Symbol>& symbols = scratch.symbols;
-  std::vector<Scratch::Merge>& queue = scratch.queue;
-  queue.clear();
-  for (uint32_t i = 0; i + 1 < symbols.size(); ++i) {
-    if (const Merged* const merged = FindMerge(symbols[i].id, symbols[i + 1].id)) {
-      queue.push_back({merged->rank, i, merged->id});
-    }
+  scratch.first.clear();
+  scratch.heap.clear();
+  for (uint32_t i = 0; i < symbols.size(); ++i) {
+    if (const Merged* const merged = SetMerged(i, scratch)) scratch.first.push_back(QueueKey(merged->rank, i));
   }
-  std::make_heap(queue.begin(), queue.end(), Later);
-  while (!queue.empty()) {
-    std::pop_heap(queue.begin(), queue.end(), Later);
-    const Scratch::Merge top = queue.back();
-    queue.pop_back();
-    Scratch::Symbol& left = symbols[top.position];
-    if (left.id < 0 || left.next == kNone) continue;
+  std::sort(scratch.first.begin(), scratch.first.end());
+  size_t first_done = 0;
+  uint64_t key = 0;
+  while (PopLowest(scratch, first_done, key)) {
+    const auto position = static_cast<uint32_t>(key);
+    Scratch::Symbol& left = symbols[position];
+    // The entry is outdated if the pair is no longer there, or makes another token by now.
+    if (left.id < 0 || left.merged < 0 || left.merged != merged_ids_[key >> 32]) continue;
     Scratch::Symbol& right = symbols[left.next];
-    const Merged* const current = FindMerge(left.id, right.id);
-    if (current == nullptr || current->id != top.id) continue;
-    left.id = top.id;
+    left.id = left.merged;
     left.next = right.next;
     right.id = -1;
-    if (left.next != kNone) symbols[left.next].prev = top.position;
+    if (left.next != kNone) symbols[left.next].prev = position;
+    PushMerge(position, scratch);
     if (left.prev != kNone) PushMerge(left.prev, scratch);
-    if (left.next != kNone) PushMerge(top.position, scratch);
   }
 }
 

@@ -36,17 +36,16 @@ class BpeModel {
   // Buffers of EncodeWord, reused from word to word; one for each thread that encodes.
   struct Scratch {
     struct Symbol {
-      int32_t id;     // -1: merged into the one before
-      uint32_t prev;  // kNone at the ends
+      int32_t id;      // -1: merged into the one before
+      int32_t merged;  // the token that this and the next one make; -1: none
+      uint32_t prev;   // kNone at the ends
       uint32_t next;
     };
-    struct Merge {
-      uint32_t rank;
-      uint32_t position;
-      int32_t id;  // of the merged token
-    };
+    // Merges to be done, as rank << 32 | position: the lowest is the next. Those of the word's bytes are sorted once; a
+    // heap holds the ones that merging brings up.
     std::vector<Symbol> symbols;
-    std::vector<Merge> queue;  // a heap: the lowest rank, then the first position on top
+    std::vector<uint64_t> first;
+    std::vector<uint64_t> heap;
   };
 
   // Checks that ids are unique and in range and that merges refer to tokens of the vocabulary; what is wrong is
@@ -71,6 +70,7 @@ class BpeModel {
   absl::Status SetMerges(const BpeSpec& spec);
   absl::Status SetBytes(const BpeSpec& spec);
   const Merged* FindMerge(int32_t left, int32_t right) const;
+  const Merged* SetMerged(uint32_t position, Scratch& scratch) const;
   void PushMerge(uint32_t position, Scratch& scratch) const;
   void SetSymbols(std::string_view word, Scratch& scratch) const;
   void MergeSymbols(Scratch& scratch) const;
@@ -78,6 +78,7 @@ class BpeModel {
   absl::flat_hash_map<std::string, int32_t> vocab_;
   std::vector<bool> used_ids_;                    // by id, up to the highest
   absl::flat_hash_map<uint64_t, Merged> merges_;  // by left id << 32 | right id
+  std::vector<int32_t> merged_ids_;               // by rank
   std::array<int32_t, 256> byte_ids_;             // -1: no token; then unk_id_
   int32_t unk_id_ = -1;                           // -1: none
   bool fuse_unk_ = false;

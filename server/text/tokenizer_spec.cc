@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -86,6 +87,8 @@ class SpecReader {
   std::array<std::optional<NamedToken>, kAttributes.size()> attributes_;
   std::map<std::string, NamedToken> own_;
   std::vector<NamedToken> extra_;
+  size_t known_to_added_file_ =
+      std::numeric_limits<size_t>::max();   // so many of extra_ make added_tokens.json's special
   std::map<int32_t, StatedToken> decoder_;  // the added tokens by the id that the files state
 };
 
@@ -207,7 +210,10 @@ void SpecReader::ReadSpecialTokens() {
   if (map_extra != nullptr) {
     ReadSpecialList(special_map_, *map_extra, "extra_special_tokens", true);
   } else if (map_additional != nullptr && !has_extra_key && additional == nullptr) {
+    // transformers takes these for special only after it has read added_tokens.json.
+    known_to_added_file_ = extra_.size();
     ReadSpecialList(special_map_, *map_additional, "additional_special_tokens", false);
+    return;
   }
 }
 
@@ -220,7 +226,7 @@ void SpecReader::ReadAddedFile() {
       if (content != nullptr && content->is_string()) special.insert(content->get<std::string>());
     }
   }
-  for (const NamedToken& token : extra_) special.insert(token.token.content);
+  for (size_t i = 0; i < std::min(extra_.size(), known_to_added_file_); ++i) special.insert(extra_[i].token.content);
   for (const auto& [content, value] : added_.root().items()) {
     const std::string key = absl::StrFormat("[\"%s\"]", content);
     AddedToken token;

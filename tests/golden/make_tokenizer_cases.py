@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/tokenizer/: what transformers' tokenizers make of hard texts.
+
+Needs transformers 5.23.0 and tokenizers 0.23.3 (pip install transformers==5.23.0 tokenizers==0.23.3). Run from anywhere:
+    python3 tests/golden/make_tokenizer_cases.py
+Everything is fixed: a second run writes the same bytes.
+
+odd-json/   a small tokenizer with odd added tokens as tokenizer.json, of the class TokenizersBackend
+odd-vocab/  the same as vocab.json, merges.txt and the older files beside them, of the class RobertaTokenizer
+*.json      for each tokenizer: texts with their ids and decoded text, and ids with their decoded text
+"""
+import json
+import pathlib
+import random
+import shutil
+
+import tokenizers
+import transformers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, BartConfig
+
+HERE = pathlib.Path(__file__).resolve().parent
+OUT = HERE / "tokenizer"
+MODEL = HERE.parent.parent / "models" / "debian-synopsis"
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+
+CORPUS = """the quick brown fox jumps over the lazy dog and then the other dog jumps over the fox
+this package contains the header files and the development libraries that are needed to build programs
+it's what we've said, they're here, I'm not, you'll see, he'd know, we can't and won't
+les élèves étudient à l'école, où l'été fut très agréable; größer, süß, straße, naïve, façade
+Привет мир, это проверка текста на русском языке и ещё немного слов
+日本語のテキストを少し。中文文本也有一些。한국어 텍스트도 조금 있습니다
+numbers 0 1 2 12 123 2024 3.14 1,000,000 and dates 2024-01-31 at 12:30:45
+the new york times, new york and newark; overlap overlapping lapping over
+""" * 4
+
+# Overlapping contents, spaces inside and at the edges, white space alone, other scripts, each flag.
+ADDED = [
+    AddedToken("<mask>", lstrip=True, normalized=False, special=True),
+    AddedToken("<right>", rstrip=True, normalized=False),
+    AddedToken("both", lstrip=True, rstrip=True, single_word=True, normalized=True),
+    AddedToken("over", normalized=True),
+    AddedToken("overlap", normalized=False),
+    AddedToken("lapping", single_word=True, normalized=True),
+    AddedToken("new york", single_word=True, normalized=True),
+    AddedToken(" x", normalized=False),
+    AddedToken("\n", rstrip=True, normalized=False),
+    AddedToken("日本", lstrip=True, normalized=False),
+    AddedToken("é!", normalized=True),
+    AddedToken("<a", normalized=False),
+    AddedToken("<a>", normalized=False, special=True),
+    AddedToken("<a><b>", normalized=False),
+    AddedToken("ÿé", normalized=False),
+]
+
+TEXTS = [
+    "", " ", "  ", "   ", "\n", "\t", "\r\n", " \n ", "a", " a", "a ", " a ", "  a  b   c    ", "a\n\nb", "a \n b", "\ta\tb\t",
+    "Hello, world!", "hello world", "HELLO WORLD", "The quick brown fox jumps over the lazy dog.",
+    "it's we're they've I'm you'll he'd can't", "IT'S WE'RE THEY'VE I'M YOU'LL HE'D CAN'T", "it's it\u2019s it`s it''s",
+    "'s 't 're 've 'm 'll 'd 'x", "''''", "'", "' s", "don't'll've", "rock 'n' roll", "'tis '90s", "I'M'm'M",
+    "a.b,c;d:e!f?g", "...", "!!!???", "--- *** ___", "(a) [b] {c} <d>", "foo_bar-baz", "a/b\\c|d", "100%", "$5.00", "#tag @user",
+    "user@example.org", "https://www.debian.org/doc/?a=1&b=2#c", "/usr/lib/x86_64-linux-gnu/libc.so.6", "C:\\Windows\\x",
+    "0", "007", "1234567890", "3.14159", "1,000,000", "1e-5", "0xDEADBEEF", "v1.2.3-4~rc1+deb12u1", "a1b2c3", "1a 2b", "٣٤٥", "१२३ ४५",
+    "๑๒๓", "Ⅷ ⅷ ½ ² ①", "x² + y₂ = ½", "𝟘𝟙𝟚 𝐀𝐁", "一二三", "〇",
+    "e\u0301te\u0301", "été", "a\u0308\u0323", "\u0301", " \u0301", "\u0301a", "Z\u0351\u0321a\u0300l\u0334g\u0335o", "क्षत्रिय", "ก็ที่นี่",
+    "\u1100\u1161\u11a8", "각", "👍", "👍🏽", "👨\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈", "🇩🇪🇫🇷", "1️⃣", "❤️", "a👍b", " 👍 ", "👍👍👍",
+    "日本語", "日本語のテキスト", "中文文本。也有", "한국어 텍스트", "Ａｂｃ１２", "カタカナ ひらがな", "𠀀𠀁", "日本 日本", "x日本y",
+    "שלום עולם", "مرحبا بالعالم", "\u202eabc\u202c", "\u200fא\u200e", "فارسی\u200cزبان", "Привет, мир!", "Ελληνικά", "ქართული", "አማርኛ", "ᚠᚢᚦ",
+    "a\u00a0b", "\u00a0", "\u00a0\u00a0a", "a \u00a0b", "a\u00a0 b", "\u3000全角\u3000", "a\u2003b\u2009c", "a\u2028b\u2029c", "a\u0085b",
+    "a\u1680b", "a\u180eb", "\u180e", "a\u200bb", "\ufeffbom", "a\u202fb\u205fc", "a\x0bb\x0cc", "a\x1cb\x1db\x1eb\x1fb", "\x7f", "\x01\x02",
+    "\0", "a\0b", "\0\0 \0", "\ufffd", "a\ufffdb", "\ufffd\ufffd", "\ud7ff\ue000", "\ufffe\uffff", "\U00010000", "\U0010ffff", "\U0001f000x",
+    "\u1c89\u1c8a", "a\U00010d4a", "1\U00010d40", "\U0002ebf0\U000323af", "\U0001ccf0\U0001e5f1", "\u0378\u0378 a",
+    "<s>", "</s>", "<pad>", "<unk>", "<mask>", "<hl>", "<s></s>", "a<s>b", "a <s> b", "<s>a</s>", "<mask> a", "a <mask>", "a  <mask>  b",
+    "a\u00a0\u3000<mask>\u2003b", "<mask><mask>", " <mask> <mask> ", "<mask", "mask>", "<<mask>>", "<MASK>", "the <hl> answer <hl> is",
+    "a<hl>b", "< hl >", "<hl", "</hl>", "<s", "<s >", "<|endoftext|>",
+    "<right>  a", "a<right>\u3000\n b", "<right> <right>  <right>", "both", "a both b", "boths", "aboth", "_both", "\u0301both", "both-both",
+    "  both  both  ", "both\u200d", "Ⓐboth", "over", "overlap", "overlapping", "overlaps over", "lapping", "overlapping lapping", "laps lapping.",
+    "new york", "a new york b", "new yorks", "anew york", "new  york", "New York", " x", "a x", "a  x", "xx x x", "\n\n\n", "a\n  b", "\n \n x",
+    "é!", "étéé!!", "<a", "<a>", "<a><b>", "<a><a><b><b>", "<a <a> <a><", "ÿé", "aÿéb", "é", "日本!", "a  日本", "Ġ", "ĠaĊb", "Â", "Ãł",
+    "a" * 70, "ab" * 50, " " * 70, "=" * 80, "é" * 40, "word " * 20, "Pneumonoultramicroscopicsilicovolcanoconiosis",
+    "This package contains the header files and development libraries.\n .\n It's used by many programs (e.g. gcc).",
+    "generate question: libfoo is <hl> a library <hl> for parsing YAML 1.2.", "tab\tseparated\tvalues\n1\t2\t3\n", "trailing space ", "trailing newline\n",
+]
+
+
+def train():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(vocab_size=520, special_tokens=SPECIAL, show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator(CORPUS.splitlines(), trainer)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def dump(path, value, **kwargs):
+    path.write_text(json.dumps(value, ensure_ascii=True, **kwargs) + "\n", encoding="utf-8")
+
+
+def write_json_form(folder, tokenizer):
+    folder.mkdir(parents=True)
+    tokenizer.add_tokens(ADDED)
+    tokenizer.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=True),
+        processors.TemplateProcessing(single="<s> $A </s> <mask>", pair="$A $B", special_tokens=[
+            (name, tokenizer.token_to_id(name)) for name in ("<s>", "</s>", "<mask>")]),
+    ])
+    dump(folder / "tokenizer.json", json.loads(tokenizer.to_str()), separators=(",", ":"))
+    dump(folder / "tokenizer_config.json", {
+        "tokenizer_class": "TokenizersBackend", "model_max_length": 512, "bos_token": "<s>", "eos_token": "</s>",
+        "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>", "extra_special_tokens": ["<a>", "<extra>"],
+        "hl_token": "<hl>"}, indent=1)
+
+
+def write_vocab_form(folder, tokenizer):
+    folder.mkdir(parents=True)
+    model = json.loads(tokenizer.to_str())["model"]
+    dump(folder / "vocab.json", model["vocab"], separators=(",", ":"))
+    lines = ["#version: 0.2"] + [" ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    size = len(model["vocab"])
+    plain = ["<mask>", "over", "overlap", "new york", "日本", "é!", "<a", "<a>"]
+    dump(folder / "added_tokens.json", {content: size + i for i, content in enumerate(plain)}, indent=1)
+    dump(folder / "special_tokens_map.json", {
+        "mask_token": {"content": "<mask>", "lstrip": True, "rstrip": False, "normalized": False, "single_word": False},
+        "additional_special_tokens": ["<a>", "<hl>"]}, indent=1)
+    dump(folder / "tokenizer_config.json", {
+        "tokenizer_class": "BartTokenizer", "add_prefix_space": True, "model_max_length": 1000000000000000019884624838656}, indent=1)
+
+
+def cases(folder, name):
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=BartConfig())
+    texts = []
+    for text in dict.fromkeys(TEXTS):
+        ids = tokenizer(text)["input_ids"]
+        texts.append([text, ids, tokenizer(text, add_special_tokens=False)["input_ids"],
+                      tokenizer.decode(ids, skip_special_tokens=True), tokenizer.decode(ids, skip_special_tokens=False)])
+    # Ids that no text gives: characters cut in two, bytes in any order, ids beyond the vocabulary.
+    rng = random.Random(20240131)
+    decodes = []
+    for i in range(60):
+        ids = [rng.randrange(min(len(tokenizer) + 3, 270 if i % 2 else 1 << 30)) for _ in range(rng.randrange(1, 24))]
+        decodes.append([ids, tokenizer.decode(ids, skip_special_tokens=True), tokenizer.decode(ids, skip_special_tokens=False)])
+    special = sorted(tokenizer.convert_tokens_to_ids(t) for t in tokenizer.all_special_tokens)
+    head = {"made_by": f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}",
+            "class": type(tokenizer).__name__, "length": len(tokenizer), "special": special}
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in texts)
+    decode_lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in decodes)
+    (OUT / f"{name}.json").write_text(json.dumps(head)[:-1] + f',\n"texts":[\n{lines}],\n"decodes":[\n{decode_lines}]}}\n')
+    print(f"{name}: {head['class']}, {len(texts)} texts, {len(decodes)} id lists")
+
+
+def main():
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    tokenizer = train()
+    write_vocab_form(OUT / "odd-vocab", tokenizer)
+    write_json_form(OUT / "odd-json", tokenizer)
+    cases(MODEL, "debian-synopsis")
+    cases(OUT / "odd-json", "odd-json")
+    cases(OUT / "odd-vocab", "odd-vocab")
+
+
+if __name__ == "__main__":
+    main()
