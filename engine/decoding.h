@@ -28,9 +28,9 @@ struct DecodingSpec {
   int min_new_tokens = 0;        // EOS is banned while fewer tokens than this are generated
   int no_repeat_ngram_size = 0;  // 0: off
   int decoder_start_token_id = 0;
-  int forced_bos_token_id = -1;                // the first generated token; -1: off
-  std::vector<int32_t> forced_eos_token_id;    // allowed alone at the last place; empty: off
-  std::vector<int32_t> eos_token_id;           // any of them ends a hypothesis; at most kMaxEosIds; may be empty
+  int forced_bos_token_id = -1;              // the first generated token; -1: off
+  std::vector<int32_t> forced_eos_token_id;  // allowed alone at the last place; empty: off
+  std::vector<int32_t> eos_token_id;         // any of them ends a hypothesis; at most kMaxEosIds; may be empty
 };
 
 enum class FinishReason { kEos, kLength };

@@ -28,7 +28,8 @@ struct EngineOptions {
   // kEl: hidden states are kept (EL-attention); kKv: keys and values are; kAuto: the cheaper one by the cost model of
   // memory_plan.h.
   AttentionForm attention = AttentionForm::kAuto;
-  // Bytes for encoder states, keys/values and decoder cells together; 0: memory_fraction of the memory that is free at load.
+  // Bytes for encoder states, keys/values and decoder cells together; 0: memory_fraction of the memory that is free at
+  // load.
   int64_t memory_bytes = 0;
   double memory_fraction = 0.5;
   // Instead of what `memory` gives, where not 0: tokens of all documents in flight, decoder positions of all sequences.
@@ -63,20 +64,20 @@ struct Resources {
 
 // What was loaded and how; constant after Load.
 struct ModelInfo {
-  std::string family;     // model_type of config.json
-  int64_t parameters = 0; // numbers in the checkpoint's tensors, shared ones once
+  std::string family;      // model_type of config.json
+  int64_t parameters = 0;  // numbers in the checkpoint's tensors, shared ones once
   int d_model = 0, encoder_layers = 0, decoder_layers = 0, encoder_heads = 0, decoder_heads = 0, vocab_size = 0;
   int max_source_tokens = 0;   // special tokens included
   int max_decoder_tokens = 0;  // max_length's bound, the start token included
   std::string device;          // "cpu", "reference"
   std::string device_name;     // the processor's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
-  Precision precision = Precision::kFloat32;      // kFloat32 or kBFloat16
-  AttentionForm attention = AttentionForm::kEl;   // kEl or kKv
-  std::string attention_reason;                   // why, in words and numbers
-  Resources capacity;                             // all of the memory; nothing in flight
+  Precision precision = Precision::kFloat32;     // kFloat32 or kBFloat16
+  AttentionForm attention = AttentionForm::kEl;  // kEl or kKv
+  std::string attention_reason;                  // why, in words and numbers
+  Resources capacity;                            // all of the memory; nothing in flight
   int64_t bytes_per_encoder_token = 0, bytes_per_decoder_token = 0;
-  int64_t memory_bytes = 0;   // taken at load for states, keys/values and cells
-  int64_t weight_bytes = 0;   // packed weights
+  int64_t memory_bytes = 0;  // taken at load for states, keys/values and cells
+  int64_t weight_bytes = 0;  // packed weights
   int encode_tokens_per_step = 0;
 };
 
@@ -111,11 +112,12 @@ struct StepPlan {
 // What a step changed about one sequence.
 struct SequenceUpdate {
   SequenceId id = 0;
-  absl::Status status;           // not ok: the sequence failed and is gone; the others are not touched
-  bool encoded = false;          // its document was encoded in this step: it decodes from the next one on
-  int decoded_rows = 0;          // rows that it had in this step's decoding
-  std::vector<int32_t> tokens;   // Admission::stream: tokens that no later step takes back, following those reported before
-  bool finished = false;         // ended and its memory returned, `hypotheses` holds its answers
+  absl::Status status;   // not ok: the sequence failed and is gone; the others are not touched
+  bool encoded = false;  // its document was encoded in this step: it decodes from the next one on
+  int decoded_rows = 0;  // rows that it had in this step's decoding
+  std::vector<int32_t>
+      tokens;             // Admission::stream: tokens that no later step takes back, following those reported before
+  bool finished = false;  // ended and its memory returned, `hypotheses` holds its answers
   std::vector<Hypothesis> hypotheses;  // num_return_sequences of them, best first; after kFinish perhaps fewer, or none
 };
 

@@ -1,8 +1,8 @@
-// The seam between the model and a device. A Backend owns its device's memory, its layouts and its kernels; the model code
-// above is written once for all devices and never follows a device pointer.
+// The seam between the model and a device. A Backend owns its device's memory, its layouts and its kernels; the model
+// code above is written once for all devices and never follows a device pointer.
 //
-// Words: a position is one new token of one row in this step; a row is a live hypothesis; a page is 64 tokens of encoder
-// memory; a cell is one decoder position in memory, 16 cells are a block. Shapes are row-major.
+// Words: a position is one new token of one row in this step; a row is a live hypothesis; a page is 64 tokens of
+// encoder memory; a cell is one decoder position in memory, 16 cells are a block. Shapes are row-major.
 #ifndef ELSERVE_ENGINE_BACKEND_BACKEND_H_
 #define ELSERVE_ENGINE_BACKEND_BACKEND_H_
 
@@ -27,7 +27,8 @@ enum class DataType { kFloat32, kBFloat16, kFloat16 };
 
 inline int64_t SizeOf(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
-// A matrix or vector in host memory, for packing: a checked view into a checkpoint, or floats that model/ made. Not owned.
+// A matrix or vector in host memory, for packing: a checked view into a checkpoint, or floats that model/ made. Not
+// owned.
 struct HostTensor {
   DataType type = DataType::kFloat32;
   std::vector<int64_t> shape;
@@ -39,6 +40,9 @@ struct HostTensor {
     return n;
   }
 };
+
+// Numbers [begin, begin + n) of a tensor, in the order of memory, as float32.
+void ReadFloats(const HostTensor& tensor, int64_t begin, int64_t n, float* out);
 
 // A weight in the device's layout; only the backend that packed it knows what is inside.
 class PackedWeight {
@@ -65,9 +69,10 @@ enum class Phase { kEncode, kDecode };
 
 // A slice of encoding: documents laid end to end without padding.
 struct EncodeDocument {
-  int32_t begin = 0;  // its first position
-  int32_t length = 0; // tokens
-  // Where StoreEncoder puts its states: page p holds tokens [64 p, 64 p + 64). Empty: the document was dropped; skip it.
+  int32_t begin = 0;   // its first position
+  int32_t length = 0;  // tokens
+  // Where StoreEncoder puts its states: page p holds tokens [64 p, 64 p + 64). Empty: the document was dropped; skip
+  // it.
   std::span<const int32_t> pages;
 };
 struct EncodeLayout {
@@ -79,9 +84,9 @@ struct EncodeLayout {
 
 // A document whose rows decode in this step. Its positions stand together.
 struct DecodeDocument {
-  int32_t begin = 0;      // its first position
+  int32_t begin = 0;  // its first position
   int32_t positions = 0;
-  int32_t length = 0;     // source tokens
+  int32_t length = 0;  // source tokens
   std::span<const int32_t> pages;
 };
 
@@ -122,8 +127,8 @@ struct StepLayout {
 
 // What encoder and decoder memory hold, fixed at load.
 struct MemoryShape {
-  // true: hidden states (EL-attention): one state of d a source token, shared by all layers, and one of d a cell and layer.
-  // false: keys and values of heads * head_dim each, a source token or cell and layer.
+  // true: hidden states (EL-attention): one state of d a source token, shared by all layers, and one of d a cell and
+  // layer. false: keys and values of heads * head_dim each, a source token or cell and layer.
   bool el = true;
   int layers = 0;  // of the decoder
   int d = 0;
@@ -140,18 +145,18 @@ struct StepLimits {
   int encode_positions = 0;
   int decode_positions = 0;
   int select_rows = 0;
-  int decoder_length = 0;    // positions of one hypothesis
-  int source_length = 0;     // tokens of one document
+  int decoder_length = 0;  // positions of one hypothesis
+  int source_length = 0;   // tokens of one document
 };
 
 // x[p] = table[token] * scale + position_table[position_id + offset]; float32 [positions, d].
 struct EmbedArgs {
   Phase phase;
-  const PackedWeight* tokens;     // [vocab, d]
+  const PackedWeight* tokens;  // [vocab, d]
   float scale;
   const PackedWeight* positions;  // [max positions + offset, d]; null: none
   int position_offset;
-  Tensor output;                  // kResidual [positions, d]
+  Tensor output;  // kResidual [positions, d]
 };
 
 // output = activation(input W^T + b) + residual
@@ -183,7 +188,7 @@ struct NormArgs {
 
 // softmax(q k^T) v within each document, all positions seeing all; q comes scaled.
 struct EncoderAttentionArgs {
-  Tensor qkv;     // kState [positions, 3 * heads * head_dim]: q, k, v side by side
+  Tensor qkv;  // kState [positions, 3 * heads * head_dim]: q, k, v side by side
   int heads;
   int head_dim;
   Tensor output;  // kState [positions, heads * head_dim]
@@ -199,7 +204,8 @@ struct StoreEncoderArgs {
 struct CrossAttentionArgs {
   int layer;
   Tensor query;   // el: kState [positions, heads * d], q W_K^T per head; kv: kState [positions, heads * head_dim]
-  Tensor output;  // el: kState [positions, heads * d], softmax(q~ H^T) H per head; kv: kState [positions, heads * head_dim]
+  Tensor output;  // el: kState [positions, heads * d], softmax(q~ H^T) H per head; kv: kState [positions, heads *
+                  // head_dim]
 };
 
 // Writes the positions' states into their cells, then attends over the ancestry.
@@ -234,9 +240,10 @@ class Backend {
   // Load. The weights are copied and converted; the host tensors may go afterwards.
   // weight: [out, in]; bias: [out] or null.
   virtual PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) = 0;
-  virtual PackedWeightPtr PackPerHead(const HostTensor& weight) = 0;    // [heads, in, out]
-  virtual PackedWeightPtr PackEmbedding(const HostTensor& table) = 0;   // [rows, d]
-  virtual PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) = 0;  // [d]
+  virtual PackedWeightPtr PackPerHead(const HostTensor& weight) = 0;   // [heads, in, out]
+  virtual PackedWeightPtr PackEmbedding(const HostTensor& table) = 0;  // [rows, d]
+  virtual PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta,
+                                   float epsilon) = 0;  // [d]
 
   virtual MemoryCosts Costs(const MemoryShape& shape) const = 0;
   // Once: encoder and decoder memory, and all workspaces that steps within `limits` need.
@@ -260,8 +267,8 @@ class Backend {
   virtual void SelfAttention(const SelfAttentionArgs& args) = 0;
   virtual void SelectTokens(const SelectTokensArgs& args) = 0;
 
-  // Waits for the step's operations. The last SelectTokens's answers, in the order of DecodeLayout::select, valid until the
-  // next BeginStep. An error is the device's.
+  // Waits for the step's operations. The last SelectTokens's answers, in the order of DecodeLayout::select, valid until
+  // the next BeginStep. An error is the device's.
   virtual absl::StatusOr<std::span<const SelectedRow>> Selected() = 0;
 
   // For tests and tools: a tensor's first rows as float32, after what was launched before. Allocates.

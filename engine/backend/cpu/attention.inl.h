@@ -1,9 +1,15 @@
 // Attention as tiled matrix work with an online softmax: for each tile of tokens, scores by a product, their weights,
 // and the weighted sum by another product. A query keeps the maximum m, the sum l of its weights and the sum c of
 // weighted states; a tile with a new maximum scales l and c by exp(m - new m).
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_ATTENTION_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_ATTENTION_INL_H_
+
 #include <limits>
 
 #include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/linear.inl.h"
+#include "engine/backend/cpu/math.inl.h"
+#include "engine/backend/cpu/product.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -334,3 +340,5 @@ void AttendCells(const CellAttention& p) {
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_ATTENTION_INL_H_

@@ -1,13 +1,6 @@
 // Compiled with AVX2 and FMA.
-#include "engine/backend/cpu/vec256.inl.h"
-// The text of the kernels, in the order in which they use each other.
-#include "engine/backend/cpu/attention.inl.h"
-#include "engine/backend/cpu/linear.inl.h"
-#include "engine/backend/cpu/math.inl.h"
-#include "engine/backend/cpu/product.inl.h"
-#include "engine/backend/cpu/rows.inl.h"
-#include "engine/backend/cpu/state.inl.h"
 #include "engine/backend/cpu/table.inl.h"
+#include "engine/backend/cpu/vec256.inl.h"
 
 namespace elserve::cpu {
 

@@ -1,13 +1,6 @@
 // Compiled with AVX512 F, BW, DQ and VL.
-#include "engine/backend/cpu/vec512.inl.h"
-// The text of the kernels, in the order in which they use each other.
-#include "engine/backend/cpu/attention.inl.h"
-#include "engine/backend/cpu/linear.inl.h"
-#include "engine/backend/cpu/math.inl.h"
-#include "engine/backend/cpu/product.inl.h"
-#include "engine/backend/cpu/rows.inl.h"
-#include "engine/backend/cpu/state.inl.h"
 #include "engine/backend/cpu/table.inl.h"
+#include "engine/backend/cpu/vec512.inl.h"
 
 namespace elserve::cpu {
 

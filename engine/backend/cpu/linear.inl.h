@@ -2,7 +2,12 @@
 //
 // A task has up to kRowBlock rows and some panels. For each panel (which streams from the second-level cache) the rows
 // are cut into even parts of at most kRows, the product's registers.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_
+
 #include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/math.inl.h"
+#include "engine/backend/cpu/product.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -128,3 +133,5 @@ void PackValues(const std::byte* rows, int64_t stride, int tokens, int head_dim,
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_

@@ -1,4 +1,7 @@
 // Elementwise functions over a vector type V.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_MATH_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_MATH_INL_H_
+
 #include "engine/backend/backend.h"
 
 namespace elserve::cpu {
@@ -98,3 +101,5 @@ inline typename V::F Activate(Activation activation, typename V::F x) {
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_MATH_INL_H_

@@ -1,29 +1,9 @@
 #include "engine/backend/cpu/packing.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace elserve::cpu {
 namespace {
-
-float FromHalf(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
-  uint32_t exponent = (h >> 10) & 0x1fu, mantissa = h & 0x3ffu;
-  uint32_t bits;
-  if (exponent == 0x1f) {
-    bits = sign | 0x7f800000u | mantissa << 13;
-  } else if (exponent != 0) {
-    bits = sign | (exponent + 112) << 23 | mantissa << 13;
-  } else {
-    // A subnormal: mantissa * 2^-24.
-    float value = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
-    std::memcpy(&bits, &value, sizeof(bits));
-    bits |= sign;
-  }
-  float out;
-  std::memcpy(&out, &bits, sizeof(out));
-  return out;
-}
 
 // Panel `panel` of one head from `rows`, [panel columns][units * pack] states: transposed in units.
 void FillPanel(const uint32_t* rows, int64_t units, int columns, uint32_t* panel) {
@@ -33,24 +13,6 @@ void FillPanel(const uint32_t* rows, int64_t units, int columns, uint32_t* panel
 }
 
 }  // namespace
-
-void ReadFloats(const HostTensor& tensor, int64_t begin, int64_t n, float* out) {
-  const std::byte* from = tensor.data + begin * SizeOf(tensor.type);
-  for (int64_t i = 0; i < n; ++i) {
-    if (tensor.type == DataType::kFloat32) {
-      std::memcpy(&out[i], from + 4 * i, 4);
-      continue;
-    }
-    uint16_t half;
-    std::memcpy(&half, from + 2 * i, 2);
-    if (tensor.type == DataType::kFloat16) {
-      out[i] = FromHalf(half);
-    } else {
-      const uint32_t bits = static_cast<uint32_t>(half) << 16;
-      std::memcpy(&out[i], &bits, 4);
-    }
-  }
-}
 
 PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, const HostTensor& weight, const HostTensor* bias,
                            bool per_head) {

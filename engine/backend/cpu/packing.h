@@ -37,9 +37,6 @@ struct PackedNormWeight : PackedWeight {
   int64_t bytes() const override { return static_cast<int64_t>((gamma.size() + beta.size()) * sizeof(float)); }
 };
 
-// Numbers [begin, begin + n) of a tensor as float32.
-void ReadFloats(const HostTensor& tensor, int64_t begin, int64_t n, float* out);
-
 // weight: [out, in], or [heads, in, out] if `per_head`; bias: [out] or null.
 PackedWeightPtr PackMatrix(const Kernels& kernels, ThreadPool& pool, const HostTensor& weight, const HostTensor* bias,
                            bool per_head);

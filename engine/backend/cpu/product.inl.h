@@ -4,6 +4,9 @@
 //
 // A is read by broadcast, at a + m * row_stride + u * unit_stride (units); B by vectors through a loader. Linear, the
 // scores and the weighted sums of all attention forms are this product with different strides and loaders.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_PRODUCT_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_PRODUCT_INL_H_
+
 #include <cstdint>
 
 namespace elserve::cpu {
@@ -124,3 +127,5 @@ inline int Parts(int rows, int most) { return (rows + most - 1) / most; }
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_PRODUCT_INL_H_

@@ -1,8 +1,12 @@
 // Row-wise operations: norms, embeddings, the choice of candidates.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_ROWS_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_ROWS_INL_H_
+
 #include <cmath>
 #include <limits>
 
 #include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/math.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -202,3 +206,5 @@ SelectOutcome Select(const SelectArgs& args) {
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_ROWS_INL_H_

@@ -1,4 +1,7 @@
 // The state types over a vector type V: how states are stored, and the dot of two units.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_STATE_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_STATE_INL_H_
+
 #include <cstdint>
 #include <cstring>
 
@@ -42,3 +45,5 @@ struct WideBf16State {
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_STATE_INL_H_

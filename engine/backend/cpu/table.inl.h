@@ -1,5 +1,12 @@
 // The kernels of one state type as a table.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_TABLE_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_TABLE_INL_H_
+
+#include "engine/backend/cpu/attention.inl.h"
 #include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/linear.inl.h"
+#include "engine/backend/cpu/rows.inl.h"
+#include "engine/backend/cpu/state.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -25,3 +32,5 @@ constexpr Kernels TableOf() {
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_TABLE_INL_H_

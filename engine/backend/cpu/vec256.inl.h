@@ -1,4 +1,7 @@
 // 8 float32 lanes in AVX2 with FMA. Included by the translation unit of the AVX2 level alone.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_VEC256_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_VEC256_INL_H_
+
 #include <immintrin.h>
 
 #include <cstdint>
@@ -106,3 +109,5 @@ struct Vec256 {
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_VEC256_INL_H_

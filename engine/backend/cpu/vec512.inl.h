@@ -1,4 +1,7 @@
 // 16 float32 lanes in AVX-512. Included by the translation units of the AVX-512 levels alone.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_VEC512_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_VEC512_INL_H_
+
 #include <immintrin.h>
 
 #include <cstdint>
@@ -86,3 +89,5 @@ struct Vec512 {
 
 }  // namespace
 }  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_VEC512_INL_H_

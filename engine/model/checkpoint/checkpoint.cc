@@ -108,7 +108,7 @@ absl::Status Checkpoint::OpenShards(const std::string& index_path) {
         absl::StrCat(index_path, ": weight_map names ", names.size(), " files; expected at most ", kMaxShards));
   }
   for (const std::string& name : names) {
-    const absl::Status status = OpenFile(directory_ + "/" + name);
+    absl::Status status = OpenFile(directory_ + "/" + name);
     if (absl::IsNotFound(status)) {
       return absl::NotFoundError(absl::StrCat(index_path, ": weight_map names ", Quoted(name),
                                               ", which is missing: ", std::string(status.message())));

@@ -1,0 +1,50 @@
+// The documents that are being encoded: one ragged batch at a time, some layers a step.
+#ifndef ELSERVE_ENGINE_ENCODE_BATCH_H_
+#define ELSERVE_ENGINE_ENCODE_BATCH_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/model/encoder.h"
+#include "engine/sequence.h"
+
+namespace elserve {
+
+// A step advances the batch by as many layers as its budget (tokens_per_step x layers, in token-layers) pays, at least
+// one, so that running sequences keep flowing.
+class EncodeBatch {
+ public:
+  // `max_documents`: sequences in flight at most; `max_source`: tokens of the longest document.
+  EncodeBatch(Encoder& encoder, int tokens_per_step, int max_source, int max_documents);
+
+  // If nothing is being encoded, begins with the waiting sequences: in order, up to tokens_per_step tokens, or one
+  // longer document.
+  void Form(std::span<Sequence* const> sequences);
+  // A sequence that ended: its document stays in the activations and is not stored.
+  void Drop(const Sequence* sequence);
+
+  bool active() const { return !tokens_.empty(); }
+  // For BeginStep; no positions if nothing is being encoded. Valid until the next call of any other function.
+  EncodeLayout layout() const { return {tokens_, position_ids_, documents_}; }
+
+  // Between BeginStep and Selected: launches this step's layers.
+  void Run();
+  // After Selected: if the batch is done, its sequences (null where dropped), and the batch is empty again. Valid until
+  // the next Form.
+  std::span<Sequence* const> TakeDone();
+
+ private:
+  Encoder& encoder_;
+  const int64_t tokens_per_step_;
+  int next_layer_ = 0;
+  bool done_ = false;
+  std::vector<int32_t> tokens_, position_ids_;
+  std::vector<EncodeDocument> documents_;
+  std::vector<Sequence*> sequences_;  // of the documents; null: dropped
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_ENCODE_BATCH_H_

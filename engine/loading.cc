@@ -1,0 +1,171 @@
+#include "engine/loading.h"
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/memory_plan.h"
+#include "engine/model/checkpoint/checkpoint.h"
+#include "engine/model/families/family.h"
+#if ELSERVE_CPU
+#include "engine/backend/cpu/cpu_backend.h"
+#endif
+#if ELSERVE_REFERENCE
+#include "engine/backend/reference/reference_backend.h"
+#endif
+
+namespace elserve {
+namespace {
+
+// The first number of a file; -1 if there is none (cgroup's "max" too).
+int64_t NumberIn(const char* path) {
+  std::ifstream file(path);
+  int64_t n = -1;
+  return file >> n ? n : -1;
+}
+
+// What this process may still take: MemAvailable, within the limit of its control group.
+int64_t FreeBytes() {
+  int64_t free = 0;
+  std::ifstream info("/proc/meminfo");
+  for (std::string key, unit; info >> key;) {
+    int64_t kilobytes = 0;
+    info >> kilobytes;
+    std::getline(info, unit);
+    if (key == "MemAvailable:") free = kilobytes * 1024;
+  }
+  const int64_t limit = NumberIn("/sys/fs/cgroup/memory.max"), used = NumberIn("/sys/fs/cgroup/memory.current");
+  if (limit > 0 && used >= 0) free = std::min(free, std::max<int64_t>(limit - used, 0));
+  return free;
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const EngineOptions& options) {
+  if (options.device == DeviceKind::kReference) {
+#if ELSERVE_REFERENCE
+    if (options.precision == Precision::kBFloat16) {
+      return absl::InvalidArgumentError("precision: bfloat16 with device: reference; it computes in float32 alone");
+    }
+    return MakeReferenceBackend();
+#else
+    return absl::InvalidArgumentError("device: reference is not part of this build");
+#endif
+  }
+#if ELSERVE_CPU
+  if (!options.pool) return absl::InvalidArgumentError("the cpu needs a thread pool");
+  CpuBackendOptions cpu;
+  cpu.pool = options.pool;
+  const bool bfloat16 = options.precision == Precision::kBFloat16 ||
+                        (options.precision == Precision::kAuto && cpu::DetectIsa() >= cpu::Isa::kAvx512Bf16);
+  cpu.state_type = bfloat16 ? DataType::kBFloat16 : DataType::kFloat32;
+  return MakeCpuBackend(cpu);
+#else
+  return absl::InvalidArgumentError("device: cpu is not part of this build");
+#endif
+}
+
+MemoryShape ShapeOf(const ModelConfig& config, bool el) {
+  return {el, config.decoder.layers, config.d_model, config.decoder.heads, config.decoder.head_dim};
+}
+
+MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& config, const Backend& backend,
+                          int64_t weight_bytes) {
+  MemoryPlanInput in;
+  in.form = options.attention == AttentionForm::kAuto ? MemoryPlanInput::Form::kAuto
+            : options.attention == AttentionForm::kEl ? MemoryPlanInput::Form::kEl
+                                                      : MemoryPlanInput::Form::kKv;
+  in.el = backend.Costs(ShapeOf(config, true));
+  in.kv = backend.Costs(ShapeOf(config, false));
+  in.d_model = config.d_model;
+  in.layers = config.decoder.layers;
+  in.heads = config.decoder.heads;
+  in.head_dim = config.decoder.head_dim;
+  in.ffn = config.decoder.ffn;
+  in.vocab = config.vocab_size;
+  in.bytes_per_weight = static_cast<int>(SizeOf(backend.state_type()));
+  in.max_source_tokens = config.max_positions;
+  in.max_decoder_tokens = config.max_positions;
+  in.max_rows = options.max_rows;
+  in.budget_bytes = options.memory_bytes > 0
+                        ? options.memory_bytes
+                        : static_cast<int64_t>(options.memory_fraction *
+                                               static_cast<double>(std::max<int64_t>(FreeBytes() - weight_bytes, 0)));
+  in.encoder_memory_tokens = options.encoder_memory_tokens;
+  in.decoder_memory_tokens = options.decoder_memory_tokens;
+  in.threads = options.pool ? options.pool->threads() : 1;
+  return in;
+}
+
+ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const Backend& backend,
+                 const MemoryPlan& plan) {
+  ModelInfo info;
+  info.family = config.model_type;
+  info.d_model = config.d_model;
+  info.encoder_layers = config.encoder.layers;
+  info.decoder_layers = config.decoder.layers;
+  info.encoder_heads = config.encoder.heads;
+  info.decoder_heads = config.decoder.heads;
+  info.vocab_size = config.vocab_size;
+  info.max_source_tokens = config.max_positions;
+  info.max_decoder_tokens = config.max_positions;
+  info.device = backend.name();
+  info.device_name = backend.device_name();
+  info.precision = backend.state_type() == DataType::kFloat32 ? Precision::kFloat32 : Precision::kBFloat16;
+  info.attention = plan.el ? AttentionForm::kEl : AttentionForm::kKv;
+  info.attention_reason = plan.reason;
+  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks,
+                   static_cast<int64_t>(options.max_rows) * (config.max_positions + kMaxEosIds)};
+  const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.el));
+  info.bytes_per_encoder_token = costs.per_encoder_page / kPageTokens;
+  info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;
+  info.memory_bytes = plan.bytes;
+  info.encode_tokens_per_step = options.encode_tokens_per_step;
+  return info;
+}
+
+}  // namespace
+
+absl::StatusOr<LoadedModel> LoadModel(const EngineOptions& options) {
+  if (options.max_rows < 1)
+    return absl::InvalidArgumentError(absl::StrCat("max_rows is ", options.max_rows, "; at least 1 is needed"));
+  if (options.encode_tokens_per_step < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("encode_tokens_per_step is ", options.encode_tokens_per_step, "; at least 1 is needed"));
+  }
+  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.checkpoint);
+  if (!checkpoint.ok()) return checkpoint.status();
+  absl::StatusOr<HostModel> host = LoadHostModel(**checkpoint);
+  if (!host.ok()) return host.status();
+  absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(options);
+  if (!backend.ok()) return backend.status();
+
+  LoadedModel model;
+  model.backend = *std::move(backend);
+  model.config = std::make_unique<ModelConfig>(std::move(host->config));
+  const ModelConfig& config = *model.config;
+  if (model.backend->state_type() == DataType::kBFloat16 &&
+      (config.encoder.head_dim % 2 != 0 || config.decoder.head_dim % 2 != 0)) {
+    return absl::InvalidArgumentError(absl::StrCat("precision: bfloat16 needs heads of even width; the encoder's have ",
+                                                   config.encoder.head_dim, ", the decoder's ", config.decoder.head_dim,
+                                                   "; use precision: float32"));
+  }
+  const int64_t weight_bytes = host->weights.parameters * SizeOf(model.backend->state_type());
+  const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
+  if (!plan.ok()) return plan.status();
+  model.weights = std::make_unique<PackedModel>(PackModel(config, host->weights, plan->el, *model.backend));
+  model.limits = {std::max(options.encode_tokens_per_step, config.max_positions), options.max_rows, options.max_rows,
+                  config.max_positions, config.max_positions};
+  if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->el), plan->encoder_pages,
+                                                          plan->decoder_blocks, model.limits);
+      !status.ok()) {
+    return status;
+  }
+  model.info = InfoOf(options, config, *model.backend, *plan);
+  model.info.parameters = host->weights.parameters;
+  model.info.weight_bytes = model.weights->bytes;
+  return model;
+}
+
+}  // namespace elserve

@@ -1,0 +1,119 @@
+#include "engine/memory_plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace elserve {
+namespace {
+
+constexpr int kTypicalBeams = 4;
+constexpr int kTypicalNewTokens = 64;
+
+// A processor thread's arithmetic (float32; twice that in bfloat16) and its share of memory bandwidth, as measured on
+// the processors named in tests/bench/README.md. Only their quotient matters for the choice.
+constexpr double kFlopsPerThread = 100e9;
+constexpr double kBytesPerThread = 10e9;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Shares {
+  int64_t pages = 0, blocks = 0, bytes = 0;
+};
+
+// Pages and blocks that the budget gives in one form.
+Shares Share(const MemoryPlanInput& in, const MemoryCosts& costs) {
+  const int64_t source_pages = CeilDiv(in.max_source_tokens, kPageTokens);
+  const int64_t sequence_blocks =
+      CeilDiv(kTypicalBeams * std::min(kTypicalNewTokens, in.max_decoder_tokens), kBlockCells);
+  const int64_t most_pages = in.max_rows * source_pages;
+  const int64_t most_blocks = in.max_rows * CeilDiv(in.max_decoder_tokens, kBlockCells);
+  Shares s;
+  if (in.encoder_memory_tokens > 0) s.pages = CeilDiv(in.encoder_memory_tokens, kPageTokens);
+  if (in.decoder_memory_tokens > 0) s.blocks = CeilDiv(in.decoder_memory_tokens, kBlockCells);
+  const int64_t page_bytes = source_pages * costs.per_encoder_page,
+                block_bytes = sequence_blocks * costs.per_decoder_block;
+  const int64_t left = in.budget_bytes - s.pages * costs.per_encoder_page - s.blocks * costs.per_decoder_block;
+  if (s.pages == 0 && s.blocks == 0) {
+    const double sequences =
+        static_cast<double>(std::max<int64_t>(left, 0)) / static_cast<double>(page_bytes + block_bytes);
+    s.pages = std::min(most_pages, static_cast<int64_t>(sequences * source_pages));
+    // What one side cannot use goes to the other.
+    s.blocks = std::min(most_blocks, (left - s.pages * costs.per_encoder_page) / costs.per_decoder_block);
+    s.pages = std::min(most_pages, (left - s.blocks * costs.per_decoder_block) / costs.per_encoder_page);
+  } else if (s.pages == 0) {
+    s.pages = std::min(most_pages, left / costs.per_encoder_page);
+  } else if (s.blocks == 0) {
+    s.blocks = std::min(most_blocks, left / costs.per_decoder_block);
+  }
+  s.pages = std::max<int64_t>(s.pages, 0);
+  s.blocks = std::max<int64_t>(s.blocks, 0);
+  s.bytes = s.pages * costs.per_encoder_page + s.blocks * costs.per_decoder_block;
+  return s;
+}
+
+// Typical documents that fit at once.
+double Documents(const MemoryPlanInput& in, const Shares& s) {
+  const double by_pages = static_cast<double>(s.pages) / CeilDiv(in.max_source_tokens, kPageTokens);
+  const double by_blocks = static_cast<double>(s.blocks) /
+                           CeilDiv(kTypicalBeams * std::min(kTypicalNewTokens, in.max_decoder_tokens), kBlockCells);
+  const double by_rows = static_cast<double>(in.max_rows) / kTypicalBeams;
+  return std::max(1.0, std::min({by_pages, by_blocks, by_rows}));
+}
+
+// Seconds of one decode step for one document of a batch of `documents`: the decoder's weights are read once for the
+// batch, the cross-attention's memory once for each document (design: EL reads nd a layer and multiplies 4bhnd + 4bd^2;
+// shared K/V reads 2nd and multiplies 4bnd).
+double StepSeconds(const MemoryPlanInput& in, bool el, double documents) {
+  const double d = in.d_model, n = in.max_source_tokens, b = kTypicalBeams, h = in.heads,
+               inner = double(in.heads) * in.head_dim;
+  const double flops = kFlopsPerThread * in.threads * (in.bytes_per_weight == 2 ? 2 : 1);
+  const double bandwidth = kBytesPerThread * in.threads;
+  const double weights = in.layers * (6 * d * inner + 2 * d * in.ffn) + d * in.vocab;
+  const double products = std::max(2 * weights * b / flops, weights * in.bytes_per_weight / bandwidth / documents);
+  const double multiplied = el ? 4 * b * h * n * d + 4 * b * d * inner : 4 * b * n * inner;
+  const double read = (el ? n * d : 2 * n * inner) * in.bytes_per_weight;
+  return products + in.layers * std::max(multiplied / flops, read / bandwidth);
+}
+
+std::string Megabytes(int64_t bytes) { return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20)); }
+
+}  // namespace
+
+absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
+  const Shares el = Share(in, in.el), kv = Share(in, in.kv);
+  MemoryPlan plan;
+  if (in.form == MemoryPlanInput::Form::kAuto) {
+    const double el_documents = Documents(in, el), kv_documents = Documents(in, kv);
+    const double el_seconds = StepSeconds(in, true, el_documents), kv_seconds = StepSeconds(in, false, kv_documents);
+    plan.el = el_seconds < kv_seconds;
+    plan.reason = absl::StrFormat(
+        "a decode step of a document of %d tokens with %d beams is estimated at %.2f ms by el (%.0f documents fit) and "
+        "%.2f ms by "
+        "kv (%.0f fit)",
+        in.max_source_tokens, kTypicalBeams, 1e3 * el_seconds, el_documents, 1e3 * kv_seconds, kv_documents);
+  } else {
+    plan.el = in.form == MemoryPlanInput::Form::kEl;
+    plan.reason = "as configured";
+  }
+  const Shares& s = plan.el ? el : kv;
+  const MemoryCosts& costs = plan.el ? in.el : in.kv;
+  const int64_t least_pages = CeilDiv(in.max_source_tokens, kPageTokens);
+  const int64_t least_blocks = CeilDiv(in.max_decoder_tokens, kBlockCells);
+  if (s.pages < least_pages || s.blocks < least_blocks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("memory: ", Megabytes(in.budget_bytes), " gives ", s.pages * kPageTokens, " source tokens and ",
+                     s.blocks * kBlockCells, " decoder positions; one sequence may need ", in.max_source_tokens,
+                     " and ", in.max_decoder_tokens, ": at least ",
+                     Megabytes(least_pages * costs.per_encoder_page + least_blocks * costs.per_decoder_block),
+                     " with attention ", plan.el ? "el" : "kv"));
+  }
+  plan.encoder_pages = s.pages;
+  plan.decoder_blocks = s.blocks;
+  plan.bytes = s.bytes;
+  return plan;
+}
+
+}  // namespace elserve

@@ -1,0 +1,53 @@
+// How much memory the states of sequences get, and in which form attention keeps them. Pure functions of numbers, asked
+// once at load.
+#ifndef ELSERVE_ENGINE_MEMORY_PLAN_H_
+#define ELSERVE_ENGINE_MEMORY_PLAN_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/backend/backend.h"
+
+namespace elserve {
+
+// What the plan depends on.
+struct MemoryPlanInput {
+  // The form that is asked for, or the choice between both.
+  enum class Form { kAuto, kEl, kKv } form = Form::kAuto;
+  MemoryCosts el, kv;  // of the backend, for the model's shape
+  int d_model = 0;
+  int layers = 0;  // of the decoder
+  int heads = 0;   // of the decoder
+  int head_dim = 0;
+  int ffn = 0;
+  int vocab = 0;
+  int bytes_per_weight = 4;  // 4 in float32, 2 in bfloat16
+  int max_source_tokens = 0;
+  int max_decoder_tokens = 0;
+  int max_rows = 0;
+  int64_t budget_bytes = 0;  // for encoder and decoder memory together
+  // Instead of what the budget gives, where not 0.
+  int64_t encoder_memory_tokens = 0;
+  int64_t decoder_memory_tokens = 0;
+  int threads = 1;
+};
+
+struct MemoryPlan {
+  bool el = true;
+  std::string reason;  // why this form, with numbers
+  int64_t encoder_pages = 0;
+  int64_t decoder_blocks = 0;
+  int64_t bytes = 0;
+};
+
+// INVALID_ARGUMENT if not one sequence of the greatest length, greedy, fits: it names the memory that would do.
+//
+// The budget is shared between encoder and decoder in the proportion that a typical sequence needs (a source of the
+// greatest length, 4 beams, 64 new tokens), but neither gets more than max_rows sequences could use. kAuto compares the
+// time of one decode step of a typical document in both forms, each at the batch that its memory allows.
+absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_MEMORY_PLAN_H_

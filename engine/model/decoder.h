@@ -1,0 +1,50 @@
+// The decoder: one step of all positions of the decode layout.
+#ifndef ELSERVE_ENGINE_MODEL_DECODER_H_
+#define ELSERVE_ENGINE_MODEL_DECODER_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/backend/backend.h"
+#include "engine/model/model_config.h"
+#include "engine/model/packed_weights.h"
+
+namespace elserve {
+
+// The backend, the config and the weights must outlive it.
+class Decoder {
+ public:
+  // `positions`: the most of one step. `el`: the form of attention.
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelConfig& config, const PackedModel& weights, bool el,
+                                                         int positions, Backend& backend);
+
+  // Between BeginStep and Selected: from the layout's tokens to the hidden states.
+  void Run();
+  // The best next tokens of the layout's select rows.
+  void Select() { backend_.SelectTokens({state_, weights_.head.get()}); }
+
+ private:
+  Decoder(const ModelConfig& config, const PackedModel& weights, bool el, Backend& backend)
+      : config_(config), weights_(weights), el_(el), backend_(backend) {}
+
+  void RunLayer(int layer);
+  // x = norm(x + attention(x)), of one kind.
+  void Attend(const PackedDecoderAttention& w, int layer, bool self);
+
+  const ModelConfig& config_;
+  const PackedModel& weights_;
+  const bool el_;
+  Backend& backend_;
+  Tensor residual_;  // [positions, d] float32
+  Tensor state_;     // [positions, d]
+  Tensor query_;     // [positions, a]
+  Tensor absorbed_;  // el: [positions, heads * d]: q~
+  Tensor attended_;  // el: [positions, heads * d]: softmax(q~ H^T) H
+  Tensor kv_;        // kv: [positions, 2a]
+  Tensor context_;   // [positions, a]
+  Tensor hidden_;    // [positions, ffn]
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_MODEL_DECODER_H_

@@ -1,0 +1,152 @@
+#include "engine/model/packed_weights.h"
+
+#include <optional>
+#include <span>
+#include <utility>
+
+namespace elserve {
+namespace {
+
+// A matrix that a fold made, and its bias.
+struct Floats {
+  std::vector<float> weight, bias;
+  int64_t out = 0, in = 0;
+};
+
+HostTensor View(const std::vector<float>& values, std::vector<int64_t> shape) {
+  return {DataType::kFloat32, std::move(shape), reinterpret_cast<const std::byte*>(values.data())};
+}
+
+// Appends [out, in] times `scale` below what is there.
+void Append(const LinearWeights& linear, float scale, Floats* to) {
+  const int64_t out = linear.weight.shape[0], in = linear.weight.shape[1];
+  const size_t at = to->weight.size();
+  to->weight.resize(at + out * in);
+  ReadFloats(linear.weight, 0, out * in, to->weight.data() + at);
+  to->bias.resize(to->out + out, 0.0f);
+  if (linear.bias) ReadFloats(*linear.bias, 0, out, to->bias.data() + to->out);
+  for (size_t i = at; i < to->weight.size(); ++i) to->weight[i] *= scale;
+  for (size_t i = to->out; i < to->bias.size(); ++i) to->bias[i] *= scale;
+  to->out += out;
+  to->in = in;
+}
+
+// Packs, and counts the bytes.
+class Packer {
+ public:
+  Packer(const ModelConfig& config, Backend& backend, int64_t* bytes)
+      : config_(config), backend_(backend), bytes_(*bytes) {}
+
+  PackedWeightPtr Linear(const HostTensor& weight, const HostTensor* bias) {
+    return Count(backend_.PackLinear(weight, bias));
+  }
+  PackedWeightPtr Linear(const LinearWeights& linear) {
+    return Linear(linear.weight, linear.bias ? &*linear.bias : nullptr);
+  }
+  PackedWeightPtr Linear(const Floats& floats) {
+    const HostTensor bias = View(floats.bias, {floats.out});
+    return Linear(View(floats.weight, {floats.out, floats.in}), &bias);
+  }
+  PackedWeightPtr Norm(const NormWeights& norm) {
+    return Count(
+        backend_.PackNorm(config_.norm_kind, norm.gamma, norm.beta ? &*norm.beta : nullptr, config_.norm_epsilon));
+  }
+
+  PackedEmbedding Embedding(const EmbeddingWeights& embedding, bool tokens) {
+    PackedEmbedding packed;
+    if (tokens) packed.tokens = Count(backend_.PackEmbedding(embedding.tokens));
+    if (embedding.positions) packed.positions = Count(backend_.PackEmbedding(*embedding.positions));
+    if (embedding.norm) packed.norm = Norm(*embedding.norm);
+    return packed;
+  }
+
+  PackedFeedForward FeedForward(const FeedForwardWeights& w) { return {Linear(w.fc1), Linear(w.fc2), Norm(w.norm)}; }
+
+  PackedEncoderLayer EncoderLayer(const EncoderLayerWeights& w) {
+    Floats qkv;
+    Append(w.self_attention.q, config_.encoder.score_scale, &qkv);
+    Append(w.self_attention.k, 1.0f, &qkv);
+    Append(w.self_attention.v, 1.0f, &qkv);
+    return {Linear(qkv), Linear(w.self_attention.o), Norm(w.self_attention.norm), FeedForward(w.feed_forward)};
+  }
+
+  PackedDecoderAttention DecoderAttention(const AttentionWeights& w, bool el) {
+    PackedDecoderAttention packed;
+    Floats q;
+    Append(w.q, config_.decoder.score_scale, &q);
+    packed.q = Linear(q);
+    packed.norm = Norm(w.norm);
+    if (!el) {
+      Floats kv;
+      Append(w.k, 1.0f, &kv);
+      Append(w.v, 1.0f, &kv);
+      packed.kv = Linear(kv);
+      packed.o = Linear(w.o);
+      return packed;
+    }
+    const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
+    // A head's rows of W_K, [head_dim, d], are W_K,i^T as they are.
+    HostTensor keys = w.k.weight;
+    keys.shape = {heads, head_dim, d};
+    packed.absorb = Count(backend_.PackPerHead(keys));
+    packed.expand = Expand(w.v, heads, head_dim, d);
+    packed.o = OutputWithValueBias(w);
+    return packed;
+  }
+
+ private:
+  PackedWeightPtr Count(PackedWeightPtr weight) {
+    bytes_ += weight->bytes();
+    return weight;
+  }
+
+  // W_V,i: [d, head_dim] for each head.
+  PackedWeightPtr Expand(const LinearWeights& v, int64_t heads, int64_t head_dim, int64_t d) {
+    std::vector<float> rows(heads * head_dim * d), turned(rows.size());
+    ReadFloats(v.weight, 0, static_cast<int64_t>(rows.size()), rows.data());
+    for (int64_t i = 0; i < heads * head_dim; ++i) {
+      for (int64_t j = 0; j < d; ++j) turned[(i / head_dim * d + j) * head_dim + i % head_dim] = rows[i * d + j];
+    }
+    return Count(backend_.PackPerHead(View(turned, {heads, d, head_dim})));
+  }
+
+  // W_O with the bias b_V W_O + b_O: each row of attention weights sums to 1.
+  PackedWeightPtr OutputWithValueBias(const AttentionWeights& w) {
+    Floats o;
+    Append(w.o, 1.0f, &o);
+    if (w.v.bias) {
+      std::vector<float> value_bias(o.in);
+      ReadFloats(*w.v.bias, 0, o.in, value_bias.data());
+      for (int64_t i = 0; i < o.out; ++i) {
+        double sum = o.bias[i];
+        for (int64_t j = 0; j < o.in; ++j) sum += static_cast<double>(o.weight[i * o.in + j]) * value_bias[j];
+        o.bias[i] = static_cast<float>(sum);
+      }
+    }
+    return Linear(o);
+  }
+
+  const ModelConfig& config_;
+  Backend& backend_;
+  int64_t& bytes_;
+};
+
+}  // namespace
+
+PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, bool el, Backend& backend) {
+  PackedModel packed;
+  Packer packer(config, backend, &packed.bytes);
+  const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
+  packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);
+  packed.decoder_embedding = packer.Embedding(weights.decoder.embedding, true);
+  for (const EncoderLayerWeights& layer : weights.encoder.layers) packed.encoder.push_back(packer.EncoderLayer(layer));
+  for (const DecoderLayerWeights& layer : weights.decoder.layers) {
+    packed.decoder.push_back({packer.DecoderAttention(layer.self_attention, el),
+                              packer.DecoderAttention(layer.cross_attention, el),
+                              packer.FeedForward(layer.feed_forward)});
+  }
+  packed.head = packer.Linear(weights.head, weights.logits_bias ? &*weights.logits_bias : nullptr);
+  return packed;
+}
+
+}  // namespace elserve

@@ -1,0 +1,69 @@
+// A checkpoint's weights on the device, folded for the form of attention that was chosen.
+#ifndef ELSERVE_ENGINE_MODEL_PACKED_WEIGHTS_H_
+#define ELSERVE_ENGINE_MODEL_PACKED_WEIGHTS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/model/model_config.h"
+#include "engine/model/model_weights.h"
+
+namespace elserve {
+
+struct PackedEmbedding {
+  PackedWeightPtr tokens;     // [vocab, d]
+  PackedWeightPtr positions;  // [max_positions + offset, d]; null: none
+  PackedWeightPtr norm;       // null: none
+};
+
+struct PackedFeedForward {
+  PackedWeightPtr fc1;  // d -> ffn
+  PackedWeightPtr fc2;  // ffn -> d
+  PackedWeightPtr norm;
+};
+
+struct PackedEncoderLayer {
+  PackedWeightPtr qkv;  // d -> 3a: q (scaled), k, v side by side
+  PackedWeightPtr o;    // a -> d
+  PackedWeightPtr norm;
+  PackedFeedForward feed_forward;
+};
+
+// Attention of the decoder, over its own history or the document.
+//   el: q~_i = q_i W_K,i^T by `absorb`, c_i W_V,i by `expand`; b_K cancels in the softmax, b_V is folded into o's bias.
+//   kv: `kv` makes keys and values side by side.
+struct PackedDecoderAttention {
+  PackedWeightPtr q;       // d -> a, scaled by score_scale
+  PackedWeightPtr absorb;  // el: per head, head_dim -> d
+  PackedWeightPtr expand;  // el: per head, d -> head_dim
+  PackedWeightPtr kv;      // kv: d -> 2a
+  PackedWeightPtr o;       // a -> d
+  PackedWeightPtr norm;
+};
+
+struct PackedDecoderLayer {
+  PackedDecoderAttention self_attention;
+  PackedDecoderAttention cross_attention;
+  PackedFeedForward feed_forward;
+};
+
+struct PackedModel {
+  PackedEmbedding encoder_embedding;  // tokens is null where both sides share the decoder's
+  std::vector<PackedEncoderLayer> encoder;
+  PackedEmbedding decoder_embedding;
+  std::vector<PackedDecoderLayer> decoder;
+  PackedWeightPtr head;  // d -> vocab, with the logits' bias
+  int64_t bytes = 0;
+
+  const PackedWeight* encoder_tokens() const {
+    return encoder_embedding.tokens ? encoder_embedding.tokens.get() : decoder_embedding.tokens.get();
+  }
+};
+
+// Folds in float32 and packs; the host weights may go afterwards. `el`: the form of the decoder's attention.
+PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, bool el, Backend& backend);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_MODEL_PACKED_WEIGHTS_H_

@@ -1,0 +1,39 @@
+// What the engine knows of a sequence in flight.
+#ifndef ELSERVE_ENGINE_SEQUENCE_H_
+#define ELSERVE_ENGINE_SEQUENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/search/beam.h"
+
+namespace elserve {
+
+// Used again for one sequence after another, so that its buffers keep their room.
+struct Sequence {
+  enum class Stage { kWaiting, kEncoding, kDecoding };
+
+  SequenceId id = 0;
+  Stage stage = Stage::kWaiting;
+  std::vector<int32_t> source;
+  bool stream = false;
+  int reported = 0;  // tokens that updates have carried
+  BeamState search;
+  Resources resources;          // taken at admission
+  std::vector<int32_t> pages;   // encoder memory
+  std::vector<int32_t> blocks;  // decoder memory; cell n of the sequence is in block n / 16
+  int64_t cells = 0;            // taken so far
+  int first_position = 0;       // of its rows in the last decode step
+
+  int32_t TakeCell() {
+    const int64_t n = cells++;
+    return blocks[n / kCellsPerBlock] * kCellsPerBlock + static_cast<int32_t>(n % kCellsPerBlock);
+  }
+
+  static constexpr int kCellsPerBlock = 16;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_SEQUENCE_H_

@@ -1,0 +1,37 @@
+// A step's layouts, in memory taken once.
+#ifndef ELSERVE_ENGINE_STEP_LAYOUT_BUILDER_H_
+#define ELSERVE_ENGINE_STEP_LAYOUT_BUILDER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/memory/ancestry.h"
+#include "engine/search/rules.h"
+#include "engine/sequence.h"
+
+namespace elserve {
+
+// The decode layout of all rows of the decoding sequences, sequence by sequence.
+class DecodeLayoutBuilder {
+ public:
+  // `rows`: the most of one step; `edits`: likewise; `max_length`: tokens of a hypothesis.
+  DecodeLayoutBuilder(int rows, int64_t edits, int max_length);
+
+  // Takes a cell for each row and lists what the step reads. The spans stay valid until the next Build.
+  DecodeLayout Build(std::span<Sequence* const> sequences);
+
+ private:
+  void AddSequence(Sequence& sequence);
+
+  EditBuffer edits_;
+  Ancestry ancestry_;
+  std::vector<int32_t> tokens_, position_ids_, cells_;  // [rows]
+  std::vector<SelectRow> select_;                       // [rows]
+  std::vector<DecodeDocument> documents_;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_STEP_LAYOUT_BUILDER_H_
