@@ -1,0 +1,260 @@
+// The YAML file: what is read, and how each mistake in it is reported.
+#include "server/config/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace elserve {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+constexpr char kFile[] = ELSERVE_SOURCE_DIR "/configs/test.yaml";         // need not exist: it anchors paths
+constexpr char kModel[] = "models:\n  - name: m\n    path: ../models\n";  // 3 lines
+
+absl::StatusOr<ServerConfig> Parse(const std::string& yaml) { return ParseServerConfig(yaml, kFile); }
+
+ServerConfig Good(const std::string& yaml) {
+  const auto config = Parse(yaml);
+  EXPECT_TRUE(config.ok()) << yaml << "\n" << config.status();
+  return config.value_or(ServerConfig());
+}
+
+TEST(ConfigTest, DemoIsValid) {
+  const auto config = LoadServerConfig(ELSERVE_SOURCE_DIR "/configs/demo.yaml");
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_EQ(config->models.size(), 1u);
+  const ServedModelConfig& model = config->models[0];
+  EXPECT_EQ(model.name, "debian-synopsis");
+  EXPECT_EQ(model.path, ELSERVE_SOURCE_DIR "/models/debian-synopsis");
+  EXPECT_EQ(model.device, DeviceChoice::kAuto);
+  EXPECT_TRUE(model.summarize && model.questions);
+  EXPECT_EQ(config->max_message_bytes, 16 << 20);
+}
+
+TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
+  const ServerConfig config = Good(kModel);
+  EXPECT_EQ(config.listen, "127.0.0.1:8500");
+  EXPECT_EQ(config.ops_listen, "127.0.0.1:8501");
+  EXPECT_EQ(config.max_message_bytes, 16 << 20);
+  EXPECT_EQ(config.drain_seconds, 30);
+  EXPECT_EQ(config.logging.level, LogLevel::kInfo);
+  EXPECT_EQ(config.logging.format, LogFormat::kText);
+  ASSERT_EQ(config.models.size(), 1u);
+  const ServedModelConfig& model = config.models[0];
+  EXPECT_EQ(model.path, ELSERVE_SOURCE_DIR "/models");
+  EXPECT_EQ(model.device, DeviceChoice::kAuto);
+  EXPECT_EQ(model.precision, PrecisionChoice::kAuto);
+  EXPECT_EQ(model.attention, AttentionChoice::kAuto);
+  EXPECT_EQ(model.memory_bytes, 0);
+  EXPECT_EQ(model.memory_fraction, 0.5);
+  EXPECT_EQ(model.max_rows, 256);
+  EXPECT_EQ(model.encoder_memory_tokens, 0);
+  EXPECT_EQ(model.decoder_memory_tokens, 0);
+  EXPECT_EQ(model.encode_tokens_per_step, 2048);
+  EXPECT_EQ(model.max_queued_requests, 1024);
+  EXPECT_EQ(model.max_overtakes, 16);
+  EXPECT_EQ(model.defaults.ByteSizeLong(), 0u);
+  ASSERT_TRUE(model.summarize);
+  EXPECT_EQ(model.summarize->prefix, "");
+  EXPECT_FALSE(model.questions);
+}
+
+TEST(ConfigTest, EveryKeyIsRead) {
+  const ServerConfig config = Good(R"(
+server: {listen: "[::1]:0", ops_listen: "", max_message_bytes: 1MiB, drain_seconds: 0.5}
+models:
+  - name: a
+    path: ../models
+    device: cpu
+    precision: bfloat16
+    attention: el
+    memory: 2GiB
+    max_rows: 8
+    encoder_memory_tokens: 4096
+    decoder_memory_tokens: 8192
+    encode_tokens_per_step: 512
+    max_queued_requests: 10
+    max_overtakes: 0
+    defaults: {num_beams: 4, max_new_tokens: 60, early_stopping: never, eos_token_id: [2, 3], length_penalty: 0.6}
+    tasks:
+      questions: {format: highlight, prefix: "ask: ", highlight: "**"}
+  - {name: b, path: ../engine, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: "}}}
+  - {name: c, path: ../engine, memory: 1048576, tasks: {questions: {}}}
+logging: {level: debug, format: json}
+)");
+  EXPECT_EQ(config.listen, "[::1]:0");
+  EXPECT_EQ(config.ops_listen, "");
+  EXPECT_EQ(config.max_message_bytes, 1 << 20);
+  EXPECT_EQ(config.drain_seconds, 0.5);
+  ASSERT_EQ(config.models.size(), 3u);
+  const ServedModelConfig& a = config.models[0];
+  EXPECT_EQ(a.device, DeviceChoice::kCpu);
+  EXPECT_EQ(a.precision, PrecisionChoice::kBFloat16);
+  EXPECT_EQ(a.attention, AttentionChoice::kEl);
+  EXPECT_EQ(a.memory_bytes, int64_t{2} << 30);
+  EXPECT_EQ(a.max_rows, 8);
+  EXPECT_EQ(a.encoder_memory_tokens, 4096);
+  EXPECT_EQ(a.decoder_memory_tokens, 8192);
+  EXPECT_EQ(a.encode_tokens_per_step, 512);
+  EXPECT_EQ(a.max_queued_requests, 10);
+  EXPECT_EQ(a.max_overtakes, 0);
+  EXPECT_EQ(a.defaults.num_beams(), 4);
+  EXPECT_EQ(a.defaults.max_new_tokens(), 60);
+  EXPECT_EQ(a.defaults.early_stopping(), v1::EARLY_STOPPING_NEVER);
+  EXPECT_THAT(a.defaults.eos_token_id(), ::testing::ElementsAre(2, 3));
+  EXPECT_EQ(a.defaults.length_penalty(), 0.6);
+  EXPECT_FALSE(a.summarize);
+  ASSERT_TRUE(a.questions);
+  EXPECT_EQ(a.questions->prefix, "ask: ");
+  EXPECT_EQ(a.questions->highlight, "**");
+  const ServedModelConfig& b = config.models[1];
+  EXPECT_EQ(b.path, ELSERVE_SOURCE_DIR "/engine");
+  EXPECT_EQ(b.precision, PrecisionChoice::kFloat32);
+  EXPECT_EQ(b.attention, AttentionChoice::kKv);
+  EXPECT_EQ(b.memory_bytes, 0);
+  EXPECT_EQ(b.memory_fraction, 0.25);
+  ASSERT_TRUE(b.summarize);
+  EXPECT_EQ(b.summarize->prefix, "sum: ");
+  EXPECT_FALSE(b.questions);
+  EXPECT_EQ(config.models[2].memory_bytes, 1 << 20);
+  EXPECT_EQ(config.models[2].questions->prefix, "generate question: ");
+  EXPECT_EQ(config.models[2].questions->highlight, "<hl>");
+  EXPECT_EQ(config.logging.level, LogLevel::kDebug);
+  EXPECT_EQ(config.logging.format, LogFormat::kJson);
+}
+
+TEST(ConfigTest, AbsolutePathsStay) {
+  EXPECT_EQ(Good("models: [{name: m, path: " ELSERVE_SOURCE_DIR "/engine}]").models[0].path,
+            ELSERVE_SOURCE_DIR "/engine");
+}
+
+// Lines below are appended to the model's three: the first of them is line 4.
+struct BadCase {
+  const char* title;
+  std::string yaml;
+  int line;  // 0: none
+  const char* message;
+};
+
+std::string Model(const std::string& key) { return std::string(kModel) + "    " + key + "\n"; }
+std::string Server(const std::string& key) { return "server:\n  " + key + "\n" + kModel; }
+std::string Defaults(const std::string& key) { return std::string(kModel) + "    defaults:\n      " + key + "\n"; }
+
+class BadConfigTest : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(BadConfigTest, NamesLineKeyValueAndWhatIsAllowed) {
+  const auto config = Parse(GetParam().yaml);
+  ASSERT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << GetParam().yaml;
+  const std::string message(config.status().message());
+  std::string where = kFile;
+  if (GetParam().line != 0) where.append(":").append(std::to_string(GetParam().line));
+  EXPECT_THAT(message, StartsWith(where.append(": ")));
+  EXPECT_THAT(message, HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadConfigTest,
+    ::testing::Values(
+        BadCase{"NoYaml", "server: {listen: \n", 2, "no YAML"}, BadCase{"Tab", "server:\n\tlisten: x\n", 2, "no YAML"},
+        BadCase{"UnknownAlias", "server: *nobody\n", 1, "no YAML"},
+        BadCase{"Empty", "", 0, "the file holds 0 YAML documents"},
+        BadCase{"TwoDocuments", std::string(kModel) + "---\n" + kModel, 0, "the file holds 2 YAML documents"},
+        BadCase{"List", "- 1\n", 1, "is a list; allowed is a map"},
+        BadCase{"NoModels", "server: {}\n", 1, "models is missing"},
+        BadCase{"ModelsEmpty", "models: []\n", 1, "models is a list; allowed is a list of 1 to 64"},
+        BadCase{"ModelsNoList", "models: 4\n", 1, "models is 4; allowed is a list"},
+        BadCase{"UnknownTopKey", std::string(kModel) + "sever: {}\n", 4, "the key sever; allowed is server, models"},
+        BadCase{"UnknownServerKey", Server("port: 80"), 2, "server has the key port; allowed is listen"},
+        BadCase{"UnknownModelKey", Model("max_row: 4"), 4, "models[0] has the key max_row; allowed is name, path"},
+        BadCase{"DuplicateTopKey", std::string(kModel) + kModel, 4, "models is there twice"},
+        BadCase{"DuplicateKey", Model("path: ../models"), 4, "models[0].path is there twice"},
+        BadCase{"DuplicateDefault", Defaults("num_beams: 4\n      num_beams: 2"), 6, "num_beams is there twice"},
+        BadCase{"KeyThatIsAList", "? [a]\n: 1\n", 1, "a key that is no text"},
+        BadCase{"NameMissing", "models:\n  - path: ../models\n", 2, "models[0].name is missing"},
+        BadCase{"NameEmpty", "models:\n  - name: \"\"\n    path: ../models\n", 2, "models[0].name is empty"},
+        BadCase{"NameWithBlank", "models:\n  - {name: a b, path: ../models}\n", 2, "models[0].name is a b; allowed"},
+        BadCase{"NameTwice", "models:\n  - {name: m, path: ../models}\n  - {name: m, path: ../models}\n", 3,
+                "models[1].name is m; allowed is a name that no model above has"},
+        BadCase{"PathMissing", "models:\n  - name: m\n", 2, "models[0].path is missing"},
+        BadCase{"PathNowhere", "models:\n  - name: m\n    path: ../nowhere\n", 3, "there is none at"},
+        BadCase{"PathIsAFile", "models:\n  - name: m\n    path: ../CMakeLists.txt\n", 3, "a checkpoint's directory"},
+        BadCase{"PathIsAMap", "models:\n  - name: m\n    path: {a: b}\n", 3,
+                "models[0].path is a map; allowed is a text"},
+        BadCase{"DeviceCuda", Model("device: cuda"), 4,
+                "device is cuda; allowed is auto, cpu (this version has no cuda"},
+        BadCase{"DeviceCudaNumber", Model("device: cuda:1"), 4, "device is cuda:1; allowed"},
+        BadCase{"PrecisionInt8", Model("precision: int8"), 4,
+                "precision is int8; allowed is auto, float32, bfloat16 (this"},
+        BadCase{"Attention", Model("attention: flash"), 4, "attention is flash; allowed is auto, el, kv"},
+        BadCase{"AttentionList", Model("attention: [el]"), 4, "attention is a list; allowed is auto, el, kv"},
+        BadCase{"MemoryUnit", Model("memory: 2GB"), 4, "memory is 2GB; allowed is bytes"},
+        BadCase{"MemoryFraction", Model("memory: 1.5"), 4, "memory is 1.5; allowed is bytes"},
+        BadCase{"MemoryZero", Model("memory: 0.0"), 4, "memory is 0.0; allowed is bytes"},
+        BadCase{"MemoryTooSmall", Model("memory: 1024"), 4, "memory is 1024; allowed is bytes"},
+        BadCase{"MemoryOverflow", Model("memory: 99999999999TiB"), 4, "memory is 99999999999TiB"},
+        BadCase{"MemoryNegative", Model("memory: -2GiB"), 4, "memory is -2GiB"},
+        BadCase{"RowsZero", Model("max_rows: 0"), 4, "max_rows is 0; allowed is 1 to 16384"},
+        BadCase{"RowsText", Model("max_rows: many"), 4, "max_rows is many; allowed is 1 to 16384"},
+        BadCase{"RowsQuoted", Model("max_rows: \"8\""), 4, "max_rows is 8; allowed is 1 to 16384"},
+        BadCase{"RowsFraction", Model("max_rows: 8.5"), 4, "max_rows is 8.5; allowed is 1 to 16384"},
+        BadCase{"RowsHuge", Model("max_rows: 18446744073709551615"), 4, "max_rows is 18446744073709551615"},
+        BadCase{"EncoderTokens", Model("encoder_memory_tokens: 1"), 4, "encoder_memory_tokens is 1; allowed is 64 to"},
+        BadCase{"DecoderTokens", Model("decoder_memory_tokens: 0"), 4, "decoder_memory_tokens is 0; allowed is 16 to"},
+        BadCase{"EncodeStep", Model("encode_tokens_per_step: -1"), 4, "encode_tokens_per_step is -1; allowed is 1"},
+        BadCase{"Queue", Model("max_queued_requests: 0"), 4, "max_queued_requests is 0; allowed is 1 to"},
+        BadCase{"Overtakes", Model("max_overtakes: -1"), 4, "max_overtakes is -1; allowed is 0 to"},
+        BadCase{"DefaultsUnknown", Defaults("beams: 4"), 5, "models[0].defaults.beams is no decoding parameter"},
+        BadCase{"DefaultsRange", Defaults("num_beams: 64"), 5, "defaults.num_beams is 64; allowed is 1 to 32"},
+        BadCase{"DefaultsType", Defaults("num_beams: four"), 5,
+                "defaults.num_beams is \"four\"; allowed is an integer"},
+        BadCase{"DefaultsSampling", Defaults("temperature: 0.7"), 5, "defaults.temperature is 0.7; allowed is 1"},
+        BadCase{"DefaultsNull", Defaults("num_beams: ~"), 5, "defaults.num_beams is null; allowed is a value"},
+        BadCase{"DefaultsMap", Defaults("num_beams: {a: b}"), 5, "defaults.num_beams is a map; allowed is a number"},
+        BadCase{"DefaultsNoMap", Model("defaults: 4"), 4, "models[0].defaults is 4; allowed is a map"},
+        BadCase{"TaskUnknown", Model("tasks: {translate: {}}"), 4, "tasks has the key translate; allowed is summarize"},
+        BadCase{"TaskKey", Model("tasks: {summarize: {suffix: x}}"), 4, "tasks.summarize has the key suffix"},
+        BadCase{"TaskFormat", Model("tasks: {questions: {format: t5}}"), 4, "format is t5; allowed is highlight"},
+        BadCase{"TaskHighlight", Model("tasks: {questions: {highlight: \"\"}}"), 4, "highlight is empty; allowed"},
+        BadCase{"ListenNoPort", Server("listen: localhost"), 2, "server.listen is localhost; allowed is HOST:PORT"},
+        BadCase{"ListenPort", Server("listen: 127.0.0.1:65536"), 2, "server.listen is 127.0.0.1:65536"},
+        BadCase{"ListenIpv6", Server("listen: ::1:80"), 2, "server.listen is ::1:80"},
+        BadCase{"ListenEmpty", Server("listen: \"\""), 2, "server.listen is empty"},
+        BadCase{"OpsListen", Server("ops_listen: 80"), 2, "server.ops_listen is 80"},
+        BadCase{"OpsSame", Server("ops_listen: 127.0.0.1:8500"), 2, "another address than server.listen's"},
+        BadCase{"Message", Server("max_message_bytes: 2GiB"), 2,
+                "max_message_bytes is 2GiB; allowed is 1024 to 1073741824"},
+        BadCase{"Drain", Server("drain_seconds: -1"), 2, "drain_seconds is -1; allowed is 0 to 86400"},
+        BadCase{"DrainUnit", Server("drain_seconds: 30s"), 2, "drain_seconds is 30s; allowed is 0 to 86400"},
+        BadCase{"LogLevel", std::string(kModel) + "logging: {level: loud}\n", 4,
+                "logging.level is loud; allowed is debug"},
+        BadCase{"LogFormat", std::string(kModel) + "logging: {format: xml}\n", 4,
+                "logging.format is xml; allowed is text"}),
+    [](const auto& info) { return std::string(info.param.title); });
+
+TEST(ConfigTest, AliasesCannotBlowUp) {
+  std::string yaml = std::string(kModel) + "    defaults:\n      suppress_tokens:\n        - &a [" + "1";
+  for (int i = 0; i < 999; ++i) yaml += ",1";
+  yaml += "]\n        - &b [*a";
+  for (int i = 0; i < 999; ++i) yaml += ",*a";
+  yaml += "]\n";
+  EXPECT_THAT(std::string(Parse(yaml).status().message()), HasSubstr("suppress_tokens is a list; allowed is a number"));
+  EXPECT_FALSE(Parse(std::string(kModel) + "    defaults:\n      suppress_tokens: &a [*a]\n").ok());
+  EXPECT_FALSE(Parse(std::string(100000, '[')).ok());
+}
+
+TEST(ConfigTest, FilesThatCannotBeReadAreErrors) {
+  EXPECT_EQ(LoadServerConfig("/nowhere/elserve.yaml").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(LoadServerConfig(ELSERVE_SOURCE_DIR).ok());
+  const std::string path = ::testing::TempDir() + "/config_test_large.yaml";
+  std::ofstream(path) << std::string((1 << 20) + 1, ' ');
+  EXPECT_THAT(std::string(LoadServerConfig(path).status().message()), HasSubstr("bytes; allowed is at most"));
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace elserve
