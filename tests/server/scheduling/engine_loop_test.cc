@@ -1,6 +1,7 @@
-// EngineLoop with its real thread. What has to happen in a certain order waits for notifications, never for time.
+// EngineLoop with its real thread. What has to happen in a certain order waits for events, never for time.
 #include "server/scheduling/engine_loop.h"
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -9,8 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "absl/synchronization/blocking_counter.h"
-#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/server/scheduling/fake_engine.h"
@@ -43,10 +42,10 @@ struct RecordingObserver : LoopObserver {
 struct Gate {
   // The engine's on_step.
   void Pass() {
-    if (!entered.HasBeenNotified()) entered.Notify();
-    open.WaitForNotification();
+    if (!entered.happened()) entered.Happen();
+    open.Wait();
   }
-  absl::Notification entered, open;
+  Event entered, open;
 };
 
 class EngineLoopTest : public ::testing::Test {
@@ -67,12 +66,12 @@ class EngineLoopTest : public ::testing::Test {
   // A job that is in flight when this returns; it keeps the rows until somebody ends it.
   TestJob SubmitEndless(int rows) {
     TestJob made = MakeJob({.rows = rows, .tokens = kEndless, .stream = true});
-    auto decoding = std::make_shared<absl::Notification>();
+    auto decoding = std::make_shared<Event>();
     made.sink->on_tokens = [decoding] {
-      if (!decoding->HasBeenNotified()) decoding->Notify();
+      if (!decoding->happened()) decoding->Happen();
     };
     EXPECT_TRUE(loop_->Submit(made.job).ok());
-    decoding->WaitForNotification();
+    decoding->Wait();
     return made;
   }
   // Ends the loop and expects that nothing is left anywhere.
@@ -140,7 +139,7 @@ TEST_F(EngineLoopTest, BoundsTheQueue) {
   engine_->on_step = [&] { gate.Pass(); };
   Start({.scheduler = {}, .max_queued_requests = 3});
   const TestJob running = Submit({.rows = 8});
-  gate.entered.WaitForNotification();
+  gate.entered.Wait();
   std::vector<TestJob> queued;
   for (int i = 0; i < 3; ++i) queued.push_back(Submit({.rows = 8}));
   const TestJob refused = MakeJob({});
@@ -148,7 +147,7 @@ TEST_F(EngineLoopTest, BoundsTheQueue) {
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("max_queued_requests is 3"));
   EXPECT_EQ(loop_->Snapshot().queued, 3);
-  gate.open.Notify();
+  gate.open.Happen();
   for (const TestJob& job : queued) EXPECT_TRUE(job.sink->Wait().status.ok());
   EXPECT_TRUE(Submit({}).sink->Wait().status.ok());
   const LoopSnapshot snapshot = End();
@@ -238,7 +237,7 @@ TEST_F(EngineLoopTest, DrainFinishesWhatWasAccepted) {
   Start();
   std::vector<TestJob> jobs;
   for (int i = 0; i < 10; ++i) jobs.push_back(Submit({.rows = 5}));
-  gate.entered.WaitForNotification();
+  gate.entered.Wait();
   std::thread drain([this] { End(); });
   // From some moment on new jobs are refused; what was accepted until then is work.
   absl::Status status;
@@ -248,7 +247,7 @@ TEST_F(EngineLoopTest, DrainFinishesWhatWasAccepted) {
     if (status.ok()) jobs.push_back(late);
     std::this_thread::yield();
   }
-  gate.open.Notify();
+  gate.open.Happen();
   drain.join();
   for (const TestJob& job : jobs) {
     ASSERT_TRUE(job.sink->is_done());
@@ -293,10 +292,10 @@ TEST_F(EngineLoopTest, ADeviceErrorEndsAllJobsAndTheLoop) {
   };
   Start();
   const TestJob running = Submit({.rows = 8});
-  gate.entered.WaitForNotification();
+  gate.entered.Wait();
   const TestJob queued = Submit({.rows = 8});
   EXPECT_TRUE(loop_->healthy());
-  gate.open.Notify();
+  gate.open.Happen();
   EXPECT_TRUE(absl::IsInternal(running.sink->Wait().status));
   EXPECT_THAT(std::string(running.sink->result.status.message()), HasSubstr("fell off the bus"));
   EXPECT_TRUE(absl::IsUnavailable(queued.sink->Wait().status));
@@ -320,9 +319,9 @@ TEST_F(EngineLoopTest, ADeviceErrorDuringADrainEndsIt) {
   };
   Start();
   const TestJob running = Submit({.rows = 8});
-  gate.entered.WaitForNotification();
+  gate.entered.Wait();
   std::thread drain([this] { loop_->Drain(TimePoint::max()); });
-  gate.open.Notify();
+  gate.open.Happen();
   drain.join();
   EXPECT_TRUE(absl::IsInternal(running.sink->result.status));
 }
@@ -333,12 +332,13 @@ TEST_F(EngineLoopTest, ManyThreads) {
   constexpr int kThreads = 8, kJobs = 300;
   std::vector<std::vector<TestJob>> accepted(kThreads);
   std::vector<std::thread> threads;
-  absl::BlockingCounter half(kThreads);
+  Event half;
+  std::atomic<int> halfway{0};
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       std::mt19937 random(static_cast<uint32_t>(t));
       for (int i = 0; i < kJobs; ++i) {
-        if (i == kJobs / 2) half.DecrementCount();
+        if (i == kJobs / 2 && ++halfway == kThreads) half.Happen();
         JobShape shape{.rows = 1 + static_cast<int>(random() % 8), .tokens = 1 + static_cast<int>(random() % 10)};
         shape.stream = random() % 2 == 0;
         if (random() % 4 == 0) shape.deadline = Now() + std::chrono::microseconds(random() % 2000);

@@ -159,14 +159,14 @@ class Simulation {
 
 class SchedulerPropertyTest : public ::testing::TestWithParam<int> {};
 
-TEST_P(SchedulerPropertyTest, Continuous) { Simulation(GetParam(), {}).Run(3000); }
+TEST_P(SchedulerPropertyTest, Continuous) { Simulation(GetParam(), {}).Run(2000); }
 TEST_P(SchedulerPropertyTest, FewOvertakes) { Simulation(GetParam(), {.max_overtakes = 2}).Run(1000); }
 TEST_P(SchedulerPropertyTest, NoOvertakes) { Simulation(GetParam(), {.max_overtakes = 0}).Run(1000); }
 TEST_P(SchedulerPropertyTest, StaticBatches) {
   Simulation(GetParam(), {.max_overtakes = 16, .admit_only_when_idle = true}).Run(1000);
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, SchedulerPropertyTest, ::testing::Range(0, 8));
+INSTANTIATE_TEST_SUITE_P(Seeds, SchedulerPropertyTest, ::testing::Range(0, 5));
 
 }  // namespace
 }  // namespace elserve
