@@ -191,7 +191,7 @@ struct Answer {
 }  // namespace
 
 void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses) {
-  std::array<Answer, 2 * kMaxBeams> answers;
+  std::array<Answer, size_t{2} * kMaxBeams> answers;
   size_t count = 0;
   const FinishedPool& finished = state.finished_;
   if (!state.greedy()) {
