@@ -18,6 +18,9 @@ namespace {
 template <class S>
 inline constexpr int kExpTerms = S::kPack == 2 ? 4 : 6;
 
+// The maximum before the first score: below all of them, and finite, since infinity minus infinity is no number.
+constexpr float kNoScore = -1e30f;
+
 // --- Packed keys and values: queries are rows, tokens are columns. ---
 
 // Weights of one row's scores [tokens] -> states, zeros up to kPageTokens' multiple; returns what scales its old sums.
@@ -84,7 +87,7 @@ void PackedRows(const PackedAttention& p, int row, int rows) {
   State* weights = reinterpret_cast<State*>(scores + kMost * kAttentionTile);  // [rows, kAttentionTile]
   float* sums = scores + 2 * kMost * kAttentionTile;                           // [rows, width]
   float m[kMost], l[kMost], scale[kMost], one[kMost];
-  for (int i = 0; i < rows; ++i) m[i] = -std::numeric_limits<float>::infinity(), l[i] = 0, one[i] = 1;
+  for (int i = 0; i < rows; ++i) m[i] = kNoScore, l[i] = 0, one[i] = 1;
   for (int64_t i = 0; i < rows * width; ++i) sums[i] = 0;
   const uint32_t* q = p.q + row * p.q_stride;
   for (int begin = 0; begin < p.tokens; begin += kAttentionTile) {
@@ -271,7 +274,7 @@ void AttendStates(const StateAttention& p) {
   s.scale = s.l + kMaxLanes;
   s.q = reinterpret_cast<uint32_t*>(s.scale + kMaxLanes);
   for (int lane = 0; lane < lanes; ++lane) {
-    s.m[lane] = -std::numeric_limits<float>::infinity();
+    s.m[lane] = kNoScore;
     s.l[lane] = 0;
     for (int64_t u = 0; u < p.units; ++u) s.q[u * lanes + lane] = lane < p.lanes ? p.q[lane][u] : 0;
   }

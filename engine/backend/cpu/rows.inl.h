@@ -127,33 +127,36 @@ inline bool Before(const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.token < b.token);
 }
 
-// Only the forced tokens have a finite value: chooses among them, and fills up with the lowest other ids. `base` turns
-// a value of x into its log-probability.
+// Only forced tokens can have a finite value: chooses among them, and fills up with the lowest other ids. A value of x
+// minus `base` minus `log_sum` is its log-probability.
 inline void ChooseForced(const SelectRow& row, const float* x, float base, float log_sum, int count, Candidate* out) {
-  Candidate forced[kMaxEosIds];
-  const int n = static_cast<int>(row.force.size());
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const auto is_taken = [out](int taken, int32_t token) {
+    for (int i = 0; i < taken; ++i) {
+      if (out[i].token == token) return true;
+    }
+    return false;
+  };
+  int taken = 0;
   float total = 0;
-  for (int i = 0; i < n; ++i) {
-    const int32_t token = row.force[i];
+  for (const int32_t token : row.force) {
     Candidate c{token, 0.0f, x[token] - base - log_sum};
     for (const LogitEdit& edit : row.edits) {
       if (edit.token == token) c.value = Edited(c.value, edit);
     }
+    if (c.value == -kInfinity || is_taken(taken, token)) continue;
     total += std::exp(c.value);
-    int at = i;
-    for (; at > 0 && Before(c, forced[at - 1]); --at) forced[at] = forced[at - 1];
-    forced[at] = c;
+    int at = taken < count ? taken++ : count;
+    for (; at > 0 && Before(c, out[at - 1]); --at) {
+      if (at < count) out[at] = out[at - 1];
+    }
+    if (at < count) out[at] = c;
   }
   const float shift = row.renormalize ? std::log(total) : 0;
-  int taken = 0;
-  for (; taken < n && taken < count; ++taken) {
-    out[taken] = forced[taken];
-    out[taken].value -= shift;
-  }
+  for (int i = 0; i < taken; ++i) out[i].value -= shift;
+  const int forced = taken;
   for (int32_t token = 0; taken < count; ++token) {
-    bool is_forced = false;
-    for (const int32_t f : row.force) is_forced |= f == token;
-    if (!is_forced) out[taken++] = Candidate{token, -std::numeric_limits<float>::infinity(), x[token] - base - log_sum};
+    if (!is_taken(forced, token)) out[taken++] = Candidate{token, -kInfinity, x[token] - base - log_sum};
   }
 }
 

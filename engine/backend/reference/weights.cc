@@ -1,32 +1,11 @@
 #include "engine/backend/reference/weights.h"
 
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <memory>
 
 #include "engine/backend/reference/require.h"
 
 namespace elserve::reference {
 namespace {
-
-// IEEE 754 binary16: 1 bit of sign, 5 of exponent (bias 15), 10 of fraction.
-float FromFloat16(uint16_t bits) {
-  const int exponent = (bits >> 10) & 0x1f;
-  const int fraction = bits & 0x3ff;
-  float magnitude;
-  if (exponent == 0x1f) {
-    magnitude = fraction == 0 ? INFINITY : NAN;
-  } else if (exponent == 0) {
-    magnitude = std::ldexp(static_cast<float>(fraction), -24);
-  } else {
-    magnitude = std::ldexp(static_cast<float>(0x400 + fraction), exponent - 25);
-  }
-  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
-}
-
-// bfloat16 is the upper half of a float32.
-float FromBFloat16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
 std::vector<float> FloatsOrZeros(const HostTensor* tensor, int64_t size) {
   if (tensor == nullptr) return std::vector<float>(size, 0.0f);
@@ -38,15 +17,7 @@ std::vector<float> FloatsOrZeros(const HostTensor* tensor, int64_t size) {
 
 std::vector<float> ToFloats(const HostTensor& tensor) {
   std::vector<float> values(tensor.size());
-  if (tensor.type == DataType::kFloat32) {
-    if (!values.empty()) std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
-    return values;
-  }
-  for (size_t i = 0; i < values.size(); ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, tensor.data + 2 * i, sizeof(bits));
-    values[i] = tensor.type == DataType::kBFloat16 ? FromBFloat16(bits) : FromFloat16(bits);
-  }
+  ReadFloats(tensor, 0, tensor.size(), values.data());
   return values;
 }
 
