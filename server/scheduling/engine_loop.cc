@@ -36,7 +36,7 @@ EngineLoop::~EngineLoop() {
   thread_.join();
 }
 
-absl::Status EngineLoop::Submit(std::shared_ptr<Job> job) {
+absl::Status EngineLoop::Submit(const std::shared_ptr<Job>& job) {
   const TimePoint submitted = Now();
   // Cancel reaches the inbox from here on; a cancellation before this is seen by the flag.
   job->Attach(inbox_);

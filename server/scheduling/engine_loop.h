@@ -76,7 +76,7 @@ class EngineLoop {
   // Never waits. Once it returned OK, the job's sink hears of it. Otherwise the sink is not called and the job lets go
   // of it. INVALID_ARGUMENT: the sequence can never fit, and why; RESOURCE_EXHAUSTED: max_queued_requests jobs wait;
   // UNAVAILABLE: draining, stopped or unhealthy; CANCELLED: the job was cancelled before. A job is submitted once.
-  absl::Status Submit(std::shared_ptr<Job> job);
+  absl::Status Submit(const std::shared_ptr<Job>& job);
 
   // Accepts no more work, finishes what was accepted, queued or in flight, and ends what is left at the deadline with
   // UNAVAILABLE. Returns when all jobs are done. A second call, or Stop, from another thread may bring the end forward.
