@@ -18,7 +18,7 @@ struct BackendUnderTest {
 };
 
 // cpu in every precision and every instruction set that this processor has; the reference itself, which checks the
-// tests alone, where the cpu backend is not built.
+// tests alone, where the cpu backend is not built or cannot run.
 const std::vector<BackendUnderTest>& BackendsUnderTest();
 
 }  // namespace elserve
