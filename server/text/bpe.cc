@@ -38,7 +38,7 @@ absl::string_view View(std::string_view text) { return {text.data(), text.size()
 
 }  // namespace
 
-absl::StatusOr<BpeModel> BpeModel::Create(BpeSpec spec) {
+absl::StatusOr<BpeModel> BpeModel::Create(const BpeSpec& spec) {
   BpeModel model;
   if (absl::Status status = model.SetVocab(spec); !status.ok()) return status;
   if (absl::Status status = model.SetMerges(spec); !status.ok()) return status;

@@ -50,7 +50,7 @@ class BpeModel {
 
   // Checks that ids are unique and in range and that merges refer to tokens of the vocabulary; what is wrong is
   // INVALID_ARGUMENT with the file and the key.
-  static absl::StatusOr<BpeModel> Create(BpeSpec spec);
+  static absl::StatusOr<BpeModel> Create(const BpeSpec& spec);
 
   // Appends the ids of one word of fewer than 2^32 - 1 bytes. In time n log n of its length.
   void EncodeWord(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;

@@ -99,7 +99,7 @@ struct Tokenizer::State {
   std::string arena;
   std::optional<int64_t> model_max_length;
 
-  absl::Status Build(TokenizerSpec spec);
+  absl::Status Build(const TokenizerSpec& spec);
   absl::Status AddTokens(const std::vector<StatedToken>& stated);
   absl::Status SetFrame(const std::vector<FrameToken>& frame, std::vector<int32_t>& ids) const;
   absl::Status SetTokens();
@@ -110,8 +110,8 @@ struct Tokenizer::State {
   bool EncodePieces(std::string_view text, std::vector<int32_t>& ids) const;
 };
 
-absl::Status Tokenizer::State::Build(TokenizerSpec spec) {
-  absl::StatusOr<BpeModel> made = BpeModel::Create(std::move(spec.model));
+absl::Status Tokenizer::State::Build(const TokenizerSpec& spec) {
+  absl::StatusOr<BpeModel> made = BpeModel::Create(spec.model);
   if (!made.ok()) return made.status();
   model = std::move(*made);
   add_prefix_space = spec.add_prefix_space;
@@ -206,7 +206,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem
   absl::StatusOr<TokenizerSpec> spec = ReadTokenizerFiles(directory);
   if (!spec.ok()) return spec.status();
   auto state = std::make_unique<State>();
-  if (absl::Status status = state->Build(std::move(*spec)); !status.ok()) return status;
+  if (absl::Status status = state->Build(*spec); !status.ok()) return status;
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(state)));
 }
 

@@ -86,9 +86,10 @@ void ReadModel(JsonFile& file, TokenizerSpec& spec) {
   if (vocab == nullptr) return file.Fail("model.vocab", "is missing");
   spec.model.vocab.reserve(vocab->size());
   for (const auto& [token, id] : vocab->items()) {
-    const auto key = [&] { return absl::StrFormat("model.vocab[\"%s\"]", token); };
+    // The key is spelled out only for an error: vocabularies are long.
+    const bool fine = id.is_number_unsigned();
     spec.model.vocab.emplace_back(token,
-                                  file.Id(id, file.status().ok() && !id.is_number_unsigned() ? key() : "model.vocab"));
+                                  file.Id(id, fine ? "model.vocab" : absl::StrFormat("model.vocab[\"%s\"]", token)));
   }
   ReadMerges(file, *model, spec);
 }

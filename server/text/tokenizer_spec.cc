@@ -29,6 +29,9 @@ constexpr std::array<Attribute, 7> kAttributes = {{{"bos_token", "<s>"},
                                                    {"cls_token", "<s>"},
                                                    {"mask_token", "<mask>"}}};
 
+// Of one list: far above any model's, and few enough to be compared with each other.
+constexpr size_t kMaxSpecialTokens = 4096;
+
 bool IsAttribute(std::string_view key) {
   return std::any_of(kAttributes.begin(), kAttributes.end(), [&](const Attribute& a) { return key == a.key; });
 }
@@ -74,7 +77,7 @@ class SpecReader {
   void ReadAddedDecoder(const TokenizerSpec& spec);
   void ReadAddedFile();
   std::optional<NamedToken> ReadNamed(JsonFile& file, const Json& value, std::string_view key, bool from_map);
-  void SetNamed(std::string key, NamedToken token);
+  void SetNamed(std::string key, NamedToken token, std::map<std::string, NamedToken>& own);
   void CollectAdded(TokenizerSpec& spec);
   absl::Status Status() const;
 
@@ -83,8 +86,10 @@ class SpecReader {
   JsonFile special_map_;
   JsonFile added_;
   bool roberta_ = true;  // false: TokenizersBackend
-  // By attribute; then the model's own ("hl_token"), by name.
+  // By attribute; then the model's own ("hl_token") by name, in the two groups that transformers adds one after the
+  // other.
   std::array<std::optional<NamedToken>, kAttributes.size()> attributes_;
+  std::map<std::string, NamedToken> own_first_;
   std::map<std::string, NamedToken> own_;
   std::vector<NamedToken> extra_;
   size_t known_to_added_file_ =
@@ -151,25 +156,28 @@ std::optional<NamedToken> SpecReader::ReadNamed(JsonFile& file, const Json& valu
   return NamedToken{std::move(token), false, std::move(source)};
 }
 
-void SpecReader::SetNamed(std::string key, NamedToken token) {
+void SpecReader::SetNamed(std::string key, NamedToken token, std::map<std::string, NamedToken>& own) {
   for (size_t i = 0; i < kAttributes.size(); ++i) {
     if (key == kAttributes[i].key) {
       attributes_[i] = std::move(token);
       return;
     }
   }
-  own_.insert_or_assign(std::move(key), std::move(token));
+  own.insert_or_assign(std::move(key), std::move(token));
 }
 
 void SpecReader::ReadSpecialList(JsonFile& file, const Json& list, std::string_view key, bool objects_allowed) {
   if (list.is_object()) {  // named tokens of the model's own
     for (const auto& [name, value] : list.items()) {
       if (auto token = ReadNamed(file, value, absl::StrFormat("%s.%s", key, name), false))
-        SetNamed(name, std::move(*token));
+        SetNamed(name, std::move(*token), own_);
     }
     return;
   }
   if (!list.is_array()) return file.Fail(key, "must be a list of tokens");
+  if (list.size() > kMaxSpecialTokens) {
+    return file.Fail(key, absl::StrFormat("has %d tokens: at most %d", list.size(), kMaxSpecialTokens));
+  }
   for (size_t i = 0; i < list.size(); ++i) {
     auto token = ReadNamed(file, list[i], absl::StrFormat("%s[%d]", key, i), objects_allowed);
     if (!token) return;
@@ -190,7 +198,10 @@ void SpecReader::ReadSpecialTokens() {
       if (!EndsWith(key, "_token") || value.is_null()) continue;
       // Keys such as add_bos_token end alike and hold no token.
       if (!IsAttribute(key) && !value.is_string() && !value.is_object()) continue;
-      if (auto token = ReadNamed(file, value, key, from_map)) SetNamed(key, std::move(*token));
+      if (auto token = ReadNamed(file, value, key, from_map)) {
+        // The configuration's strings are set apart before its added tokens are known as such.
+        SetNamed(key, std::move(*token), !from_map && value.is_string() ? own_ : own_first_);
+      }
     }
   };
   read_tokens(config_, false);
@@ -271,7 +282,13 @@ void SpecReader::CollectAdded(TokenizerSpec& spec) {
   for (const auto& token : attributes_) {
     if (token) named.push_back(*token);
   }
-  for (const auto& [key, token] : own_) named.push_back(token);
+  for (const auto& [key, token] : own_first_) {
+    const auto better = own_.find(key);
+    named.push_back(better == own_.end() ? token : better->second);
+  }
+  for (const auto& [key, token] : own_) {
+    if (!own_first_.contains(key)) named.push_back(token);
+  }
   for (const NamedToken& token : named) named_contents.insert(token.token.content);
   named.insert(named.end(), extra_.begin(), extra_.end());
 
