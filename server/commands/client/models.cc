@@ -1,0 +1,77 @@
+#include "server/commands/client/models.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "proto/elserve/v1/elserve.grpc.pb.h"
+#include "server/commands/client/request_options.h"
+
+namespace elserve {
+namespace {
+
+std::string Json(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
+  return status.ok() ? text : std::string(status.message());
+}
+
+void Print(const v1::Model& model) {
+  const v1::Model::Limits& limits = model.limits();
+  std::cout << model.name() << "\n"
+            << "  family      " << model.family() << ", " << model.parameter_count() << " parameters, d_model "
+            << model.d_model() << ", " << model.encoder_layers() << " + " << model.decoder_layers() << " layers\n"
+            << "  device      " << model.device_name() << ", " << model.precision() << "\n"
+            << "  attention   " << model.attention() << " (" << model.attention_reason() << ")\n"
+            << "  limits      " << limits.max_source_tokens() << " source tokens, " << limits.max_decoder_tokens()
+            << " decoder tokens, " << limits.max_num_beams() << " beams\n"
+            << "  memory      " << limits.encoder_memory_tokens() << " source tokens, "
+            << limits.decoder_memory_tokens() << " decoder positions, " << limits.max_rows() << " rows in flight\n"
+            << "  tasks      " << (model.tasks().has_summarize() ? " summarize" : "")
+            << (model.tasks().has_questions() ? " questions" : "") << " generate\n"
+            << "  defaults    " << Json(model.default_parameters()) << "\n";
+}
+
+int RunModels(const RequestOptions& options) {
+  const auto stub = v1::GenerationService::NewStub(Connect(options));
+  grpc::ClientContext context;
+  SetDeadline(options, &context);
+  v1::ListModelsResponse models;
+  grpc::Status status;
+  if (options.model.empty()) {
+    status = stub->ListModels(&context, {}, &models);
+  } else {
+    v1::GetModelRequest request;
+    request.set_model(options.model);
+    status = stub->GetModel(&context, request, models.add_models());
+  }
+  if (!status.ok()) {
+    std::cerr << "elserve: " << Describe(status) << "\n";
+    return EXIT_FAILURE;
+  }
+  for (const v1::Model& model : models.models()) {
+    if (options.json) {
+      std::cout << Json(model) << "\n";
+    } else {
+      Print(model);
+    }
+  }
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+void AddModels(CLI::App& app, std::function<int()>* run) {
+  auto options = std::make_shared<RequestOptions>();
+  CLI::App* command = app.add_subcommand("models", "Show the models that a server has loaded");
+  AddServerOption(*command, options.get());
+  command->add_option("NAME", options->model, "One of them");
+  command->callback([=] { *run = [options] { return RunModels(*options); }; });
+}
+
+}  // namespace elserve

@@ -1,0 +1,34 @@
+#include "server/commands/client/printing.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace elserve {
+
+std::string JsonLine(const std::string& input, double seconds, const std::string& key,
+                     const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
+  using Json = nlohmann::ordered_json;
+  Json value = status.ok() ? Json::parse(text, nullptr, /*allow_exceptions=*/false) : Json();
+  Json line;
+  if (!input.empty()) line["input"] = input;
+  line["seconds"] = seconds;
+  line[key] = std::move(value);
+  return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string Timings(const v1::Usage& usage, double seconds) {
+  char text[256];
+  std::snprintf(text, sizeof(text),
+                "%.3f s (queue %.3f, encode %.3f, decode %.3f), %d source tokens%s, %d generated, %d steps", seconds,
+                usage.queue_seconds(), usage.encode_seconds(), usage.decode_seconds(), usage.source_tokens(),
+                usage.truncated() ? " (cut)" : "", usage.generated_tokens(), usage.steps());
+  return text;
+}
+
+}  // namespace elserve

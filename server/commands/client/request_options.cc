@@ -1,0 +1,97 @@
+#include "server/commands/client/request_options.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+namespace elserve {
+namespace {
+
+// The value as JSON: what parses as such, else a text.
+nlohmann::json ToJson(const std::string& name, const std::string& value) {
+  if (name == "early_stopping") {
+    if (value == "false") return "EARLY_STOPPING_FALSE";
+    if (value == "true") return "EARLY_STOPPING_TRUE";
+    if (value == "never") return "EARLY_STOPPING_NEVER";
+    return "\"" + value + "\" (allowed are false, true, never)";
+  }
+  nlohmann::json parsed = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
+  return parsed.is_discarded() ? nlohmann::json(value) : parsed;
+}
+
+const char* CodeName(grpc::StatusCode code) {
+  static constexpr const char* kNames[] = {
+      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED"};
+  return code >= 0 && code < static_cast<int>(std::size(kNames)) ? kNames[code] : "UNKNOWN";
+}
+
+}  // namespace
+
+void AddServerOption(CLI::App& command, RequestOptions* options) {
+  command.add_option("--server", options->server, "HOST:PORT of the server")->capture_default_str();
+  command.add_flag("--json", options->json, "Print JSON, an object a line");
+  command.add_option("--timeout", options->timeout_seconds, "Seconds that a request may take; 0: no limit")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void AddRequestOptions(CLI::App& command, RequestOptions* options) {
+  AddServerOption(command, options);
+  command.add_option("FILE", options->files, "Texts; none, or -: standard input");
+  command.add_option("--model", options->model, "Name of a model; not needed where the server has one");
+  command.add_option("--param", options->parameters, "A decoding parameter, e.g. num_beams=4; may be repeated")
+      ->allow_extra_args(false);
+  command.add_flag("--truncate", options->truncate, "Cut texts that are too long for the model");
+  command.add_flag("--stream", options->stream, "Print while it is written; one request after the other");
+  command.add_flag("--timings", options->timings, "Print what each answer took");
+  command.add_flag("--lines", options->lines, "Every line of the input is a text of its own");
+  command.add_option("--concurrency", options->concurrency, "Requests in flight at once")
+      ->check(CLI::Range(1, 512))
+      ->capture_default_str();
+}
+
+std::shared_ptr<grpc::Channel> Connect(const RequestOptions& options) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  return grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments);
+}
+
+void SetDeadline(const RequestOptions& options, grpc::ClientContext* context) {
+  if (options.timeout_seconds <= 0) return;
+  context->set_deadline(std::chrono::system_clock::now() +
+                        std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                            std::chrono::duration<double>(options.timeout_seconds)));
+}
+
+std::optional<std::string> ParseParameters(const std::vector<std::string>& assignments,
+                                           v1::DecodingParameters* parameters) {
+  for (const std::string& assignment : assignments) {
+    const size_t equals = assignment.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return "--param is \"" + assignment + "\"; it has to read NAME=VALUE";
+    }
+    const std::string name = assignment.substr(0, equals);
+    nlohmann::json value = ToJson(name, assignment.substr(equals + 1));
+    const auto* field = v1::DecodingParameters::descriptor()->FindFieldByName(name);
+    if (field == nullptr) return "--param is \"" + assignment + "\"; there is no parameter of this name";
+    if (field->is_repeated() && !value.is_array()) value = nlohmann::json::array({value});
+    v1::DecodingParameters one;
+    const auto status = google::protobuf::util::JsonStringToMessage(nlohmann::json{{name, value}}.dump(), &one);
+    if (!status.ok()) return "--param is \"" + assignment + "\": " + std::string(status.message());
+    parameters->MergeFrom(one);
+  }
+  return std::nullopt;
+}
+
+std::string Describe(const grpc::Status& status) {
+  return std::string(CodeName(status.error_code())) + ": " + status.error_message();
+}
+
+}  // namespace elserve

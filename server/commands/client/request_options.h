@@ -1,0 +1,49 @@
+// The options that every command with requests has.
+#ifndef ELSERVE_SERVER_COMMANDS_CLIENT_REQUEST_OPTIONS_H_
+#define ELSERVE_SERVER_COMMANDS_CLIENT_REQUEST_OPTIONS_H_
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <CLI/App.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "proto/elserve/v1/elserve.pb.h"
+
+namespace elserve {
+
+struct RequestOptions {
+  std::string server = "127.0.0.1:8500";
+  std::string model;                    // empty: the only one
+  std::vector<std::string> parameters;  // "num_beams=4"
+  double timeout_seconds = 0;           // 0: none
+  bool truncate = false;                // cut long texts instead of refusing them
+  bool json = false;
+  bool stream = false;
+  bool timings = false;
+  bool lines = false;  // every line of the input is a text of its own
+  int concurrency = 8;
+  std::vector<std::string> files;  // none, or "-": standard input
+};
+
+void AddServerOption(CLI::App& command, RequestOptions* options);
+// All of them.
+void AddRequestOptions(CLI::App& command, RequestOptions* options);
+
+std::shared_ptr<grpc::Channel> Connect(const RequestOptions& options);
+void SetDeadline(const RequestOptions& options, grpc::ClientContext* context);
+
+// Fills the message from "name=value" texts, values as JSON writes them; early_stopping is false, true or never. An
+// error says what is wrong with which; nullopt: none.
+std::optional<std::string> ParseParameters(const std::vector<std::string>& assignments,
+                                           v1::DecodingParameters* parameters);
+
+// "INVALID_ARGUMENT: num_beams is 99; ..."
+std::string Describe(const grpc::Status& status);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_SERVER_COMMANDS_CLIENT_REQUEST_OPTIONS_H_

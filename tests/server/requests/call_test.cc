@@ -1,0 +1,232 @@
+#include "server/requests/call.h"
+
+#include <chrono>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/requests/intake.h"
+#include "tests/server/requests/fake_model.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::SummarizeRequest Document(int max_length) {
+  v1::SummarizeRequest request;
+  request.set_document("An editor of texts with many commands.");
+  request.mutable_parameters()->set_max_length(max_length);
+  return request;
+}
+
+v1::GenerateQuestionsRequest Questions(int answers, int max_length) {
+  v1::GenerateQuestionsRequest request;
+  request.set_context("zero one two three four five six seven eight nine");
+  static constexpr const char* kWords[] = {"zero", "one", "two", "three", "four", "five"};
+  for (int i = 0; i < answers; ++i) request.add_answers()->set_text(kWords[i]);
+  request.mutable_parameters()->set_max_length(max_length);
+  return request;
+}
+
+class CallTest : public ::testing::Test {
+ protected:
+  void Serve(const FakeModelOptions& options = {}) {
+    gate_ = options.gate;
+    models_ = std::make_unique<ModelRegistry>(std::vector{MakeFakeModel(options)});
+    intake_ = std::make_unique<Intake>(models_.get(), &executor_, &observer_);
+  }
+  ServedModel& model() { return *models_->models().front(); }
+
+  template <typename Request>
+  std::shared_ptr<Call> Accept(const Request& request, Rpc rpc, std::optional<TimePoint> deadline = std::nullopt) {
+    auto call = intake_->Accept(
+        request, {.rpc = rpc, .arrived = std::chrono::steady_clock::now(), .deadline = deadline}, listener_);
+    EXPECT_TRUE(call.ok()) << call.status();
+    if (!call.ok()) return nullptr;
+    listener_->call = call->get();
+    return *call;
+  }
+  template <typename Request>
+  const absl::StatusOr<CallAnswer>& Run(const Request& request, Rpc rpc,
+                                        std::optional<TimePoint> deadline = std::nullopt) {
+    const std::shared_ptr<Call> call = Accept(request, rpc, deadline);
+    call->Start();
+    const absl::StatusOr<CallAnswer>& answer = listener_->Wait();
+    listener_->Take();
+    return answer;
+  }
+  void ExpectOneRecord(absl::StatusCode outcome) {
+    EXPECT_EQ(observer_.started, 1);
+    ASSERT_EQ(observer_.records.size(), 1u);
+    EXPECT_EQ(observer_.records.front().outcome, outcome);
+  }
+
+  RecordingObserver observer_;
+  Executor executor_{2};
+  std::shared_ptr<Gate> gate_;
+  std::unique_ptr<ModelRegistry> models_;
+  std::unique_ptr<Intake> intake_;
+  std::shared_ptr<RecordingListener> listener_ = std::make_shared<RecordingListener>();
+};
+
+TEST_F(CallTest, AnswersWithTextUsageAndWhatWasUsed) {
+  Serve();
+  v1::SummarizeRequest request = Document(12);
+  request.set_request_id("r-1");
+  const auto& answer = Run(request, Rpc::kSummarize);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ASSERT_EQ(answer->jobs.size(), 1u);
+  ASSERT_EQ(answer->jobs[0].hypotheses.size(), 1u);
+  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  EXPECT_EQ(hypothesis.token_ids_size(), 11);
+  EXPECT_EQ(hypothesis.text(), model().tokenizer().Decode(std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
+  EXPECT_EQ(hypothesis.token_logprobs_size(), 0);
+  EXPECT_EQ(hypothesis.finish_reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(answer->jobs[0].usage.source_tokens(),
+            static_cast<int>(model().tokenizer().Encode(request.document())->size()));
+  EXPECT_EQ(answer->jobs[0].usage.generated_tokens(), 11);
+  EXPECT_FALSE(answer->jobs[0].usage.truncated());
+  EXPECT_EQ(answer->effective.max_length(), 12);
+  EXPECT_EQ(answer->effective.num_beams(), 1);
+  EXPECT_EQ(answer->model, "fake");
+  EXPECT_EQ(answer->request_id, "r-1");
+  ExpectOneRecord(absl::StatusCode::kOk);
+  EXPECT_EQ(observer_.records[0].model, "fake");
+}
+
+TEST_F(CallTest, NamesRequestsThatHaveNoId) {
+  Serve();
+  const auto& answer = Run(Document(3), Rpc::kSummarize);
+  ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(answer->request_id.size(), 16u);
+}
+
+// The tokens from 0 on hold single bytes of characters, so that text and tokens do not come in step.
+TEST_F(CallTest, DeltasJoinToTheFinalAnswer) {
+  Serve();
+  const auto& answer = Run(Document(900), Rpc::kStreamSummarize);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  ASSERT_EQ(listener_->texts.size(), 1u);
+  EXPECT_EQ(listener_->texts[0], hypothesis.text());
+  EXPECT_EQ(listener_->tokens[0], std::vector<int32_t>(hypothesis.token_ids().begin(), hypothesis.token_ids().end()));
+  EXPECT_EQ(hypothesis.token_ids_size(), 899);
+  ASSERT_EQ(observer_.records.size(), 1u);
+  EXPECT_TRUE(observer_.records[0].first_token_seconds.has_value());
+}
+
+TEST_F(CallTest, DeltasThatNobodyTakesAreJoined) {
+  Serve();
+  listener_->take = false;
+  const auto& answer = Run(Document(500), Rpc::kStreamSummarize);
+  ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(listener_->deltas, 1);
+  EXPECT_EQ(listener_->texts[0], answer->jobs[0].hypotheses[0].text());
+}
+
+TEST_F(CallTest, FoldsManyJobsInTheirOrder) {
+  Serve();
+  const auto& answer = Run(Questions(6, 9), Rpc::kStreamGenerateQuestions);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ASSERT_EQ(answer->jobs.size(), 6u);
+  ASSERT_EQ(answer->questions.size(), 6u);
+  ASSERT_EQ(listener_->texts.size(), 6u);
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(answer->jobs[i].hypotheses[0].token_ids_size(), 8);
+    EXPECT_EQ(listener_->texts[i], answer->jobs[i].hypotheses[0].text());
+  }
+  EXPECT_EQ(answer->questions[1].answer_text, "one");
+  EXPECT_EQ(answer->questions[1].answer_span, (Span{.begin = 5, .end = 8}));
+}
+
+TEST_F(CallTest, AJobThatIsRefusedEndsTheOthers) {
+  auto gate = std::make_shared<Gate>();
+  gate->Close();
+  // Room for one job at a time: the first is admitted, the others wait, until the queue is full.
+  Serve({.max_queued_requests = 2,
+         .gate = gate,
+         .capacity = {.rows = 1, .encoder_pages = 1, .decoder_blocks = 1, .edits = 1}});
+  const std::shared_ptr<Call> call = Accept(Questions(6, 200), Rpc::kGenerateQuestions);
+  call->Start();
+  gate->Open();
+  const auto& answer = listener_->Wait();
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kResourceExhausted) << answer.status();
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("2"));
+  model().loop().Drain(std::chrono::steady_clock::now() + std::chrono::minutes(1));
+  const LoopSnapshot snapshot = model().loop().Snapshot();
+  EXPECT_EQ(snapshot.in_flight, 0);
+  EXPECT_EQ(snapshot.queued, 0);
+  EXPECT_EQ(snapshot.jobs.finished, 0);
+  EXPECT_EQ(snapshot.jobs.cancelled, snapshot.jobs.added);
+  ExpectOneRecord(absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(CallTest, ADeviceThatFailsIsTheCallsError) {
+  Serve({.fail_steps = true});
+  const auto& answer = Run(Questions(3, 5), Rpc::kGenerateQuestions);
+  EXPECT_TRUE(absl::IsInternal(answer.status()) || absl::IsUnavailable(answer.status())) << answer.status();
+  EXPECT_FALSE(model().loop().healthy());
+}
+
+TEST_F(CallTest, CancelBeforeStart) {
+  Serve();
+  const std::shared_ptr<Call> call = Accept(Questions(2, 5), Rpc::kGenerateQuestions);
+  call->Cancel();
+  call->Start();
+  EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(model().loop().Snapshot().jobs.added, 0);
+  ExpectOneRecord(absl::StatusCode::kCancelled);
+}
+
+TEST_F(CallTest, CancelWhileItRuns) {
+  auto gate = std::make_shared<Gate>();
+  gate->Close();
+  Serve({.gate = gate});
+  const std::shared_ptr<Call> call = Accept(Document(1000), Rpc::kStreamSummarize);
+  call->Start();
+  call->Cancel();
+  gate->Open();
+  EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kCancelled);
+  call->Cancel();  // too late: nothing
+  ExpectOneRecord(absl::StatusCode::kCancelled);
+}
+
+TEST_F(CallTest, ADeadlineThatPassedIsDeadlineExceeded) {
+  Serve();
+  const auto& answer = Run(Document(5), Rpc::kSummarize, std::chrono::steady_clock::now() - std::chrono::seconds(1));
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kDeadlineExceeded) << answer.status();
+  ExpectOneRecord(absl::StatusCode::kDeadlineExceeded);
+}
+
+// gRPC cancels calls at their deadline: that is what the client asked for, not that it went away.
+TEST_F(CallTest, CancelAfterTheDeadlineIsDeadlineExceeded) {
+  auto gate = std::make_shared<Gate>();
+  gate->Close();
+  Serve({.gate = gate});
+  const std::shared_ptr<Call> call =
+      Accept(Document(1000), Rpc::kSummarize, std::chrono::steady_clock::now() - std::chrono::seconds(1));
+  call->Start();
+  call->Cancel();
+  gate->Open();
+  EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(CallTest, DrainingRefusesAndReports) {
+  Serve();
+  intake_->StartDraining();
+  const auto call = intake_->Accept(Document(5), {.rpc = Rpc::kSummarize, .arrived = {}, .deadline = {}}, listener_);
+  EXPECT_EQ(call.status().code(), absl::StatusCode::kUnavailable);
+  ExpectOneRecord(absl::StatusCode::kUnavailable);
+}
+
+TEST_F(CallTest, WhatTheLoopRefusesIsTheAnswer) {
+  Serve({.capacity = {.rows = 2, .encoder_pages = 8, .decoder_blocks = 8, .edits = 8}});
+  v1::SummarizeRequest request = Document(5);
+  request.mutable_parameters()->set_num_beams(3);
+  const auto& answer = Run(request, Rpc::kSummarize);
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("num_beams"));
+}
+
+}  // namespace
+}  // namespace elserve

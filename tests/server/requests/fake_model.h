@@ -1,0 +1,154 @@
+// A served model without weights: the tokenizer and parameters of models/debian-synopsis around scheduling's fake
+// engine, which answers 0, 1, 2, ... up to max_length - 1 tokens.
+#ifndef ELSERVE_TESTS_SERVER_REQUESTS_FAKE_MODEL_H_
+#define ELSERVE_TESTS_SERVER_REQUESTS_FAKE_MODEL_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "server/requests/call.h"
+#include "server/requests/call_observer.h"
+#include "server/requests/model_registry.h"
+#include "server/requests/served_model.h"
+#include "tests/server/scheduling/fake_engine.h"
+
+namespace elserve {
+
+// Holds the engine's thread before a step while it is closed.
+class Gate {
+ public:
+  void Open() {
+    {
+      const std::lock_guard lock(mutex_);
+      open_ = true;
+    }
+    opened_.notify_all();
+  }
+  void Close() {
+    const std::lock_guard lock(mutex_);
+    open_ = false;
+  }
+  void Pass() {
+    std::unique_lock lock(mutex_);
+    opened_.wait(lock, [this] { return open_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable opened_;
+  bool open_ = true;
+};
+
+// The fake engine with the numbers of a model.
+class FakeModelEngine : public FakeEngine {
+ public:
+  static constexpr Resources kCapacity{
+      .rows = 1 << 20, .encoder_pages = 1 << 20, .decoder_blocks = 1 << 20, .edits = 1 << 20};
+
+  explicit FakeModelEngine(const Resources& capacity) : FakeEngine(capacity) {
+    info_.family = "bart";
+    info_.capacity = capacity;
+    info_.vocab_size = 8192;
+    info_.max_source_tokens = 1024;
+    info_.max_decoder_tokens = 1024;
+    info_.bytes_per_encoder_token = 100;
+    info_.bytes_per_decoder_token = 10;
+    info_.attention_reason = "it is a fake";
+  }
+  const ModelInfo& info() const override { return info_; }
+
+ private:
+  ModelInfo info_;
+};
+
+struct FakeModelOptions {
+  std::string name = "fake";
+  int max_queued_requests = 1024;
+  std::shared_ptr<Gate> gate = std::make_shared<Gate>();
+  Resources capacity = FakeModelEngine::kCapacity;
+  bool fail_steps = false;
+  bool questions = true;
+  LoopObserver* observer = nullptr;
+};
+
+inline std::shared_ptr<ServedModel> MakeFakeModel(const FakeModelOptions& options = {}) {
+  ServedModelConfig config;
+  config.name = options.name;
+  config.path = std::string(ELSERVE_SOURCE_DIR) + "/models/debian-synopsis";
+  config.max_queued_requests = options.max_queued_requests;
+  if (options.questions) config.questions = QuestionsTask();
+  // The checkpoint's lengths and beams would be in the way: an answer is max_length - 1 tokens.
+  config.defaults.set_num_beams(1);
+  config.defaults.set_min_length(0);
+  config.defaults.set_no_repeat_ngram_size(0);
+  auto engine = std::make_unique<FakeModelEngine>(options.capacity);
+  engine->on_step = [gate = options.gate] { gate->Pass(); };
+  engine->fail_steps = options.fail_steps;
+  auto model = ServedModel::Create(std::move(config), std::move(engine), options.observer);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return model.ok() ? *std::move(model) : nullptr;
+}
+
+// Joins the deltas as they come, unless it is told to leave them.
+class RecordingListener : public CallListener {
+ public:
+  void OnDeltas() override {
+    ++notices;
+    if (take) Take();
+  }
+  void OnAnswer(absl::StatusOr<CallAnswer> final_answer) override {
+    ASSERT_FALSE(done.HasBeenNotified()) << "a second answer";
+    answer = std::move(final_answer);
+    done.Notify();
+  }
+
+  // What the call still holds.
+  void Take() {
+    while (std::optional<CallDelta> delta = call->TakeDelta()) {
+      ASSERT_GE(delta->job, 0);
+      ++deltas;
+      if (texts.size() <= static_cast<size_t>(delta->job)) {
+        texts.resize(static_cast<size_t>(delta->job) + 1);
+        tokens.resize(texts.size());
+      }
+      texts[static_cast<size_t>(delta->job)] += delta->text;
+      auto& ids = tokens[static_cast<size_t>(delta->job)];
+      ids.insert(ids.end(), delta->tokens.begin(), delta->tokens.end());
+    }
+  }
+  const absl::StatusOr<CallAnswer>& Wait() {
+    done.WaitForNotification();
+    return answer;
+  }
+
+  Call* call = nullptr;  // set before it is started
+  bool take = true;
+  int notices = 0, deltas = 0;
+  std::vector<std::string> texts;            // by job
+  std::vector<std::vector<int32_t>> tokens;  // by job
+  absl::StatusOr<CallAnswer> answer = absl::UnknownError("nothing yet");
+  absl::Notification done;
+};
+
+class RecordingObserver : public CallObserver {
+ public:
+  void OnCallStarted(Rpc) override { ++started; }
+  void OnCallEnded(const CallRecord& record) override {
+    const std::lock_guard lock(mutex);
+    records.push_back(record);
+  }
+
+  std::atomic<int> started{0};
+  std::mutex mutex;
+  std::vector<CallRecord> records;  // guarded by mutex
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_TESTS_SERVER_REQUESTS_FAKE_MODEL_H_

@@ -1,0 +1,200 @@
+#include "server/requests/prepare.h"
+
+#include <functional>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/server/requests/fake_model.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class PrepareTest : public ::testing::Test {
+ protected:
+  // Made once: a tokenizer takes a while to load.
+  static void SetUpTestSuite() {
+    one_ = new ModelRegistry({MakeFakeModel()});
+    two_ = new ModelRegistry({MakeFakeModel({.name = "first"}), MakeFakeModel({.name = "second", .questions = false})});
+  }
+  static void TearDownTestSuite() {
+    delete one_;
+    delete two_;
+  }
+  static const ServedModel& model() { return *one_->models().front(); }
+
+  template <typename Request>
+  static void ExpectRefused(const ModelRegistry& models, const Request& request, const std::vector<std::string>& words,
+                            bool stream = false, absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
+    const auto call = Prepare(models, request, stream);
+    ASSERT_FALSE(call.ok()) << request.ShortDebugString();
+    EXPECT_EQ(call.status().code(), code) << call.status();
+    for (const std::string& word : words) EXPECT_THAT(std::string(call.status().message()), HasSubstr(word));
+  }
+
+  static inline const ModelRegistry* one_ = nullptr;
+  static inline const ModelRegistry* two_ = nullptr;
+};
+
+v1::SummarizeRequest Summarize(const std::string& document) {
+  v1::SummarizeRequest request;
+  request.set_document(document);
+  return request;
+}
+
+std::string Words(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += "word ";
+  return text;
+}
+
+TEST_F(PrepareTest, FindsModels) {
+  v1::SummarizeRequest request = Summarize("text");
+  EXPECT_TRUE(Prepare(*one_, request, false).ok());
+  ExpectRefused(*two_, request, {"model", "empty", "first, second"});
+  request.set_model("second");
+  EXPECT_EQ((*Prepare(*two_, request, false)).model->name(), "second");
+  request.set_model("third");
+  ExpectRefused(*two_, request, {"third", "first, second"}, false, absl::StatusCode::kNotFound);
+}
+
+TEST_F(PrepareTest, ChecksTexts) {
+  ExpectRefused(*one_, Summarize(""), {"document", "empty"});
+  ExpectRefused(*one_, Summarize("ab\xff"), {"document", "2"});
+  ExpectRefused(*one_, v1::GenerateRequest(), {"text", "token_ids"});
+}
+
+TEST_F(PrepareTest, ChecksRequestIds) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.set_request_id(std::string(129, 'x'));
+  ExpectRefused(*one_, request, {"request_id", "129", "128"});
+  request.set_request_id("a\nb");
+  ExpectRefused(*one_, request, {"request_id", "a\\nb"});
+  request.set_request_id(std::string(128, 'x'));
+  EXPECT_EQ((*Prepare(*one_, request, false)).request_id, request.request_id());
+}
+
+TEST_F(PrepareTest, ChecksParametersBeforeItTokenizes) {
+  v1::SummarizeRequest request = Summarize("not UTF-8: \xff");
+  request.mutable_parameters()->set_num_beams(33);
+  ExpectRefused(*one_, request, {"num_beams", "33", "32"});
+}
+
+TEST_F(PrepareTest, MergesOverTheDefaults) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.mutable_parameters()->set_max_new_tokens(7);
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_EQ(call->decoding.max_length, 8);
+  EXPECT_EQ(call->decoding.num_beams, 1);  // YAML over the checkpoint's 4
+  EXPECT_THAT(call->decoding.eos_token_id, ElementsAre(2));
+  EXPECT_EQ(call->effective.eos_token_id(0), 2);
+}
+
+TEST_F(PrepareTest, StreamsHoldOneHypothesis) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.mutable_parameters()->set_num_beams(4);
+  request.mutable_parameters()->set_num_return_sequences(2);
+  EXPECT_TRUE(Prepare(*one_, request, false).ok());
+  ExpectRefused(*one_, request, {"num_return_sequences", "2", "1"}, true);
+}
+
+TEST_F(PrepareTest, RejectsOrTruncatesLongTexts) {
+  v1::SummarizeRequest request = Summarize(Words(3000));
+  const std::vector<int32_t> all = *model().tokenizer().Encode(request.document());
+  ASSERT_GT(all.size(), 1024u);
+  ExpectRefused(*one_, request, {"document", std::to_string(all.size()), "1024"});
+  request.set_truncation(v1::TRUNCATION_TRUNCATE);
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  std::vector<int32_t> expected(all.begin(), all.begin() + 1023);
+  expected.push_back(2);
+  EXPECT_EQ(call->jobs[0].source, expected);
+  EXPECT_TRUE(call->jobs[0].truncated);
+  request.set_truncation(static_cast<v1::Truncation>(7));
+  ExpectRefused(*one_, request, {"truncation", "7"});
+}
+
+TEST_F(PrepareTest, TakesTokenIds) {
+  v1::GenerateRequest request;
+  request.mutable_token_ids();
+  ExpectRefused(*one_, request, {"token_ids", "empty"});
+  for (const int id : {0, 100, 8191, 2}) request.mutable_token_ids()->add_ids(id);
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_THAT(call->jobs[0].source, ElementsAre(0, 100, 8191, 2));
+  request.mutable_token_ids()->set_ids(1, 8192);
+  ExpectRefused(*one_, request, {"token_ids", "[1]", "8192", "8191"});
+  request.mutable_token_ids()->set_ids(1, -1);
+  ExpectRefused(*one_, request, {"token_ids", "[1]", "-1"});
+  request.mutable_token_ids()->set_ids(1, 5);
+  for (int i = 0; i < 1021; ++i) request.mutable_token_ids()->add_ids(7);
+  ExpectRefused(*one_, request, {"token_ids", "1025", "1024"});
+}
+
+TEST_F(PrepareTest, MarksAnswers) {
+  v1::GenerateQuestionsRequest request;
+  request.set_context("Vim is an editor.");
+  request.add_answers()->set_text("editor");
+  request.add_answers()->mutable_span()->set_end(3);
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  ASSERT_EQ(call->jobs.size(), 2u);
+  EXPECT_EQ(call->jobs[0].source, *model().tokenizer().Encode("generate question: Vim is an <hl> editor <hl>."));
+  EXPECT_EQ(call->jobs[1].source, *model().tokenizer().Encode("generate question: <hl> Vim <hl> is an editor."));
+  EXPECT_EQ(call->questions[1].answer_text, "Vim");
+}
+
+TEST_F(PrepareTest, ChecksAnswers) {
+  v1::GenerateQuestionsRequest request;
+  request.set_context("Vim is an éditor.");
+  ExpectRefused(*one_, request, {"answers", "empty"});
+  v1::Answer* answer = request.add_answers();
+  ExpectRefused(*one_, request, {"answers[0]", "text", "span"});
+  answer->set_text("emacs");
+  ExpectRefused(*one_, request, {"answers[0].text"});
+  answer->mutable_span()->set_begin(3);
+  ExpectRefused(*one_, request, {"answers[0].span"});
+  answer->mutable_span()->set_end(12);  // inside é
+  answer->mutable_span()->set_begin(11);
+  ExpectRefused(*one_, request, {"answers[0].span"});
+  answer->mutable_span()->set_begin(-1);
+  ExpectRefused(*one_, request, {"answers[0].span", "-1"});
+  request.clear_answers();
+  for (int i = 0; i <= kMaxAnswers; ++i) request.add_answers()->set_text("Vim");
+  ExpectRefused(*one_, request, {"answers", "257", "256"});
+  request.set_model("second");
+  ExpectRefused(*two_, request, {"second", "questions"});
+}
+
+TEST_F(PrepareTest, TruncationMustNotCutTheAnswer) {
+  v1::GenerateQuestionsRequest request;
+  request.set_context("first " + Words(3000) + "last");
+  request.set_truncation(v1::TRUNCATION_TRUNCATE);
+  request.add_answers()->set_text("first");
+  EXPECT_TRUE(Prepare(*one_, request, false).ok());
+  request.add_answers()->set_text("last");
+  ExpectRefused(*one_, request, {"answers[1]", "truncation"});
+}
+
+TEST_F(PrepareTest, BoundsThePromptsOfARequest) {
+  v1::GenerateQuestionsRequest request;
+  request.set_context(std::string(1 << 20, 'a'));
+  for (int i = 0; i < 100; ++i) request.add_answers()->set_text("a");
+  ExpectRefused(*one_, request, {"context", "answers", std::to_string(kMaxPromptBytes)});
+}
+
+TEST_F(PrepareTest, DescribesItsModel) {
+  const v1::Model described = model().Describe();
+  EXPECT_EQ(described.name(), "fake");
+  EXPECT_EQ(described.limits().max_source_tokens(), 1024);
+  EXPECT_EQ(described.tasks().questions().highlight(), "<hl>");
+  EXPECT_EQ(described.default_parameters().num_beams(), 1);
+  EXPECT_FALSE(two_->models()[1]->Describe().tasks().has_questions());
+}
+
+}  // namespace
+}  // namespace elserve
