@@ -209,7 +209,7 @@ void LaneWeights(const StateScratch& s, int tokens, int lanes) {
         const typename V::F even = weight(t);
         const typename V::F odd = t + 1 < tokens ? weight(t + 1) : V::Zero();
         sum = V::Add(sum, V::Add(even, odd));
-        V::StorePairs(s.weights + t / 2 * lanes + lane, even, odd);
+        S::StorePairs(s.weights + t / 2 * lanes + lane, even, odd);
       }
     }
     V::Store(s.m + lane, top);

@@ -295,7 +295,8 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
   const int64_t inner = static_cast<int64_t>(args.heads) * args.head_dim;
   const int64_t key_units = KeyPageUnits(kernels_, args.head_dim),
                 page_units = key_units + ValuePageUnits(kernels_, args.head_dim);
-  // Keys and values of all heads, packed page by page: [page][head][keys, values].
+  // Keys and values, packed: for each document [head][page][keys, values]. A head's pages are neighbours: at a large power of
+  // two from each other they would fall into the same few sets of the caches.
   int64_t pages = 0;
   first_page_.clear();
   for (const EncodeDocument& d : e.documents) {
@@ -313,8 +314,9 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
       s.attention.resize(PackedScratchFloats(args.head_dim));
   }
   const int64_t stride = Stride(args.qkv);
-  const auto page_at = [&](int64_t page, int head) {
-    return packed_.as<uint32_t>() + (page * args.heads + head) * page_units;
+  const auto page_at = [&](int document, int page, int head) {
+    const int64_t pages = RoundUp(e.documents[document].length, kPageTokens) / kPageTokens;
+    return packed_.as<uint32_t>() + (first_page_[document] * args.heads + head * pages + page) * page_units;
   };
   tasks_.clear();
   for (int d = 0; d < static_cast<int>(e.documents.size()); ++d) {
@@ -326,7 +328,7 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
     const DocumentTask& t = tasks_[i];
     const std::byte* rows = Row(args.qkv, e.documents[t.document].begin + t.begin);
     for (int head = 0; head < args.heads; ++head) {
-      uint32_t* page = page_at(first_page_[t.document] + t.begin / kPageTokens, head);
+      uint32_t* page = page_at(t.document, t.begin / kPageTokens, head);
       kernels_.pack_keys(rows + StateBytes(inner + head * args.head_dim), stride, t.count, args.head_dim, page);
       kernels_.pack_values(rows + StateBytes(2 * inner + head * args.head_dim), stride, t.count, args.head_dim,
                            page + key_units);
@@ -346,7 +348,7 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
     RowScratch& s = scratch_[thread];
     const int n = static_cast<int>(RoundUp(t.length, kPageTokens) / kPageTokens);
     for (int page = 0; page < n; ++page) {
-      s.pages[page] = page_at(first_page_[t.document] + page, head);
+      s.pages[page] = page_at(t.document, page, head);
       s.pages[n + page] = s.pages[page] + key_units;
     }
     const int64_t row = e.documents[t.document].begin + t.begin, column = StateBytes(head * args.head_dim);

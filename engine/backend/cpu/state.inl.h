@@ -40,6 +40,7 @@ struct WideBf16State {
   static typename V::F LoadN(const State* p, int n) { return V::LoadBf16N(p, n); }
   static void Store(State* p, typename V::F x) { V::StoreBf16(p, x); }
   static void StoreN(State* p, typename V::F x, int n) { V::StoreBf16N(p, x, n); }
+  static void StorePairs(uint32_t* p, typename V::F even, typename V::F odd) { V::StorePairs(p, even, odd); }
   static uint32_t Unit(State even, State odd) { return even | static_cast<uint32_t>(odd) << 16; }
 };
 

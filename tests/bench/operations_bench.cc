@@ -1,0 +1,178 @@
+// The cpu backend's operations at BART-base's shapes, in GFLOP/s over all threads. See README.md here.
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "benchmark/benchmark.h"
+#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/thread_pool.h"
+
+namespace elserve {
+namespace {
+
+constexpr int kHeads = 12, kHeadDim = 64, kWidth = 768;
+
+ThreadPool& Pool() {
+  static ThreadPool pool(ThreadPool::AvailableProcessors());
+  return pool;
+}
+
+// A backend with the memory of `documents` documents of `tokens` tokens, decoded by `beams` rows each at position `history`.
+struct Bench {
+  Bench(DataType type, bool el, int documents, int tokens, int beams, int history = 32) {
+    backend = *MakeCpuBackend({type, &Pool()});
+    const int rows = documents * beams, pages = (tokens + kPageTokens - 1) / kPageTokens;
+    const int length = history + 1, blocks = (rows * length + kBlockCells - 1) / kBlockCells;
+    if (!backend->AllocateMemory({el, 1, kWidth, kHeads, kHeadDim}, documents * pages, blocks, {documents * tokens, rows, rows, length, tokens}).ok()) {
+      std::abort();
+    }
+    page_list.resize(documents * pages);
+    for (size_t i = 0; i < page_list.size(); ++i) page_list[i] = static_cast<int32_t>(i);
+    ids.assign(static_cast<size_t>(documents) * tokens, 3);
+    for (int d = 0; d < documents; ++d) {
+      const std::span<const int32_t> own(page_list.data() + d * pages, pages);
+      sources.push_back({d * tokens, tokens, own});
+      targets.push_back({d * beams, beams, tokens, own});
+    }
+    for (int r = 0; r < rows; ++r) {
+      row_ids.push_back(3);
+      places.push_back(history);
+      cells.push_back(r * length + history);
+      select.push_back({r, SelectSpace::kLogProbs, beams + 1, {}, {}, false});
+      for (int t = 0; t < length; ++t) ancestry.push_back(r * length + t);
+    }
+    encode = {ids, ids, sources};
+    decode = {row_ids, places, cells, ancestry.data(), length, targets, select};
+  }
+
+  Tensor Make(int64_t rows, int64_t cols, Storage storage) {
+    Tensor t = *backend->AllocateTensor(rows, cols, storage);
+    std::vector<float> values(rows * cols);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 251) / 251 - 0.5f;
+    backend->Write(t, values);
+    return t;
+  }
+  PackedWeightPtr Weight(int64_t out, int64_t in, bool per_head = false) {
+    std::vector<float> values((per_head ? kHeads : 1) * out * in);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 241) / 241 - 0.5f;
+    HostTensor t{DataType::kFloat32, {out, in}, reinterpret_cast<const std::byte*>(values.data())};
+    if (per_head) t.shape = {kHeads, in, out};
+    return per_head ? backend->PackPerHead(t) : backend->PackLinear(t, nullptr);
+  }
+
+  std::unique_ptr<Backend> backend;
+  std::vector<int32_t> page_list, ids, row_ids, places, cells, ancestry;
+  std::vector<EncodeDocument> sources;
+  std::vector<DecodeDocument> targets;
+  std::vector<SelectRow> select;
+  EncodeLayout encode;
+  DecodeLayout decode;
+};
+
+DataType TypeOf(const benchmark::State& state) { return state.range(0) == 16 ? DataType::kBFloat16 : DataType::kFloat32; }
+
+void Report(benchmark::State& state, double flops) {
+  state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+// {bits, positions, in, out}
+void BM_Linear(benchmark::State& state) {
+  const int rows = static_cast<int>(state.range(1));
+  const int64_t in = state.range(2), out = state.range(3);
+  Bench b(TypeOf(state), true, rows, 64, 1);
+  const Tensor input = b.Make(rows, in, Storage::kState), output = b.Make(rows, out, Storage::kState);
+  const PackedWeightPtr weight = b.Weight(out, in);
+  b.backend->BeginStep({{}, b.decode});
+  for (auto _ : state) b.backend->Linear({Phase::kDecode, input, weight.get(), Activation::kNone, nullptr, output});
+  Report(state, 2.0 * rows * in * out);
+}
+
+// {bits, positions, in, out} of each of 12 heads
+void BM_PerHeadLinear(benchmark::State& state) {
+  const int rows = static_cast<int>(state.range(1));
+  const int64_t in = state.range(2), out = state.range(3);
+  Bench b(TypeOf(state), true, rows, 64, 1);
+  const Tensor input = b.Make(rows, kHeads * in, Storage::kState), output = b.Make(rows, kHeads * out, Storage::kState);
+  const PackedWeightPtr weight = b.Weight(out, in, true);
+  b.backend->BeginStep({{}, b.decode});
+  for (auto _ : state) b.backend->PerHeadLinear({Phase::kDecode, input, weight.get(), output});
+  Report(state, 2.0 * rows * kHeads * in * out);
+}
+
+// {bits, documents, tokens}
+void BM_EncoderAttention(benchmark::State& state) {
+  const int documents = static_cast<int>(state.range(1)), tokens = static_cast<int>(state.range(2));
+  Bench b(TypeOf(state), true, documents, tokens, 1);
+  const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState), out = b.Make(documents * tokens, kWidth, Storage::kState);
+  b.backend->BeginStep({b.encode, {}});
+  for (auto _ : state) b.backend->EncoderAttention({qkv, kHeads, kHeadDim, out});
+  Report(state, 4.0 * documents * tokens * tokens * kWidth);
+}
+
+// {bits, 1: el, documents, tokens, beams}
+void BM_CrossAttention(benchmark::State& state) {
+  const bool el = state.range(1) != 0;
+  const int documents = static_cast<int>(state.range(2)), tokens = static_cast<int>(state.range(3)), beams = static_cast<int>(state.range(4));
+  Bench b(TypeOf(state), el, documents, tokens, beams);
+  const Tensor states = b.Make(documents * tokens, el ? kWidth : 2 * kWidth, Storage::kState);
+  const int64_t width = el ? kHeads * kWidth : kWidth;
+  const Tensor query = b.Make(documents * beams, width, Storage::kState), out = b.Make(documents * beams, width, Storage::kState);
+  b.backend->BeginStep({b.encode, b.decode});
+  b.backend->StoreEncoder({0, states});
+  for (auto _ : state) b.backend->CrossAttention({0, query, out});
+  Report(state, 4.0 * documents * beams * tokens * (el ? kHeads * kWidth : kWidth));
+}
+
+// {bits, 1: el, rows, cells of each}
+void BM_SelfAttention(benchmark::State& state) {
+  const bool el = state.range(1) != 0;
+  const int rows = static_cast<int>(state.range(2)), history = static_cast<int>(state.range(3));
+  Bench b(TypeOf(state), el, rows, 64, 1, history - 1);
+  const Tensor states = b.Make(rows, el ? kWidth : 2 * kWidth, Storage::kState);
+  const int64_t width = el ? kHeads * kWidth : kWidth;
+  const Tensor query = b.Make(rows, width, Storage::kState), out = b.Make(rows, width, Storage::kState);
+  b.backend->BeginStep({{}, b.decode});
+  for (auto _ : state) b.backend->SelfAttention({0, states, query, out});
+  Report(state, 4.0 * rows * history * (el ? kHeads * kWidth : kWidth));
+}
+
+// {bits, rows}: the vocabulary product and the choice of candidates
+void BM_SelectTokens(benchmark::State& state) {
+  const int rows = static_cast<int>(state.range(1));
+  Bench b(TypeOf(state), true, rows, 64, 1);
+  const Tensor input = b.Make(rows, kWidth, Storage::kState);
+  const PackedWeightPtr weight = b.Weight(50265, kWidth);
+  b.backend->BeginStep({{}, b.decode});
+  for (auto _ : state) b.backend->SelectTokens({input, weight.get()});
+  Report(state, 2.0 * rows * kWidth * 50265);
+}
+
+void Linears(benchmark::internal::Benchmark* b) {
+  for (int bits : {16, 32}) {
+    for (int rows : {4, 64, 128, 2048}) {
+      b->Args({bits, rows, 768, 2304})->Args({bits, rows, 768, 768})->Args({bits, rows, 768, 3072})->Args({bits, rows, 3072, 768});
+    }
+  }
+}
+
+BENCHMARK(BM_Linear)->Apply(Linears)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_PerHeadLinear)
+    ->ArgsProduct({{16, 32}, {128}, {64}, {768}})
+    ->ArgsProduct({{16, 32}, {128}, {768}, {64}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_EncoderAttention)->Args({16, 2, 1024})->Args({16, 8, 256})->Args({32, 2, 1024})->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_CrossAttention)
+    ->ArgsProduct({{16, 32}, {0, 1}, {32}, {1024}, {1, 4, 8}})
+    ->Args({16, 1, 1, 1024, 4})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_SelfAttention)->ArgsProduct({{16, 32}, {0, 1}, {128}, {32}})->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_SelectTokens)->ArgsProduct({{16, 32}, {4, 64, 128}})->UseRealTime()->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace elserve
+
+BENCHMARK_MAIN();
