@@ -1,0 +1,133 @@
+#include "tests/golden/golden_cases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <stdexcept>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace elserve {
+namespace {
+
+using nlohmann::json;
+
+// transformers' own meaning of what is set and what is not: generate() without a configuration beneath.
+DecodingSpec Resolve(const json& parameters) {
+  DecodingSpec spec;
+  spec.num_beams = parameters.value("num_beams", 1);
+  spec.num_return_sequences = parameters.value("num_return_sequences", 1);
+  spec.length_penalty = parameters.value("length_penalty", 1.0f);
+  if (auto it = parameters.find("early_stopping"); it != parameters.end()) {
+    spec.early_stopping = it->is_string()   ? EarlyStopping::kNever
+                          : it->get<bool>() ? EarlyStopping::kTrue
+                                            : EarlyStopping::kFalse;
+  }
+  // 20 new tokens if nothing is said; the new-token forms win over the others.
+  spec.max_length = parameters.contains("max_new_tokens") ? 1 + parameters["max_new_tokens"].get<int>()
+                                                          : parameters.value("max_length", 21);
+  spec.min_new_tokens = parameters.value("min_new_tokens", 0);
+  spec.min_length = spec.min_new_tokens > 0 ? 0 : parameters.value("min_length", 0);
+  spec.no_repeat_ngram_size = parameters.value("no_repeat_ngram_size", 0);
+  spec.decoder_start_token_id = parameters.at("decoder_start_token_id");
+  spec.forced_bos_token_id = parameters.value("forced_bos_token_id", -1);
+  spec.forced_eos_token_id = parameters.value("forced_eos_token_id", std::vector<int32_t>());
+  spec.eos_token_id = parameters.at("eos_token_id").get<std::vector<int32_t>>();
+  return spec;
+}
+
+GoldenCase::Text ReadText(const json& item) {
+  GoldenCase::Text text;
+  text.prompt = item.at("prompt");
+  text.question = item.at("task") == "question";
+  text.document = text.question ? item.at("context") : item.at("document");
+  if (text.question) {
+    text.answer = item.at("answer");
+    text.span_begin = item.at("span").at(0);
+    text.span_end = item.at("span").at(1);
+  }
+  for (const json& sequence : item.at("sequences")) text.answers.push_back(sequence.at("text"));
+  return text;
+}
+
+GoldenCase ReadCase(std::string name, const json& item) {
+  GoldenCase golden;
+  golden.source = item.at("source").get<std::vector<int32_t>>();
+  golden.parameters = item.at("parameters");
+  golden.decoding = Resolve(golden.parameters);
+  golden.name = absl::StrCat(name, " ", golden.source.size(), " source tokens ", golden.parameters.dump());
+  for (const json& sequence : item.at("sequences")) {
+    Hypothesis answer;
+    answer.tokens = sequence.at("tokens").get<std::vector<int32_t>>();
+    answer.logprobs = sequence.at("logprobs").get<std::vector<float>>();
+    answer.score = sequence.at("score");
+    const std::vector<int32_t>& ends = golden.decoding.eos_token_id;
+    const bool ended = std::find(ends.begin(), ends.end(), answer.tokens.back()) != ends.end();
+    answer.reason = ended ? FinishReason::kEos : FinishReason::kLength;
+    golden.answers.push_back(std::move(answer));
+  }
+  if (item.contains("prompt")) golden.text = ReadText(item);
+  return golden;
+}
+
+bool Close(float golden, float got, float tolerance) {
+  return std::abs(golden - got) <= tolerance * std::max(1.0f, std::abs(golden));
+}
+
+std::string Difference(const Hypothesis& golden, const Hypothesis& got, bool logprobs) {
+  if (golden.tokens != got.tokens) {
+    return absl::StrCat("tokens are ", absl::StrJoin(got.tokens, " "), ", transformers' ",
+                        absl::StrJoin(golden.tokens, " "));
+  }
+  if (golden.reason != got.reason) return "ended for another reason";
+  if (!Close(golden.score, got.score, 1e-4f)) {
+    return absl::StrCat("score is ", got.score, ", transformers' ", golden.score);
+  }
+  if (!logprobs) return "";
+  if (got.logprobs.size() != golden.logprobs.size())
+    return absl::StrCat("has ", got.logprobs.size(), " log-probabilities");
+  for (size_t i = 0; i < golden.logprobs.size(); ++i) {
+    if (!(std::abs(golden.logprobs[i] - got.logprobs[i]) <= 1e-3f)) {
+      return absl::StrCat("log-probability of token ", i, " is ", got.logprobs[i], ", transformers' ",
+                          golden.logprobs[i]);
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+GoldenFile ReadGoldenFile(std::string_view name) {
+  const std::string root = ELSERVE_SOURCE_DIR;
+  const std::string path = root + "/tests/golden/cases/" + std::string(name) + ".json";
+  std::ifstream stream(path);
+  if (!stream) throw std::runtime_error("cannot read " + path);
+  const json content = json::parse(stream);
+  GoldenFile file;
+  file.checkpoint = root + "/" + content.at("checkpoint").get<std::string>();
+  for (const json& item : content.at("states")) {
+    file.states.push_back({.source = item.at("source").get<std::vector<int32_t>>(),
+                           .decoder_start_token_id = item.at("decoder_start_token_id"),
+                           .encoder_states = item.at("encoder_states").get<std::vector<std::vector<float>>>(),
+                           .first_logits = item.at("first_logits").get<std::vector<float>>()});
+  }
+  for (const json& item : content.at("cases")) {
+    file.cases.push_back(ReadCase(std::string(name) + "[" + std::to_string(file.cases.size()) + "]", item));
+  }
+  return file;
+}
+
+std::string DifferenceFromGolden(const GoldenCase& golden, std::span<const Hypothesis> got, bool logprobs) {
+  if (got.size() != golden.answers.size()) {
+    return absl::StrCat(golden.name, ": ", got.size(), " answers, transformers' ", golden.answers.size());
+  }
+  for (size_t i = 0; i < got.size(); ++i) {
+    const std::string difference = Difference(golden.answers[i], got[i], logprobs);
+    if (!difference.empty()) return absl::StrCat(golden.name, ": answer ", i, " ", difference);
+  }
+  return "";
+}
+
+}  // namespace elserve

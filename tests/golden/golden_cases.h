@@ -1,0 +1,67 @@
+// Reads the golden data of this folder (make_golden.py writes it): what transformers answers, and to which request.
+#ifndef ELSERVE_TESTS_GOLDEN_GOLDEN_CASES_H_
+#define ELSERVE_TESTS_GOLDEN_GOLDEN_CASES_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/decoding.h"
+#include "nlohmann/json.hpp"
+
+namespace elserve {
+
+// One request and its answers.
+struct GoldenCase {
+  std::string name;             // "bart-odd[17] {parameters}", for messages
+  std::vector<int32_t> source;  // token ids, special tokens included
+  // As the file has them, under transformers' names. What stands there is all that is set: [] as eos_token_id is
+  // "none", a missing forced_bos_token_id or forced_eos_token_id is "off", whatever the checkpoint says.
+  nlohmann::json parameters;
+  DecodingSpec decoding;            // the same, resolved
+  std::vector<Hypothesis> answers;  // best first
+
+  // Cases with text (debian-synopsis) alone.
+  struct Text {
+    std::string prompt;  // tokenized, it is `source`
+    bool question = false;
+    std::string document;                  // of a summary; of a question, the context
+    std::string answer;                    // of a question
+    int64_t span_begin = 0, span_end = 0;  // where the context has it: bytes
+    std::vector<std::string> answers;      // the decoded text of each of GoldenCase::answers
+  };
+  std::optional<Text> text;
+};
+
+// Intermediate values of one source.
+struct GoldenStates {
+  std::vector<int32_t> source;
+  int32_t decoder_start_token_id = 0;
+  std::vector<std::vector<float>> encoder_states;  // [source tokens, d_model], the encoder's last
+  std::vector<float> first_logits;                 // [vocab], after the decoder's start token
+};
+
+struct GoldenFile {
+  std::string checkpoint;  // absolute directory
+  std::vector<GoldenStates> states;
+  std::vector<GoldenCase> cases;
+};
+
+// The names of the files with tiny checkpoints, and of the one with the embedded model.
+inline constexpr const char* kTinyGoldenFiles[] = {"bart-odd", "bart-relu", "bart-wide", "bart-one"};
+inline constexpr const char* kSynopsisGoldenFile = "debian-synopsis";
+
+// Reads cases/NAME.json; throws what nlohmann::json or the standard library throw if that is not as it should be.
+GoldenFile ReadGoldenFile(std::string_view name);
+
+// What is wrong with the answers that were got, in words; empty if nothing is. Tokens and reasons are equal; scores
+// within 1e-4, relative to those above 1; log-probabilities within 1e-3, where `logprobs` says that they were asked
+// for.
+std::string DifferenceFromGolden(const GoldenCase& golden, std::span<const Hypothesis> got, bool logprobs = true);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_TESTS_GOLDEN_GOLDEN_CASES_H_

@@ -1,0 +1,209 @@
+"""Makes the golden data: what transformers answers for many decoding parameters, one request at a time.
+
+Usage, in an environment with requirements.txt: python3 make_golden.py [NAME...]
+Writes checkpoints/NAME/ (the tiny random ones; models/debian-synopsis is used as it is) and cases/NAME.json. The same
+versions and machine type give the same files; another processor may round differently in the last digit.
+
+Every case runs alone in float32 on the CPU, and once more in float64. It is kept only if the tokens are the same: otherwise
+rounding decides between two answers and neither is wrong. Neither is a case kept in which beam search met two equal sums (two
+forced ends of sequence, say): torch.topk promises no order among them. Of each answer the file holds the tokens without the decoder's start,
+the score (beams: sequences_scores; greedy: the sum of the log-probabilities) and each token's log-probability in the
+unedited float32 logits, from a forward pass over the whole answer.
+"""
+import collections
+import json
+import os
+import random
+import sys
+import warnings
+
+import torch
+import transformers
+from transformers import BartForConditionalGeneration, GenerationConfig
+
+import settings
+import synopsis_texts
+import tiny_checkpoints
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+SYNOPSIS = "debian-synopsis"
+
+
+def digits(x):
+    return float(f"{x:.7g}")
+
+
+class Ties:
+    """Within a `with`: whether torch.topk, beam search's only choice, had to choose between equal values. Values of beams that
+    never lived (about -1e9) do not count."""
+
+    def __enter__(self):
+        self.found, self.topk = False, torch.topk
+
+        def topk(values, k, *args, **kwargs):
+            best = self.topk(values, min(k + 1, values.shape[-1])).values
+            self.found = self.found or bool(((best[..., 1:] == best[..., :-1]) & (best[..., 1:] > -1e8)).any())
+            return self.topk(values, k, *args, **kwargs)
+
+        torch.topk = topk
+        return self
+
+    def __exit__(self, *_):
+        torch.topk = self.topk
+
+
+class Model:
+    """One checkpoint in float32 and float64."""
+
+    def __init__(self, directory):
+        self.models = {}
+        for dtype in (torch.float32, torch.float64):
+            model = BartForConditionalGeneration.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+            self.models[dtype] = model.to(dtype).eval()
+
+    def generate(self, source, parameters, dtype):
+        """The answers' tokens without the start, their scores (beams) and beam indices."""
+        model = self.models[dtype]
+        parameters = {k: (v or None) if isinstance(v, list) else v for k, v in parameters.items()}
+        # Set on the model, for generate() fills what a given configuration leaves open from the model's own.
+        model.generation_config = GenerationConfig(pad_token_id=1, bos_token_id=0, **parameters)
+        ids = torch.tensor([source])
+        with torch.inference_mode():
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, output_scores=True)
+        if parameters.get("num_beams", 1) == 1:
+            return [(out.sequences[0, 1:].tolist(), None, None)]
+        answers = []
+        for tokens, score, indices in zip(out.sequences, out.sequences_scores, out.beam_indices):
+            indices = [i for i in indices.tolist() if i >= 0]
+            answers.append((tokens[1:1 + len(indices)].tolist(), score.item(), indices))
+        return answers
+
+    def logprobs(self, source, start, tokens):
+        with torch.inference_mode():
+            logits = self.models[torch.float32](
+                input_ids=torch.tensor([source]), attention_mask=torch.ones(1, len(source), dtype=torch.long),
+                decoder_input_ids=torch.tensor([[start] + tokens[:-1]]), use_cache=False).logits[0].float()
+        return torch.log_softmax(logits, -1)[range(len(tokens)), tokens].tolist()
+
+    def states(self, source, start):
+        """The encoder's last states and the first step's logits."""
+        with torch.inference_mode():
+            out = self.models[torch.float32](
+                input_ids=torch.tensor([source]), attention_mask=torch.ones(1, len(source), dtype=torch.long),
+                decoder_input_ids=torch.tensor([[start]]), use_cache=False)
+        return {"source": source, "decoder_start_token_id": start,
+                "encoder_states": [[float(f"{x:.6g}") for x in row] for row in out.encoder_last_hidden_state[0].tolist()],
+                "first_logits": [float(f"{x:.6g}") for x in out.logits[0, 0].tolist()]}
+
+    def favourites(self, vocab):
+        """Four ordinary ids that the model generates often."""
+        rng, count = random.Random(1), collections.Counter()
+        for _ in range(8):
+            source = [0] + [rng.randrange(5, vocab) for _ in range(10)] + [2]
+            for tokens, _, _ in self.generate(source, {"max_length": 24, "num_beams": 4, "num_return_sequences": 4,
+                                                       "decoder_start_token_id": 2, "eos_token_id": [2]}, torch.float32):
+                count.update(t for t in tokens if t > 4)
+        return [token for token, _ in sorted(count.items(), key=lambda item: (-item[1], item[0]))[:4]]
+
+
+def make_case(model, source, parameters):
+    """The case and whether its answers change beams; or why it is dropped."""
+    with Ties() as ties:
+        answers = model.generate(source, parameters, torch.float32)
+    if ties.found:
+        return "equal sums"
+    if [a[0] for a in answers] != [a[0] for a in model.generate(source, parameters, torch.float64)]:
+        return "float64 differs"
+    sequences = []
+    for tokens, score, _ in answers:
+        logprobs = model.logprobs(source, parameters["decoder_start_token_id"], tokens)
+        score = sum(logprobs) if score is None else score
+        sequences.append({"tokens": tokens, "score": digits(score), "logprobs": [float(f"{x:.6g}") for x in logprobs]})
+    swaps = any(len(set(a[2] or [0])) > 1 for a in answers)
+    return {"source": source, "parameters": parameters, "sequences": sequences}, swaps
+
+
+def write(name, checkpoint, states, cases, extra=None):
+    os.makedirs(f"{HERE}/cases", exist_ok=True)
+    compact = dict(ensure_ascii=False, separators=(",", ":"))
+    with open(f"{HERE}/cases/{name}.json", "w") as out:  # one case a line
+        out.write("{" + f'"checkpoint":"{checkpoint}",' + f'"made_with":"transformers {transformers.__version__}, torch {torch.__version__.split("+")[0]}",\n"states":[\n')
+        out.write(",\n".join(json.dumps(s, **compact) for s in states))
+        out.write('\n],"cases":[\n' + ",\n".join(json.dumps(c, **compact) for c in cases) + "\n]}\n")
+
+
+def report(name, cases, dropped, swaps):
+    lengths = collections.Counter(len(s["tokens"]) for c in cases for s in c["sequences"])
+    different = len({tuple(s["tokens"]) for c in cases for s in c["sequences"]})
+    lost = dropped.total()
+    total = len(cases) + lost
+    print(f"{name}: {len(cases)} cases kept, {lost} of {total} dropped ({100 * lost / total:.1f} %) {dict(dropped)}; {sum(lengths.values())} "
+          f"sequences, {different} different, lengths {min(lengths)} to {max(lengths)} ({len(lengths)} values), "
+          f"{swaps} cases whose answers change beams, {os.path.getsize(f'{HERE}/cases/{name}.json') // 1024} KiB", flush=True)
+    if lost * 20 >= total:
+        sys.exit(f"{name}: 5 % or more dropped: the data is not made to test this")
+
+
+def make_tiny(name):
+    spec = tiny_checkpoints.CHECKPOINTS[name]
+    directory = f"{HERE}/checkpoints/{name}"
+    tiny_checkpoints.write_checkpoint(name, directory)
+    model, rng = Model(directory), random.Random(spec["seed"])
+    longest, vocab = spec["config"]["max_position_embeddings"], spec["config"]["vocab_size"]
+    # Around a page's end (64) and the longest there may be.
+    lengths = sorted({n for n in (1, 2, 3, 9, 17, 33, 63, 64, 65, 128, 150, longest - 1, longest) if n <= longest})
+    sources = [[2] if n == 1 else [0] + [rng.randrange(5, vocab) for _ in range(n - 2)] + [2] for n in lengths]
+    cases, dropped, swaps = [], collections.Counter(), 0
+    for parameters in settings.settings(spec, model):
+        for source in rng.sample(sources, 3):
+            made = make_case(model, source, parameters)
+            if isinstance(made, str):
+                dropped[made] += 1
+                continue
+            cases.append(made[0])
+            swaps += made[1]
+    start = spec["generation"]["decoder_start_token_id"]
+    states = [model.states(next(s for s in sources if len(s) == n), start) for n in (1, 9, 17)]
+    write(name, f"tests/golden/checkpoints/{name}", states, cases)
+    report(name, cases, dropped, swaps)
+
+
+def make_synopsis():
+    from transformers import AutoTokenizer
+    directory = f"{ROOT}/models/{SYNOPSIS}"
+    model, tokenizer = Model(directory), AutoTokenizer.from_pretrained(directory)
+    own = json.load(open(f"{directory}/generation_config.json"))
+    own = {k: own[k] for k in ("decoder_start_token_id", "early_stopping", "length_penalty", "max_length", "min_length",
+                               "no_repeat_ngram_size", "num_beams")} | {"eos_token_id": [own["eos_token_id"]]}
+    greedy = {k: own[k] for k in ("decoder_start_token_id", "eos_token_id", "max_length")}
+    many = own | {"num_beams": 6, "num_return_sequences": 3, "early_stopping": "never", "length_penalty": 0.8}
+    del many["min_length"]
+    cases, dropped, swaps = [], collections.Counter(), 0
+    for text in synopsis_texts.inputs():
+        source = tokenizer(text["prompt"])["input_ids"]
+        for parameters in (own, greedy, many):
+            made = make_case(model, source, parameters)
+            if isinstance(made, str):
+                dropped[made] += 1
+                continue
+            case, swapped = made
+            swaps += swapped
+            for sequence in case["sequences"]:
+                sequence["text"] = tokenizer.decode(sequence["tokens"], skip_special_tokens=True)
+            cases.append(text | case)
+    write(SYNOPSIS, f"models/{SYNOPSIS}", [], cases)
+    report(SYNOPSIS, cases, dropped, swaps)
+
+
+def main(names):
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    for name in names or [*tiny_checkpoints.CHECKPOINTS, SYNOPSIS]:
+        make_synopsis() if name == SYNOPSIS else make_tiny(name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,99 @@
+"""Which decoding parameters the golden cases use: for each checkpoint about seventy settings, under transformers' names."""
+
+# Of one hypothesis, {} being the defaults. "A", "B": ids of the checkpoint, see settings(). Lengths suit the shortest
+# checkpoint (48 positions).
+GREEDY = [
+    {},
+    {"max_length": 45},
+    {"max_length": 2},
+    {"max_length": 3},
+    {"max_length": 18},
+    {"max_new_tokens": 33},
+    {"max_new_tokens": 1},
+    {"max_length": 30, "min_length": 12},
+    {"max_new_tokens": 25, "min_new_tokens": 9},
+    {"max_new_tokens": 25, "min_new_tokens": 4, "min_length": 20},
+    {"max_length": 32, "no_repeat_ngram_size": 1},
+    {"max_length": 40, "no_repeat_ngram_size": 2},
+    {"max_length": 40, "no_repeat_ngram_size": 3, "min_length": 25},
+    {"max_length": 40, "no_repeat_ngram_size": 4, "eos_token_id": []},
+    {"max_length": 20, "forced_bos_token_id": "A"},
+    {"max_length": 12, "forced_eos_token_id": ["EOS"]},
+    {"max_length": 12, "forced_eos_token_id": ["A", "B"]},
+    {"max_length": 20, "decoder_start_token_id": "A"},
+    {"max_length": 20, "eos_token_id": []},
+    {"max_length": 30, "eos_token_id": ["EOS", "A", "B"]},
+]
+BEAMS = [
+    {"num_beams": 2},
+    {"num_beams": 3, "max_length": 40},
+    {"num_beams": 4, "max_new_tokens": 40},
+    {"num_beams": 5, "max_length": 30},
+    {"num_beams": 6, "max_length": 26},
+    {"num_beams": 7, "max_length": 16},
+    {"num_beams": 8, "max_length": 35},
+    {"num_beams": 2, "num_return_sequences": 2, "max_length": 25},
+    {"num_beams": 3, "num_return_sequences": 3, "early_stopping": True},
+    {"num_beams": 4, "num_return_sequences": 2, "early_stopping": "never"},
+    {"num_beams": 8, "num_return_sequences": 5, "early_stopping": True, "max_length": 30},
+    {"num_beams": 4, "num_return_sequences": 4, "max_length": 2},
+    {"num_beams": 4, "num_return_sequences": 4, "max_length": 3},
+    {"num_beams": 4, "length_penalty": -1.5},
+    {"num_beams": 4, "length_penalty": -1.0, "early_stopping": "never"},
+    {"num_beams": 3, "length_penalty": -0.5, "early_stopping": True},
+    {"num_beams": 4, "length_penalty": 0.0},
+    {"num_beams": 4, "length_penalty": 0.0, "early_stopping": "never", "num_return_sequences": 3},
+    {"num_beams": 5, "length_penalty": 0.0, "early_stopping": True, "max_length": 40},
+    {"num_beams": 4, "length_penalty": 0.6, "max_length": 40},
+    {"num_beams": 4, "length_penalty": 2.0, "max_length": 40},
+    {"num_beams": 4, "length_penalty": 2.0, "max_length": 40, "early_stopping": True},
+    {"num_beams": 4, "length_penalty": 2.0, "max_length": 40, "early_stopping": "never", "num_return_sequences": 4},
+    {"num_beams": 2, "length_penalty": 5.0, "max_length": 30, "early_stopping": "never"},
+    {"num_beams": 6, "early_stopping": True, "max_length": 45, "num_return_sequences": 6},
+    {"num_beams": 6, "early_stopping": "never", "max_length": 45},
+    {"num_beams": 3, "max_length": 30, "min_length": 12},
+    {"num_beams": 4, "max_length": 30, "min_length": 29, "num_return_sequences": 2},
+    {"num_beams": 4, "max_new_tokens": 25, "min_new_tokens": 9},
+    {"num_beams": 5, "max_new_tokens": 20, "min_new_tokens": 3, "min_length": 15, "early_stopping": True},
+    {"num_beams": 4, "no_repeat_ngram_size": 1, "max_length": 24, "num_return_sequences": 2},
+    {"num_beams": 4, "no_repeat_ngram_size": 2, "max_length": 40},
+    {"num_beams": 4, "no_repeat_ngram_size": 3, "max_length": 45, "early_stopping": True, "min_length": 20},
+    {"num_beams": 8, "no_repeat_ngram_size": 3, "max_length": 40, "eos_token_id": []},
+    {"num_beams": 3, "no_repeat_ngram_size": 4, "max_length": 45, "eos_token_id": [], "num_return_sequences": 2},
+    {"num_beams": 4, "forced_bos_token_id": "A", "max_length": 24},
+    {"num_beams": 8, "forced_bos_token_id": "A", "max_length": 24, "num_return_sequences": 3, "no_repeat_ngram_size": 2},
+    {"num_beams": 4, "forced_bos_token_id": "EOS", "max_length": 12, "eos_token_id": ["B"]},
+    {"num_beams": 4, "forced_eos_token_id": ["EOS"], "max_length": 10, "num_return_sequences": 2},
+    {"num_beams": 4, "forced_eos_token_id": ["A", "EOS"], "max_length": 9, "num_return_sequences": 4},
+    {"num_beams": 5, "forced_eos_token_id": ["A", "B"], "max_length": 14, "early_stopping": "never"},
+    {"num_beams": 4, "forced_bos_token_id": "B", "forced_eos_token_id": ["EOS"], "max_length": 20, "length_penalty": 2.0,
+     "min_length": 6, "no_repeat_ngram_size": 3, "early_stopping": True},
+    {"num_beams": 4, "decoder_start_token_id": "A", "max_length": 24},
+    {"num_beams": 3, "decoder_start_token_id": "B", "forced_bos_token_id": "A", "max_length": 24, "num_return_sequences": 3},
+    {"num_beams": 4, "eos_token_id": [], "max_length": 20, "num_return_sequences": 4},
+    {"num_beams": 4, "eos_token_id": ["EOS", "A", "B"], "max_length": 30, "num_return_sequences": 2},
+    {"num_beams": 2, "eos_token_id": ["A", "B"], "max_length": 40, "early_stopping": "never", "length_penalty": 2.0},
+    {"num_beams": 8, "eos_token_id": ["EOS", "A", "B", "C", "D"], "max_length": 30, "early_stopping": True,
+     "num_return_sequences": 8},
+    {"num_beams": 5, "eos_token_id": ["EOS", "A", "B", "C", "D"], "max_length": 26, "min_length": 8, "length_penalty": 0.0},
+]
+
+
+def settings(checkpoint, model):
+    """Yields parameters with every id resolved. Nothing is left to the checkpoint's own defaults but the start and the ends."""
+    generation, vocab = checkpoint["generation"], checkpoint["config"]["vocab_size"]
+    ends = generation["eos_token_id"]
+    ends = ends if isinstance(ends, list) else [ends]
+    # Ids that the model likes, so that a list of ends is really met: the heads of its most frequent answers.
+    ids = {"EOS": ends[0]} | dict(zip("ABCD", model.favourites(vocab)))
+
+    def resolve(value):
+        return [ids.get(v, v) for v in value] if isinstance(value, list) else ids.get(value, value)
+
+    own = dict(generation, eos_token_id=ends)
+    if "forced_eos_token_id" in own:
+        own["forced_eos_token_id"] = [own["forced_eos_token_id"]]
+    longest = {"max_length": checkpoint["config"]["max_position_embeddings"], "eos_token_id": []}
+    for changes in GREEDY + BEAMS + [own, longest, longest | {"num_beams": 3, "no_repeat_ngram_size": 3}]:
+        base = {"decoder_start_token_id": generation["decoder_start_token_id"], "eos_token_id": ends}
+        yield base | {k: resolve(v) for k, v in changes.items()}
