@@ -14,6 +14,14 @@ AlignedBuffer::AlignedBuffer(int64_t bytes) {
   bytes_ = bytes;
 }
 
+void AlignedBuffer::Touch(int64_t begin, int64_t n) const {
+  constexpr int64_t kSystemPage = 4096;
+  // Writes zeros where there are zeros.
+  for (int64_t at = begin; at < begin + n && at < bytes_; at += kSystemPage) {
+    *static_cast<volatile std::byte*>(data_ + at) = std::byte{0};
+  }
+}
+
 AlignedBuffer::~AlignedBuffer() {
   if (data_) munmap(data_, static_cast<size_t>(bytes_));
 }

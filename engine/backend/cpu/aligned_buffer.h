@@ -24,6 +24,9 @@ class AlignedBuffer {
     return *this;
   }
 
+  // Has the system back bytes [begin, begin + n).
+  void Touch(int64_t begin, int64_t n) const;
+
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
   template <class T>

@@ -79,6 +79,11 @@ class CpuBackend final : public Backend {
     std::vector<float> raw;  // [edits of a row]
   };
 
+  // Takes the buffer's memory from the system now, on all threads: no step has to wait for it, or finds that there is none.
+  void Touch(const AlignedBuffer& buffer) {
+    constexpr int64_t kPart = int64_t{8} << 20;
+    pool_.Run(RoundUp(buffer.bytes(), kPart) / kPart, [&](int64_t i, int) { buffer.Touch(i * kPart, kPart); });
+  }
   int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
   int64_t Stride(const Tensor& t) const {
     return t.storage == Storage::kState ? StateStride(kernels_, t.cols) : RoundUp(t.cols, 32) * 4;
@@ -162,8 +167,9 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   }
   shape_ = shape;
   limits_ = limits;
-  const auto add = [](std::vector<AlignedBuffer>& to, int64_t bytes) {
+  const auto add = [this](std::vector<AlignedBuffer>& to, int64_t bytes) {
     to.emplace_back(bytes);
+    Touch(to.back());
     return to.back().data() ? absl::OkStatus()
                             : absl::ResourceExhaustedError(absl::StrCat("no room for ", bytes, " bytes"));
   };
@@ -197,6 +203,7 @@ absl::StatusOr<Tensor> CpuBackend::AllocateTensor(int64_t rows, int64_t cols, St
   AlignedBuffer buffer(rows * Stride(t));
   if (!buffer.data())
     return absl::ResourceExhaustedError(absl::StrCat("no room for ", rows, " x ", cols, " activations"));
+  Touch(buffer);
   t.data = buffer.data();
   tensors_.push_back(std::move(buffer));
   return t;
@@ -227,7 +234,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
   // Enough tasks to balance, panels enough to keep the input warm. A group of panels is taken for all blocks of rows
   // before the next group, so that it comes from memory once.
   const int64_t wanted = 8 * pool_.threads();
-  const int64_t group = std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, 8);
+  const int64_t group = std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, 16);
   const int64_t groups = RoundUp(weight.panels, group) / group;
   pool_.Run(weight.heads * groups * blocks, [&](int64_t i, int) {
     const int64_t block = i % blocks, head = i / blocks / groups;
