@@ -22,7 +22,7 @@ struct EncodeOptions {
 };
 
 // Immutable after Load: all of it may be called from any thread at once.
-class Tokenizer {
+class Tokenizer final {
  public:
   // Reads the tokenizer of a Hugging Face directory as transformers' AutoTokenizer does: from tokenizer.json, or else
   // from vocab.json and merges.txt, with tokenizer_config.json, special_tokens_map.json and added_tokens.json where
