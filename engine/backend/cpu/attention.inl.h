@@ -74,6 +74,11 @@ void PageScores(const uint32_t* q, int64_t q_stride, int rows, int units, const 
   }
 }
 
+// Asks for memory that is read soon: few rows wait for it rather than for arithmetic.
+inline void Prefetch(const uint32_t* from, int64_t units) {
+  for (int64_t i = 0; i < units; i += 16) __builtin_prefetch(from + i, 0, 2);
+}
+
 template <class S>
 void PackedRows(const PackedAttention& p, int row, int rows) {
   using V = typename S::Vec;
@@ -97,6 +102,9 @@ void PackedRows(const PackedAttention& p, int row, int rows) {
       const uint32_t* keys = p.key_pages[first + page];
       float* to = scores + page * kPageTokens;
       if (rows <= kMost / 2) {
+        Prefetch(p.value_pages[first + page], width * kPageUnits);
+        const int next = first + page + 1;
+        if (next * kPageTokens < p.tokens) Prefetch(p.key_pages[next], static_cast<int64_t>(units) * kPageTokens);
         PageScores<S, 4>(q, p.q_stride, rows, units, keys, to, kAttentionTile);
       } else {
         PageScores<S, 2>(q, p.q_stride, rows, units, keys, to, kAttentionTile);
@@ -251,7 +259,7 @@ void FinishStates(const StateAttention& p, const StateScratch& s, int64_t width)
     float* c = s.sums + lane * width;
     for (int64_t j = 0; j < width; j += 2 * L) {
       typename V::F a = V::Mul(V::Load(c + j), by), b = V::Mul(V::Load(c + j + L), by);
-      if constexpr (S::kPack == 2) V::Unzip(a, b, &a, &b);
+      S::Unzip(a, b, &a, &b);
       V::Store(c + j, a);
       V::Store(c + j + L, b);
     }
@@ -300,43 +308,77 @@ void AttendStates(const StateAttention& p) {
 
 // --- Cells of keys and values: one query a head, so vectors run along the head. ---
 
+// The dot of two runs of units.
+template <class S>
+inline float DotUnits(const uint32_t* a, const uint32_t* b, int units) {
+  using V = typename S::Vec;
+  typename V::F sum = V::Zero();
+  int u = 0;
+  for (; u + V::kLanes <= units; u += V::kLanes) sum = S::Dot(sum, V::LoadUnits(a + u), V::LoadUnits(b + u));
+  if (u < units) sum = S::Dot(sum, V::LoadUnitsN(a + u, units - u), V::LoadUnitsN(b + u, units - u));
+  return V::ReduceAdd(sum);
+}
+
+// Scores -> weights as units of kPack tokens, zeros behind the last; returns the sum of the weights.
+template <class S>
+float CellWeights(float* scores, int tokens, float top) {
+  using V = typename S::Vec;
+  const typename V::F shift = V::Set(-top * kLog2e);
+  typename V::F sum = V::Zero();
+  for (int t = 0; t < tokens; t += V::kLanes) {
+    const int n = tokens - t < V::kLanes ? tokens - t : V::kLanes;
+    typename V::F w = Exp2<V, kExpTerms<S>>(V::Fma(V::LoadN(scores + t, n), V::Set(kLog2e), shift));
+    if (n < V::kLanes) {
+      V::Store(scores + t, w);
+      w = V::LoadN(scores + t, n);
+    }
+    sum = V::Add(sum, w);
+    // The states of a weight are no wider than its score: they take the place of scores that were read.
+    S::Store(reinterpret_cast<typename S::State*>(scores) + t, w);
+  }
+  return V::ReduceAdd(sum);
+}
+
 template <class S>
 void AttendCells(const CellAttention& p) {
   using V = typename S::Vec;
   using State = typename S::State;
-  constexpr int L = V::kLanes;
-  const int64_t inner = static_cast<int64_t>(p.heads) * p.head_dim;
-  const State* q = reinterpret_cast<const State*>(p.q);
-  State* out = reinterpret_cast<State*>(p.out);
-  const auto load = [](const State* at, int n) { return n >= L ? S::Load(at) : S::LoadN(at, n); };
-  float* scores = p.scratch;  // [tokens]
+  constexpr int kPanel = 2 * V::kLanes;
+  const int64_t value_offset = static_cast<int64_t>(p.heads) * p.head_dim;
+  const int units = p.head_dim / S::kPack;
+  float* scores = p.scratch;  // [tokens], up to whole vectors
+  const auto cell = [&p](int t) { return reinterpret_cast<const State*>(p.cells + p.ancestry[t] * p.cell_stride); };
   for (int head = 0; head < p.heads; ++head) {
     const int64_t offset = static_cast<int64_t>(head) * p.head_dim;
-    float top = -std::numeric_limits<float>::infinity();
+    const auto* q = reinterpret_cast<const uint32_t*>(reinterpret_cast<const State*>(p.q) + offset);
+    float top = kNoScore;
     for (int t = 0; t < p.tokens; ++t) {
-      const State* key = reinterpret_cast<const State*>(p.cells + p.ancestry[t] * p.cell_stride) + offset;
-      typename V::F sum = V::Zero();
-      for (int i = 0; i < p.head_dim; i += L)
-        sum = V::Fma(load(q + offset + i, p.head_dim - i), load(key + i, p.head_dim - i), sum);
-      scores[t] = V::ReduceAdd(sum);
-      if (!(scores[t] <= top)) top = scores[t];
+      scores[t] = DotUnits<S>(q, reinterpret_cast<const uint32_t*>(cell(t) + offset), units);
+      if (scores[t] > top) top = scores[t];
     }
-    float total = 0;
-    for (int t = 0; t < p.tokens; t += L) {
-      const int n = p.tokens - t < L ? p.tokens - t : L;
-      V::StoreN(scores + t, Exp<V>(V::Sub(V::LoadN(scores + t, n), V::Set(top))), n);
-    }
-    for (int t = 0; t < p.tokens; ++t) total += scores[t];
-    for (int i = 0; i < p.head_dim; i += L) {
-      const int n = p.head_dim - i;
-      typename V::F sum = V::Zero();
-      for (int t = 0; t < p.tokens; ++t) {
-        const State* value =
-            reinterpret_cast<const State*>(p.cells + p.ancestry[t] * p.cell_stride) + inner + offset + i;
-        sum = V::Fma(V::Set(scores[t]), load(value, n), sum);
+    const typename V::F by = V::Set(1.0f / CellWeights<S>(scores, p.tokens, top));
+    const auto* weights = reinterpret_cast<const uint32_t*>(scores);
+    State* out = reinterpret_cast<State*>(p.out) + offset;
+    for (int column = 0; column < p.head_dim; column += kPanel) {
+      const int64_t at = value_offset + offset + column;
+      typename V::F a = V::Zero(), b = V::Zero();
+      for (int t = 0; t < p.tokens; t += S::kPack) {
+        // An odd last token stands in for its missing neighbour, whose weight is 0.
+        const auto* even = reinterpret_cast<const uint32_t*>(cell(t) + at);
+        const auto* odd =
+            reinterpret_cast<const uint32_t*>(cell(t + S::kPack - 1 < p.tokens ? t + S::kPack - 1 : t) + at);
+        typename V::I x, y;
+        S::Zip(even, odd, &x, &y);
+        const typename V::I w = V::Broadcast(weights + t / S::kPack);
+        a = S::Dot(a, w, x);
+        b = S::Dot(b, w, y);
       }
-      sum = V::Mul(sum, V::Set(1.0f / total));
-      n >= L ? S::Store(out + offset + i, sum) : S::StoreN(out + offset + i, sum, n);
+      S::Unzip(a, b, &a, &b);
+      alignas(64) float sums[kPanel];
+      V::Store(sums, V::Mul(a, by));
+      V::Store(sums + V::kLanes, V::Mul(b, by));
+      const int n = p.head_dim - column < kPanel ? p.head_dim - column : kPanel;
+      ToState<S>(sums, n, reinterpret_cast<std::byte*>(out + column));
     }
   }
 }

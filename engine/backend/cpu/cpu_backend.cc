@@ -16,6 +16,9 @@ namespace {
 
 using namespace cpu;  // NOLINT(google-build-using-namespace): this file is the namespace's front
 
+// The kernels read whole vectors: up to this many bytes behind a head's last value.
+constexpr int64_t kReadAhead = 256;
+
 const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<const PackedMatrix*>(weight); }
 
 class CpuBackend final : public Backend {
@@ -79,7 +82,8 @@ class CpuBackend final : public Backend {
     std::vector<float> raw;  // [edits of a row]
   };
 
-  // Takes the buffer's memory from the system now, on all threads: no step has to wait for it, or finds that there is none.
+  // Takes the buffer's memory from the system now, on all threads: no step has to wait for it, or finds that there is
+  // none.
   void Touch(const AlignedBuffer& buffer) {
     constexpr int64_t kPart = int64_t{8} << 20;
     pool_.Run(RoundUp(buffer.bytes(), kPart) / kPart, [&](int64_t i, int) { buffer.Touch(i * kPart, kPart); });
@@ -177,7 +181,7 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
     if (absl::Status s = add(encoder_, encoder_pages * PageBytes()); !s.ok()) return s;
   }
   for (int i = 0; i < shape.layers; ++i) {
-    if (absl::Status s = add(decoder_, decoder_blocks * kBlockCells * CellBytes()); !s.ok()) return s;
+    if (absl::Status s = add(decoder_, decoder_blocks * kBlockCells * CellBytes() + kReadAhead); !s.ok()) return s;
   }
   scratch_.resize(pool_.threads());
   const int64_t cells = RoundUp(std::max(limits.decoder_length, 1), kPageTokens);
@@ -302,8 +306,8 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
   const int64_t inner = static_cast<int64_t>(args.heads) * args.head_dim;
   const int64_t key_units = KeyPageUnits(kernels_, args.head_dim),
                 page_units = key_units + ValuePageUnits(kernels_, args.head_dim);
-  // Keys and values, packed: for each document [head][page][keys, values]. A head's pages are neighbours: at a large power of
-  // two from each other they would fall into the same few sets of the caches.
+  // Keys and values, packed: for each document [head][page][keys, values]. A head's pages are neighbours: at a large
+  // power of two from each other they would fall into the same few sets of the caches.
   int64_t pages = 0;
   first_page_.clear();
   for (const EncodeDocument& d : e.documents) {

@@ -75,7 +75,7 @@ struct CellAttention {
   int64_t cell_stride;      // bytes
   const int32_t* ancestry;  // [tokens]: the cells
   std::byte* out;           // states [heads * head_dim]
-  float* scratch;           // [heads * tokens + heads * head_dim + 64]
+  float* scratch;           // [tokens, up to whole vectors]
 };
 
 // One row of logits -> its log-sum-exp and best tokens; `logits` is changed.

@@ -49,12 +49,8 @@ struct RowColumns {
   template <int NV>
   void Load(int64_t u, typename V::I* b) const {
     static_assert(NV == 2);
-    if constexpr (S::kPack == 1) {
-      b[0] = V::LoadUnits(rows + u * stride);
-      b[1] = V::LoadUnits(rows + u * stride + V::kLanes);
-    } else {
-      V::ZipBf16(rows + 2 * u * stride, rows + (2 * u + 1) * stride, &b[0], &b[1]);
-    }
+    const uint32_t* row = rows + S::kPack * u * stride;
+    S::Zip(row, row + stride, &b[0], &b[1]);
   }
 };
 

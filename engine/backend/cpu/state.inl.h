@@ -20,6 +20,15 @@ struct Float32State {
   static typename V::F LoadN(const State* p, int n) { return V::LoadN(p, n); }
   static void Store(State* p, typename V::F x) { V::Store(p, x); }
   static void StoreN(State* p, typename V::F x, int n) { V::StoreN(p, x, n); }
+  // One row (the second is the same) as two vectors of units, and back.
+  static void Zip(const uint32_t* row, const uint32_t*, typename V::I* a, typename V::I* b) {
+    *a = V::LoadUnits(row);
+    *b = V::LoadUnits(row + V::kLanes);
+  }
+  static void Unzip(typename V::F a, typename V::F b, typename V::F* first, typename V::F* second) {
+    *first = a;
+    *second = b;
+  }
   static uint32_t Unit(State even, State) {
     uint32_t unit;
     std::memcpy(&unit, &even, sizeof(unit));
@@ -41,6 +50,12 @@ struct WideBf16State {
   static void Store(State* p, typename V::F x) { V::StoreBf16(p, x); }
   static void StoreN(State* p, typename V::F x, int n) { V::StoreBf16N(p, x, n); }
   static void StorePairs(uint32_t* p, typename V::F even, typename V::F odd) { V::StorePairs(p, even, odd); }
+  static void Zip(const uint32_t* even, const uint32_t* odd, typename V::I* a, typename V::I* b) {
+    V::ZipBf16(even, odd, a, b);
+  }
+  static void Unzip(typename V::F a, typename V::F b, typename V::F* first, typename V::F* second) {
+    V::Unzip(a, b, first, second);
+  }
   static uint32_t Unit(State even, State odd) { return even | static_cast<uint32_t>(odd) << 16; }
 };
 

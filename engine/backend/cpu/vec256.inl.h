@@ -22,6 +22,9 @@ struct Vec256 {
   static void Store(float* p, F x) { _mm256_storeu_ps(p, x); }
   static void StoreN(float* p, F x, int n) { _mm256_maskstore_ps(p, Mask(n), x); }
   static I LoadUnits(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static I LoadUnitsN(const uint32_t* p, int n) {
+    return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), Mask(n));
+  }
   static I Broadcast(const uint32_t* p) {
     return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(p)));
   }

@@ -22,6 +22,7 @@ struct Vec512 {
   static void Store(float* p, F x) { _mm512_storeu_ps(p, x); }
   static void StoreN(float* p, F x, int n) { _mm512_mask_storeu_ps(p, Mask(n), x); }
   static I LoadUnits(const uint32_t* p) { return _mm512_loadu_si512(p); }
+  static I LoadUnitsN(const uint32_t* p, int n) { return _mm512_maskz_loadu_epi32(Mask(n), p); }
   static I Broadcast(const uint32_t* p) { return _mm512_set1_epi32(static_cast<int>(*p)); }
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
