@@ -81,10 +81,10 @@ class Reference:
         for i in range(0, len(missing), 32):
             part = missing[i:i + 32]
             self.kept.update(zip(part, self.generate(part)))
+            self.save()  # a run that is cut short goes on from here
             print(f"\rtransformers: {i + len(part)} of {len(missing)}, {time.time() - begin:.0f} s", end="", flush=True)
         if missing:
             print()
-            self.save()
         return [self.kept[p] for p in prompts]
 
     def save(self):
