@@ -103,10 +103,10 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ServedModel::Create(ServedModelConf
   }
   if (const absl::Status found = model->FindSpecialTokens(); !found.ok()) return About(own.name, found);
   model->loop_ = std::make_unique<EngineLoop>(
-      std::move(engine),
-      EngineLoopOptions{.scheduler = {.max_overtakes = own.max_overtakes, .admit_only_when_idle = false},
-                        .max_queued_requests = own.max_queued_requests,
-                        .observer = observer});
+      std::move(engine), EngineLoopOptions{.scheduler = {.max_overtakes = own.max_overtakes,
+                                                         .admit_only_when_idle = own.admit_only_when_idle},
+                                           .max_queued_requests = own.max_queued_requests,
+                                           .observer = observer});
   return model;
 }
 

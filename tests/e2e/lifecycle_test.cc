@@ -81,7 +81,7 @@ TEST(LifecycleTest, DrainEndsInTimeWithCodeZero) {
 TEST(LifecycleTest, ASecondSignalEndsAtOnce) {
   ServerUnderTest server({.server = {"drain_seconds: 600"}});
   // Enough work for minutes.
-  constexpr int kCalls = 100;
+  constexpr int kCalls = 200;
   struct Call {
     grpc::ClientContext context;
     v1::GenerateResponse response;
@@ -89,8 +89,7 @@ TEST(LifecycleTest, ASecondSignalEndsAtOnce) {
   };
   std::vector<Call> calls(kCalls);
   absl::BlockingCounter left(kCalls);
-  v1::GenerateRequest request = Long(1000);
-  request.mutable_parameters()->set_num_beams(32);
+  const v1::GenerateRequest request = Long(1000);
   for (Call& call : calls) {
     server.stub().async()->Generate(&call.context, &request, &call.response, [&call, &left](grpc::Status status) {
       call.status = std::move(status);

@@ -1,9 +1,9 @@
 #include "server/requests/executor.h"
 
 #include <atomic>
+#include <future>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 
 namespace elserve {
@@ -29,10 +29,10 @@ TEST(ExecutorTest, OneThreadKeepsTheOrder) {
 }
 
 TEST(ExecutorTest, ATaskMayQueueAnother) {
+  std::promise<void> done;
   Executor executor(1);
-  absl::Notification done;
-  executor.Run([&] { executor.Run([&] { done.Notify(); }); });
-  done.WaitForNotification();
+  executor.Run([&] { executor.Run([&] { done.set_value(); }); });
+  done.get_future().wait();
 }
 
 }  // namespace

@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "server/requests/call.h"
 #include "server/requests/call_observer.h"
 #include "server/requests/model_registry.h"
@@ -103,9 +102,9 @@ class RecordingListener : public CallListener {
     if (take) Take();
   }
   void OnAnswer(absl::StatusOr<CallAnswer> final_answer) override {
-    ASSERT_FALSE(done.HasBeenNotified()) << "a second answer";
+    ASSERT_FALSE(done.happened()) << "a second answer";
     answer = std::move(final_answer);
-    done.Notify();
+    done.Happen();
   }
 
   // What the call still holds.
@@ -123,7 +122,7 @@ class RecordingListener : public CallListener {
     }
   }
   const absl::StatusOr<CallAnswer>& Wait() {
-    done.WaitForNotification();
+    done.Wait();
     return answer;
   }
 
@@ -133,7 +132,7 @@ class RecordingListener : public CallListener {
   std::vector<std::string> texts;            // by job
   std::vector<std::vector<int32_t>> tokens;  // by job
   absl::StatusOr<CallAnswer> answer = absl::UnknownError("nothing yet");
-  absl::Notification done;
+  Event done;
 };
 
 class RecordingObserver : public CallObserver {
