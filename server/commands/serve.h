@@ -10,6 +10,9 @@ struct ServeOptions {
   std::string config;     // a YAML file
   std::string listen;     // instead of the file's; empty: the file's
   std::string port_file;  // gets the port of gRPC, and on a second line that of /metrics; empty: none
+  // Every model batches statically (SchedulerOptions::admit_only_when_idle). No flag sets it: it is for the server that
+  // tests/bench compares with.
+  bool static_batching = false;
 };
 
 // Serves until SIGTERM or SIGINT, then drains. The exit code: 0 after a drain, 1 if it could not start.

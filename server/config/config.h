@@ -45,6 +45,7 @@ struct ServedModelConfig {
   int encode_tokens_per_step = 2048;  // source tokens encoded in one step
   int max_queued_requests = 1024;     // requests that may wait
   int max_overtakes = 16;             // times that later requests may be admitted before the oldest one
+  bool admit_only_when_idle = false;  // SchedulerOptions: static batching, to compare with; no key sets it
   v1::DecodingParameters defaults;    // validated, but for the ranges that depend on the model
   // Without `tasks` in the file: summarize with an empty prefix. With it: those that it names.
   std::optional<SummarizeTask> summarize = SummarizeTask();
