@@ -1,0 +1,82 @@
+# `make help` says what there is. Needs GNU make and, for `deps`, Debian's apt.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help deps build test demo bench rouge format check-format lint asan tsan clean
+
+BUILD := build/release
+# Objects in the cache do not depend on where the checkout lies.
+export CCACHE_BASEDIR := $(CURDIR)
+
+# Everything that build, test and demo need on Debian 12.
+PACKAGES := g++ cmake ninja-build ccache pkg-config \
+  libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev \
+  libspdlog-dev nlohmann-json3-dev libyaml-cpp-dev libpcre2-dev prometheus-cpp-dev libcpp-httplib-dev libcli11-dev \
+  libgtest-dev libgmock-dev libbenchmark-dev
+PYTHON_PACKAGES := python3 python3-venv
+CLANG_PACKAGES := clang-format clang-tidy
+
+# $(call install,packages): installs those that are missing, as root or through sudo, and says so.
+define install
+missing=; \
+for package in $(1); do \
+  dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^.i' || missing+=" $$package"; \
+done; \
+if [ -n "$$missing" ]; then \
+  if ! command -v apt-get >/dev/null; then echo "deps: no apt-get here; needed are:$$missing" >&2; exit 1; fi; \
+  root=; \
+  if [ "$$(id -u)" != 0 ]; then \
+    if ! command -v sudo >/dev/null; then echo "deps: as root, run: apt-get install$$missing" >&2; exit 1; fi; \
+    root=sudo; \
+  fi; \
+  get() { $$root env DEBIAN_FRONTEND=noninteractive apt-get -q "$$@"; }; \
+  echo "deps: installing$$missing"; \
+  if ! apt-get install -s --no-install-recommends $$missing >/dev/null 2>&1; then \
+    echo "deps: fetching the package lists first"; get update; \
+  fi; \
+  if ! get install -y --no-install-recommends $$missing; then \
+    echo "deps: once more, with fresh package lists"; get update && get install -y --no-install-recommends $$missing; \
+  fi; \
+else \
+  echo "deps: everything is there"; \
+fi
+endef
+
+help: ## show this
+	@echo "elserve: a server for encoder-decoder models. On a fresh Debian 12: make demo, make test."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install the Debian packages that are missing (as root, or through sudo)
+	@set -e; $(call install,$(PACKAGES))
+
+build: deps ## build the release preset: build/release/server/elserve
+	@echo "build: compiling into $(BUILD)"
+	@cmake --preset release
+	@cmake --build --preset release
+
+test: build ## build, then run every test
+	@ctest --preset release -j "$$(nproc)"
+
+demo: build ## build, start the server, summarize texts and ask questions about them, stop it
+	@demo/run.sh $(BUILD)/server/elserve
+
+format: ## rewrite the sources in the project's format
+	@set -e; $(call install,$(CLANG_PACKAGES))
+	@git ls-files '*.cc' '*.h' | xargs clang-format -i
+
+check-format: ## fail where `make format` would change something
+	@set -e; $(call install,$(CLANG_PACKAGES))
+	@git ls-files '*.cc' '*.h' | xargs clang-format --dry-run -Werror
+
+lint: build ## run clang-tidy over engine/ and server/; any finding fails
+	@set -e; $(call install,$(CLANG_PACKAGES))
+	@git ls-files 'engine/*.cc' 'server/*.cc' | xargs -P "$$(nproc)" -n 1 clang-tidy --quiet -p $(BUILD)
+
+asan: deps ## the tests under the address and undefined-behaviour sanitizers
+	@cmake --preset asan && cmake --build --preset asan && ctest --preset asan -j "$$(nproc)"
+
+tsan: deps ## the tests under the thread sanitizer
+	@cmake --preset tsan && cmake --build --preset tsan && ctest --preset tsan -j "$$(nproc)"
+
+clean: ## remove everything that was built
+	@rm -rf build
