@@ -1,0 +1,137 @@
+// An answer does not depend on what else is in the engine: the same bits alone and among many, whatever the threads,
+// the memory and the encode budget. And both forms of attention answer alike.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/thread_pool.h"
+#include "gtest/gtest.h"
+#include "tests/engine/traffic.h"
+
+namespace elserve {
+namespace {
+
+class BatchingTest : public testing::TestWithParam<Variant> {
+ protected:
+  // `alone` with one thread and much room, `crowded` with several threads and little.
+  void Load(const std::string& checkpoint, int max_rows, int encoder_tokens, int decoder_tokens, int encode_tokens) {
+    EngineOptions options = CpuOptions(checkpoint, GetParam(), &one_);
+    options.encoder_memory_tokens = options.decoder_memory_tokens = 8192;
+    options.encode_tokens_per_step = 2048;
+    alone_ = LoadEngine(options);
+    options = CpuOptions(checkpoint, GetParam(), &several_);
+    options.max_rows = max_rows;
+    options.encoder_memory_tokens = encoder_tokens;
+    options.decoder_memory_tokens = decoder_tokens;
+    options.encode_tokens_per_step = encode_tokens;
+    crowded_ = LoadEngine(options);
+  }
+
+  void ExpectSameBits(const std::vector<Request>& requests, int least_in_flight) {
+    ASSERT_TRUE(alone_ && crowded_);
+    const std::vector<Outcome> alone = RunAlone(alone_.get(), requests);
+    int most_in_flight = 0;
+    const std::vector<Outcome> together = RunTogether(crowded_.get(), requests, 3, 7, &most_in_flight);
+    EXPECT_GE(most_in_flight, least_in_flight);
+    int compared = 0, ended = 0;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if (requests[i].discard_after_steps >= 0) continue;  // how far it came depends on the load
+      ++compared;
+      ended += alone[i].finished && requests[i].end_after_decode_steps >= 0;
+      EXPECT_EQ(BitDifference(alone[i], together[i]), "")
+          << "request " << i << ", " << requests[i].decoding.num_beams << " beams, " << requests[i].source.size()
+          << " source tokens";
+    }
+    EXPECT_GT(compared, static_cast<int>(requests.size()) * 3 / 4);
+    EXPECT_GT(ended, 0);
+    EXPECT_EQ(crowded_->free(), crowded_->info().capacity);
+  }
+
+  ThreadPool one_{1}, several_{3};
+  std::unique_ptr<Engine> alone_, crowded_;
+};
+
+TEST_P(BatchingTest, TwoHundredRequestsOfATinyModel) {
+  std::vector<Request> requests = RandomRequests(200, {96, 40, 283}, /*seed=*/1);
+  EndSome(&requests, /*seed=*/2);
+  Load(TinyCheckpoint(), /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
+  ExpectSameBits(requests, 7);
+}
+
+TEST_P(BatchingTest, RequestsOfTheEmbeddedModel) {
+  std::vector<Request> requests = RandomRequests(48, {200, 14, 8192}, /*seed=*/3);
+  std::mt19937 rng(4);
+  requests[5].source = RandomSource(700, 8192, rng);
+  EndSome(&requests, /*seed=*/5);
+  Load(SynopsisCheckpoint(), /*max_rows=*/70, /*encoder_tokens=*/4096, /*decoder_tokens=*/1536, /*encode_tokens=*/256);
+  ExpectSameBits(requests, 10);
+}
+
+TEST_P(BatchingTest, EncodeBudgetChangesNoBit) {
+  const std::vector<Request> requests = RandomRequests(40, {96, 12, 283}, /*seed=*/6);
+  std::vector<Outcome> first;
+  for (const int encode_tokens : {1, 64, 100, 5000}) {
+    Load(TinyCheckpoint(), 64, 4096, 4096, encode_tokens);
+    ASSERT_TRUE(crowded_);
+    std::vector<Outcome> outcomes = RunTogether(crowded_.get(), requests, 8, encode_tokens);
+    if (first.empty()) first = outcomes;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(BitDifference(first[i], outcomes[i]), "")
+          << "request " << i << ", " << encode_tokens << " tokens a step";
+    }
+  }
+}
+
+// An end that names a sequence which is gone, or never was, is no error and touches nobody.
+TEST_P(BatchingTest, EndingWhatIsGoneIsIgnored) {
+  Load(TinyCheckpoint(), 16, 1024, 1024, 64);
+  ASSERT_TRUE(crowded_);
+  StepPlan plan;
+  plan.ends = {{uint64_t{1} << 60, EndKind::kFinish}, {(uint64_t{1} << 60) + 1, EndKind::kDiscard}};
+  StepResult result;
+  ASSERT_TRUE(crowded_->Step(plan, &result).ok());
+  EXPECT_TRUE(result.updates.empty());
+  EXPECT_TRUE(result.idle);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BatchingTest, testing::ValuesIn(kVariants), testing::PrintToStringParamName());
+
+// EL-attention is algebra, no approximation: where no two sums are close, both forms find the same tokens in float32.
+void ExpectFormsAgree(const std::string& checkpoint, std::vector<Request> requests) {
+  ThreadPool pool(2);
+  std::vector<Outcome> outcomes[2];
+  for (const AttentionForm form : {AttentionForm::kEl, AttentionForm::kKv}) {
+    EngineOptions options = CpuOptions(checkpoint, {Precision::kFloat32, form}, &pool);
+    options.encoder_memory_tokens = options.decoder_memory_tokens = 8192;
+    options.max_rows = 96;
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    ASSERT_TRUE(engine);
+    EXPECT_EQ(engine->info().attention, form);
+    outcomes[form == AttentionForm::kKv] = RunTogether(engine.get(), requests, 6, 9);
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const Outcome &el = outcomes[0][i], &kv = outcomes[1][i];
+    ASSERT_TRUE(el.finished && kv.finished);
+    ASSERT_EQ(el.hypotheses.size(), kv.hypotheses.size());
+    for (size_t j = 0; j < el.hypotheses.size(); ++j) {
+      EXPECT_EQ(el.hypotheses[j].tokens, kv.hypotheses[j].tokens) << "request " << i << ", hypothesis " << j;
+      const float score = kv.hypotheses[j].score;
+      EXPECT_NEAR(el.hypotheses[j].score, score, 1e-4 * std::max(1.0f, std::abs(score))) << "request " << i;
+    }
+  }
+}
+
+TEST(AttentionForms, AgreeInFloat32OnATinyModel) {
+  ExpectFormsAgree(TinyCheckpoint(), RandomRequests(150, {96, 40, 283}, /*seed=*/11));
+}
+
+TEST(AttentionForms, AgreeInFloat32OnTheEmbeddedModel) {
+  ExpectFormsAgree(SynopsisCheckpoint(), RandomRequests(60, {200, 16, 8192}, /*seed=*/12));
+}
+
+}  // namespace
+}  // namespace elserve

@@ -1,0 +1,269 @@
+#include "tests/engine/traffic.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "gtest/gtest.h"
+
+namespace elserve {
+namespace {
+
+// An engine sees no id twice in its life; tests run many times through one engine.
+uint64_t TakeIds(size_t count) {
+  static uint64_t next = 1;
+  return std::exchange(next, next + count);
+}
+
+int Pick(std::initializer_list<int> values, std::mt19937& rng) { return values.begin()[rng() % values.size()]; }
+
+int Between(int low, int high, std::mt19937& rng) { return low + static_cast<int>(rng() % (high - low + 1)); }
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+DecodingSpec RandomDecoding(const RequestLimits& limits, std::mt19937& rng) {
+  DecodingSpec d;
+  d.num_beams = Between(1, 8, rng);
+  d.num_return_sequences = Between(1, d.num_beams, rng);
+  d.length_penalty = static_cast<float>(Pick({-1, 0, 1, 1, 2}, rng));
+  d.early_stopping = static_cast<EarlyStopping>(Pick({0, 0, 1, 2}, rng));
+  d.max_length = Between(2, limits.most_length, rng);
+  if (rng() % 4 == 0) d.min_length = Between(0, d.max_length, rng);
+  if (rng() % 4 == 0) d.min_new_tokens = Between(0, d.max_length / 2, rng);
+  d.no_repeat_ngram_size = Pick({0, 0, 1, 2, 3}, rng);
+  d.decoder_start_token_id = 2;
+  if (rng() % 5 == 0) d.forced_bos_token_id = Between(5, limits.vocab - 1, rng);
+  if (rng() % 5 == 0) d.forced_eos_token_id = {2};
+  if (rng() % 6 != 0) d.eos_token_id = {2};
+  if (rng() % 4 == 0) {
+    for (int i = 0; i < 3; ++i) d.eos_token_id.push_back(10 + 20 * i + static_cast<int>(rng() % 20));
+  }
+  return d;
+}
+
+}  // namespace
+
+std::vector<int32_t> RandomSource(int tokens, int vocab, std::mt19937& rng) {
+  std::vector<int32_t> source(tokens);
+  for (int32_t& token : source) token = Between(5, vocab - 1, rng);
+  return source;
+}
+
+std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsigned seed) {
+  std::mt19937 rng(seed);
+  std::vector<Request> requests(count);
+  for (Request& request : requests) {
+    // Lengths around the end of a page (64), and any other.
+    const int any = Between(1, limits.most_source_tokens, rng);
+    const int length = std::min(limits.most_source_tokens, Pick({1, 2, 63, 64, 65, any, any, any, any, any}, rng));
+    request.source = RandomSource(length, limits.vocab, rng);
+    request.decoding = RandomDecoding(limits, rng);
+  }
+  return requests;
+}
+
+void EndSome(std::vector<Request>* requests, unsigned seed) {
+  std::mt19937 rng(seed);
+  for (Request& request : *requests) {
+    switch (rng() % 8) {
+      case 0:
+        request.end_after_decode_steps = Between(0, request.decoding.max_length - 1, rng);
+        request.end = EndKind::kFinish;
+        break;
+      case 1:
+        request.end_after_decode_steps = Between(0, request.decoding.max_length - 1, rng);
+        break;
+      case 2:
+        request.discard_after_steps = Between(1, 6, rng);
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+Traffic::Traffic(Engine* engine, std::span<const Request> requests)
+    : engine_(engine), requests_(requests), outcomes_(requests.size()), first_id_(TakeIds(requests.size())) {}
+
+void Traffic::PlanEnds(StepPlan* plan) {
+  for (auto it = flights_.begin(); it != flights_.end();) {
+    const auto& [index, flight] = *it;
+    const Request& request = requests_[index];
+    const Outcome& outcome = outcomes_[index];
+    const bool early = request.discard_after_steps >= 0 && flight.steps >= request.discard_after_steps;
+    const bool due = request.end_after_decode_steps >= 0 && outcome.encoded &&
+                     outcome.decode_steps >= request.end_after_decode_steps;
+    const EndKind kind = early ? EndKind::kDiscard : request.end;
+    if (early || due) plan->ends.push_back({first_id_ + index, kind});
+    // Of what is discarded nothing is heard any more.
+    it = (early || due) && kind == EndKind::kDiscard ? flights_.erase(it) : std::next(it);
+  }
+}
+
+void Traffic::PlanAdmissions(int joins, StepPlan* plan) {
+  Resources free = engine_->info().capacity;  // what it will be after the ends
+  for (const auto& [index, flight] : flights_) {
+    const bool ends = std::any_of(plan->ends.begin(), plan->ends.end(),
+                                  [&, id = first_id_ + index](const EndSequence& end) { return end.id == id; });
+    if (!ends) free -= flight.resources;
+  }
+  while (joins-- > 0 && !waiting_.empty()) {
+    const size_t index = waiting_.back();
+    const Request& request = requests_[index];
+    const absl::StatusOr<Resources> needed =
+        engine_->Measure({static_cast<int>(request.source.size()), &request.decoding});
+    if (!needed.ok()) {
+      ADD_FAILURE() << "request " << index << ": " << needed.status();
+      outcomes_[index].status = needed.status();
+    } else if (!needed->Fits(free)) {
+      return;
+    } else {
+      free -= *needed;
+      flights_[index].resources = *needed;
+      plan->admissions.push_back({first_id_ + index, request.source, request.decoding, /*stream=*/true});
+    }
+    waiting_.pop_back();
+  }
+}
+
+void Traffic::Take(SequenceUpdate& update) {
+  const size_t index = update.id - first_id_;
+  const auto flight = flights_.find(index);
+  if (flight == flights_.end()) {
+    ADD_FAILURE() << "an update of a sequence that is not in flight";
+    return;
+  }
+  Outcome& outcome = outcomes_[index];
+  if (update.encoded) {
+    EXPECT_FALSE(outcome.encoded) << "encoded twice";
+    outcome.encoded = true;
+  }
+  if (update.decoded_rows > 0) {
+    EXPECT_TRUE(outcome.encoded) << "decoded before it was encoded";
+    EXPECT_LE(update.decoded_rows, requests_[index].decoding.num_beams);
+    ++outcome.decode_steps;
+  }
+  outcome.streamed.insert(outcome.streamed.end(), update.tokens.begin(), update.tokens.end());
+  outcome.status = update.status;
+  if (update.finished) {
+    outcome.finished = true;
+    outcome.hypotheses = update.hypotheses;
+  }
+  if (update.finished || !update.status.ok()) flights_.erase(flight);
+}
+
+bool Traffic::Sound(const StepResult& result) const {
+  Resources expected = engine_->info().capacity;
+  for (const auto& [index, flight] : flights_) expected -= flight.resources;
+  EXPECT_EQ(result.sequences, static_cast<int>(flights_.size()));
+  EXPECT_EQ(result.idle, flights_.empty());
+  EXPECT_LE(result.rows, engine_->info().capacity.rows);
+  EXPECT_TRUE(engine_->free() == expected) << "free memory is not what the sequences in flight leave";
+  return !testing::Test::HasFailure();
+}
+
+std::vector<Outcome> Traffic::Run(std::span<const size_t> order, int joins_per_step) {
+  waiting_.assign(order.rbegin(), order.rend());
+  StepResult result;
+  while (!waiting_.empty() || !flights_.empty()) {
+    StepPlan plan;
+    PlanEnds(&plan);
+    PlanAdmissions(joins_per_step, &plan);
+    if (flights_.empty() && plan.ends.empty() && !waiting_.empty()) {
+      ADD_FAILURE() << "nothing is in flight and nothing fits";
+      break;
+    }
+    if (record_) record_->push_back(plan);
+    if (absl::Status status = engine_->Step(plan, &result); !status.ok()) {
+      ADD_FAILURE() << "Step: " << status;
+      break;
+    }
+    ++steps_;
+    most_in_flight_ = std::max(most_in_flight_, static_cast<int>(flights_.size()));
+    for (auto& [index, flight] : flights_) ++flight.steps;
+    for (SequenceUpdate& update : result.updates) Take(update);
+    if (!Sound(result)) break;
+  }
+  return std::move(outcomes_);
+}
+
+std::vector<Outcome> RunTogether(Engine* engine, std::span<const Request> requests, int joins_per_step, unsigned seed,
+                                 int* most_in_flight) {
+  std::vector<size_t> order(requests.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+  Traffic traffic(engine, requests);
+  std::vector<Outcome> outcomes = traffic.Run(order, joins_per_step);
+  if (most_in_flight) *most_in_flight = traffic.most_in_flight();
+  return outcomes;
+}
+
+std::vector<Outcome> RunAlone(Engine* engine, std::span<const Request> requests) {
+  std::vector<Outcome> outcomes;
+  for (size_t i = 0; i < requests.size() && !testing::Test::HasFailure(); ++i) {
+    Traffic traffic(engine, requests.subspan(i, 1));
+    const size_t first = 0;
+    outcomes.push_back(traffic.Run({&first, 1}, 1)[0]);
+  }
+  outcomes.resize(requests.size());
+  return outcomes;
+}
+
+std::string BitDifference(const Outcome& a, const Outcome& b) {
+  if (a.status != b.status) return absl::StrCat(a.status.ToString(), " and ", b.status.ToString());
+  if (a.finished != b.finished) return "one finished";
+  if (a.decode_steps != b.decode_steps) return absl::StrCat(a.decode_steps, " and ", b.decode_steps, " decode steps");
+  if (a.streamed != b.streamed)
+    return absl::StrCat("streamed ", absl::StrJoin(a.streamed, " "), " and ", absl::StrJoin(b.streamed, " "));
+  if (a.hypotheses.size() != b.hypotheses.size())
+    return absl::StrCat(a.hypotheses.size(), " and ", b.hypotheses.size(), " hypotheses");
+  for (size_t i = 0; i < a.hypotheses.size(); ++i) {
+    const Hypothesis &x = a.hypotheses[i], &y = b.hypotheses[i];
+    const std::string place = absl::StrCat("hypothesis ", i, ": ");
+    if (x.tokens != y.tokens)
+      return absl::StrCat(place, "tokens ", absl::StrJoin(x.tokens, " "), " and ", absl::StrJoin(y.tokens, " "));
+    if (x.reason != y.reason) return place + "different reasons";
+    if (!SameBits({x.score}, {y.score})) return absl::StrFormat("%sscores %.9g and %.9g", place, x.score, y.score);
+    if (!SameBits(x.logprobs, y.logprobs)) return place + "different bits of log-probabilities";
+  }
+  return "";
+}
+
+void PrintTo(const Variant& variant, std::ostream* out) {
+  *out << (variant.precision == Precision::kFloat32 ? "float32" : "bfloat16")
+       << (variant.attention == AttentionForm::kEl ? "_el" : "_kv");
+}
+
+EngineOptions CpuOptions(std::string checkpoint, const Variant& variant, ThreadPool* pool) {
+  EngineOptions options;
+  options.checkpoint = std::move(checkpoint);
+  options.device = DeviceKind::kCpu;
+  options.precision = variant.precision;
+  options.attention = variant.attention;
+  options.max_rows = 24;
+  options.encoder_memory_tokens = 1024;
+  options.decoder_memory_tokens = 1024;
+  options.encode_tokens_per_step = 90;
+  options.pool = pool;
+  return options;
+}
+
+std::unique_ptr<Engine> LoadEngine(const EngineOptions& options) {
+  absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Load(options);
+  if (!engine.ok()) {
+    ADD_FAILURE() << engine.status();
+    return nullptr;
+  }
+  return *std::move(engine);
+}
+
+std::string TinyCheckpoint() { return ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-odd"; }
+std::string SynopsisCheckpoint() { return ELSERVE_SOURCE_DIR "/models/debian-synopsis"; }
+
+}  // namespace elserve
