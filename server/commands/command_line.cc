@@ -19,6 +19,8 @@ void AddServe(CLI::App& app, std::function<int()>* run) {
   CLI::App* serve = app.add_subcommand("serve", "Serve the models of a configuration file over gRPC");
   serve->add_option("--config", options->config, "YAML file")->required();
   serve->add_option("--listen", options->listen, "HOST:PORT instead of the file's server.listen; port 0: any free one");
+  serve->add_option("--ops-listen", options->ops_listen,
+                    "The same instead of server.ops_listen: /metrics and /healthz");
   serve->add_option("--port-file", options->port_file,
                     "Write the gRPC port to this file once it serves, and the port of /metrics on a second line");
   serve->callback([=] { *run = [options] { return RunServe(*options); }; });

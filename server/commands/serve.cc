@@ -49,6 +49,7 @@ int RunServe(const ServeOptions& options) {
   absl::StatusOr<ServerConfig> config = LoadServerConfig(options.config);
   if (!config.ok()) return Failed(config.status());
   if (!options.listen.empty()) config->listen = options.listen;
+  if (!options.ops_listen.empty()) config->ops_listen = options.ops_listen;
   for (ServedModelConfig& model : config->models) model.admit_only_when_idle = options.static_batching;
   SetUpLogging(config->logging);
 

@@ -7,9 +7,10 @@
 namespace elserve {
 
 struct ServeOptions {
-  std::string config;     // a YAML file
-  std::string listen;     // instead of the file's; empty: the file's
-  std::string port_file;  // gets the port of gRPC, and on a second line that of /metrics; empty: none
+  std::string config;      // a YAML file
+  std::string listen;      // instead of the file's; empty: the file's
+  std::string ops_listen;  // likewise
+  std::string port_file;   // gets the port of gRPC, and on a second line that of /metrics; empty: none
   // Every model batches statically (SchedulerOptions::admit_only_when_idle). No flag sets it: it is for the server that
   // tests/bench compares with.
   bool static_batching = false;
