@@ -60,6 +60,22 @@ test: build ## build, then run every test
 demo: build ## build, start the server, summarize texts and ask questions about them, stop it
 	@demo/run.sh $(BUILD)/server/elserve
 
+# $(call python,folder,requirements): an environment of its own with pinned packages.
+define python
+$(call install,$(PYTHON_PACKAGES)); \
+if ! [ build/$(1)/requirements -nt $(2) ]; then \
+  echo "python: $(2) into build/$(1)"; \
+  python3 -m venv build/$(1) && build/$(1)/bin/pip install -q -r $(2) && touch build/$(1)/requirements; \
+fi
+endef
+
+bench: build ## measure the served system against its peers (Python in build/bench-venv; over an hour)
+	@set -e; $(call python,bench-venv,tests/bench/requirements.txt); build/bench-venv/bin/python tests/bench/run.py $(BENCH)
+
+rouge: build ## compare answers to held-out texts with transformers' (Python in build/rouge-venv)
+	@set -e; $(call python,rouge-venv,tests/bench/rouge_requirements.txt); \
+	build/rouge-venv/bin/python tests/bench/rouge.py --elserve $(BUILD)/server/elserve $(ROUGE)
+
 format: ## rewrite the sources in the project's format
 	@set -e; $(call install,$(CLANG_PACKAGES))
 	@git ls-files '*.cc' '*.h' | xargs clang-format -i
