@@ -62,8 +62,8 @@ struct EngineLoopOptions {
 };
 
 // Owns an engine and the thread that calls Engine::Step: takes what came in, plans, steps, reports, again; sleeps when
-// there is nothing to do. Thread-safe. Every job that Submit accepted is done exactly once, whatever happens: an answer,
-// its own error, or the status that the loop ended with.
+// there is nothing to do. Thread-safe. Every job that Submit accepted is done exactly once, whatever happens: an
+// answer, its own error, or the status that the loop ended with.
 class EngineLoop {
  public:
   EngineLoop(std::unique_ptr<Engine> engine, const EngineLoopOptions& options);

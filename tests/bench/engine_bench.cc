@@ -47,8 +47,12 @@ int Run(const Options& o) {
   ThreadPool pool(ThreadPool::AvailableProcessors());
   EngineOptions options;
   options.checkpoint = o.model;
-  options.precision = o.precision == "auto" ? Precision::kAuto : o.precision == "float32" ? Precision::kFloat32 : Precision::kBFloat16;
-  options.attention = o.attention == "auto" ? AttentionForm::kAuto : o.attention == "el" ? AttentionForm::kEl : AttentionForm::kKv;
+  options.precision = o.precision == "auto"      ? Precision::kAuto
+                      : o.precision == "float32" ? Precision::kFloat32
+                                                 : Precision::kBFloat16;
+  options.attention = o.attention == "auto" ? AttentionForm::kAuto
+                      : o.attention == "el" ? AttentionForm::kEl
+                                            : AttentionForm::kKv;
   options.memory_bytes = static_cast<int64_t>(o.memory_gib * (int64_t{1} << 30));
   options.max_rows = o.rows;
   options.encode_tokens_per_step = o.encode_tokens;
@@ -59,7 +63,8 @@ int Run(const Options& o) {
     return 1;
   }
   const ModelInfo& info = (*engine)->info();
-  std::printf("%s\n%s, attention %s (%s)\n", info.device_name.c_str(), info.precision == Precision::kFloat32 ? "float32" : "bfloat16",
+  std::printf("%s\n%s, attention %s (%s)\n", info.device_name.c_str(),
+              info.precision == Precision::kFloat32 ? "float32" : "bfloat16",
               info.attention == AttentionForm::kEl ? "el" : "kv", info.attention_reason.c_str());
   const auto documents = ReadDocuments(o.ids, o.documents);
   const DecodingSpec spec = Spec(o);
@@ -98,8 +103,8 @@ int Run(const Options& o) {
   }
   const double seconds = Seconds() - begin;
   const double n = static_cast<double>(documents.size());
-  std::printf("documents/s %.3f  seconds %.2f  steps %d  rows/step %.1f  most in flight %d\n", n / seconds, seconds, steps,
-              static_cast<double>(rows) / steps, most);
+  std::printf("documents/s %.3f  seconds %.2f  steps %d  rows/step %.1f  most in flight %d\n", n / seconds, seconds,
+              steps, static_cast<double>(rows) / steps, most);
   std::printf("ms/document: encode %.1f  decode %.1f  vocabulary+select %.1f  search %.2f\n", 1e3 * total.encode / n,
               1e3 * total.decode / n, 1e3 * total.select / n, 1e3 * total.search / n);
   return 0;

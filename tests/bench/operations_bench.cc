@@ -19,13 +19,17 @@ ThreadPool& Pool() {
   return pool;
 }
 
-// A backend with the memory of `documents` documents of `tokens` tokens, decoded by `beams` rows each at position `history`.
+// A backend with the memory of `documents` documents of `tokens` tokens, decoded by `beams` rows each at position
+// `history`.
 struct Bench {
   Bench(DataType type, bool el, int documents, int tokens, int beams, int history = 32) {
     backend = *MakeCpuBackend({type, &Pool()});
     const int rows = documents * beams, pages = (tokens + kPageTokens - 1) / kPageTokens;
     const int length = history + 1, blocks = (rows * length + kBlockCells - 1) / kBlockCells;
-    if (!backend->AllocateMemory({el, 1, kWidth, kHeads, kHeadDim}, documents * pages, blocks, {documents * tokens, rows, rows, length, tokens}).ok()) {
+    if (!backend
+             ->AllocateMemory({el, 1, kWidth, kHeads, kHeadDim}, documents * pages, blocks,
+                              {documents * tokens, rows, rows, length, tokens})
+             .ok()) {
       std::abort();
     }
     page_list.resize(documents * pages);
@@ -71,7 +75,9 @@ struct Bench {
   DecodeLayout decode;
 };
 
-DataType TypeOf(const benchmark::State& state) { return state.range(0) == 16 ? DataType::kBFloat16 : DataType::kFloat32; }
+DataType TypeOf(const benchmark::State& state) {
+  return state.range(0) == 16 ? DataType::kBFloat16 : DataType::kFloat32;
+}
 
 void Report(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
@@ -105,7 +111,8 @@ void BM_PerHeadLinear(benchmark::State& state) {
 void BM_EncoderAttention(benchmark::State& state) {
   const int documents = static_cast<int>(state.range(1)), tokens = static_cast<int>(state.range(2));
   Bench b(TypeOf(state), true, documents, tokens, 1);
-  const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState), out = b.Make(documents * tokens, kWidth, Storage::kState);
+  const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState),
+               out = b.Make(documents * tokens, kWidth, Storage::kState);
   b.backend->BeginStep({b.encode, {}});
   for (auto _ : state) b.backend->EncoderAttention({qkv, kHeads, kHeadDim, out});
   Report(state, 4.0 * documents * tokens * tokens * kWidth);
@@ -114,11 +121,13 @@ void BM_EncoderAttention(benchmark::State& state) {
 // {bits, 1: el, documents, tokens, beams}
 void BM_CrossAttention(benchmark::State& state) {
   const bool el = state.range(1) != 0;
-  const int documents = static_cast<int>(state.range(2)), tokens = static_cast<int>(state.range(3)), beams = static_cast<int>(state.range(4));
+  const int documents = static_cast<int>(state.range(2)), tokens = static_cast<int>(state.range(3)),
+            beams = static_cast<int>(state.range(4));
   Bench b(TypeOf(state), el, documents, tokens, beams);
   const Tensor states = b.Make(documents * tokens, el ? kWidth : 2 * kWidth, Storage::kState);
   const int64_t width = el ? kHeads * kWidth : kWidth;
-  const Tensor query = b.Make(documents * beams, width, Storage::kState), out = b.Make(documents * beams, width, Storage::kState);
+  const Tensor query = b.Make(documents * beams, width, Storage::kState),
+               out = b.Make(documents * beams, width, Storage::kState);
   b.backend->BeginStep({b.encode, b.decode});
   b.backend->StoreEncoder({0, states});
   for (auto _ : state) b.backend->CrossAttention({0, query, out});
@@ -152,7 +161,10 @@ void BM_SelectTokens(benchmark::State& state) {
 void Linears(benchmark::internal::Benchmark* b) {
   for (int bits : {16, 32}) {
     for (int rows : {4, 64, 128, 2048}) {
-      b->Args({bits, rows, 768, 2304})->Args({bits, rows, 768, 768})->Args({bits, rows, 768, 3072})->Args({bits, rows, 3072, 768});
+      b->Args({bits, rows, 768, 2304})
+          ->Args({bits, rows, 768, 768})
+          ->Args({bits, rows, 768, 3072})
+          ->Args({bits, rows, 3072, 768});
     }
   }
 }
@@ -163,7 +175,12 @@ BENCHMARK(BM_PerHeadLinear)
     ->ArgsProduct({{16, 32}, {128}, {768}, {64}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
-BENCHMARK(BM_EncoderAttention)->Args({16, 2, 1024})->Args({16, 8, 256})->Args({32, 2, 1024})->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_EncoderAttention)
+    ->Args({16, 2, 1024})
+    ->Args({16, 8, 256})
+    ->Args({32, 2, 1024})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_CrossAttention)
     ->ArgsProduct({{16, 32}, {0, 1}, {32}, {1024}, {1, 4, 8}})
     ->Args({16, 1, 1, 1024, 4})
