@@ -96,12 +96,12 @@ TEST(FaultsTest, ADeadlineStormLeavesNothing) {
     EXPECT_EQ(crowd.Wait(grpc::DEADLINE_EXCEEDED), 150) << milliseconds;
   }
   EXPECT_TRUE(server.WaitUntilIdle());
-  EXPECT_EQ(server.Metric("elserve_requests_total", "outcome=\"CANCELLED\""), 0);
   EXPECT_EQ(Answer(server), before);
 }
 
 TEST(FaultsTest, ClientsThatVanishInMidStreamLeaveNothing) {
-  ServerUnderTest server;
+  // Room for all clients of a round at once, each in the middle of its answer.
+  ServerUnderTest server({.model = {"encoder_memory_tokens: 8192", "decoder_memory_tokens: 49152"}});
   const std::string before = Answer(server);
   constexpr int kClients = 500, kAtOnce = 50;
   for (int round = 0; round < kClients / kAtOnce; ++round) {
@@ -119,10 +119,10 @@ TEST(FaultsTest, ClientsThatVanishInMidStreamLeaveNothing) {
       Client& client = clients[static_cast<size_t>(i)];
       client.channel = grpc::CreateCustomChannel(server.address(), grpc::InsecureChannelCredentials(), own);
       client.stub = v1::GenerationService::NewStub(client.channel);
-      client.reader = client.stub->StreamGenerate(&client.context, Long(1000, i % 4 + 1));
+      client.reader = client.stub->StreamGenerate(&client.context, Long(600, i % 2 + 1));
     }
     v1::GenerateChunk chunk;
-    EXPECT_TRUE(clients[0].reader->Read(&chunk));
+    for (Client& client : clients) EXPECT_TRUE(client.reader->Read(&chunk));
     // A batch-mate's answer stays the same to the bit.
     if (round % 4 == 0) {
       EXPECT_EQ(Answer(server), before);
