@@ -30,6 +30,7 @@ class ModelEngine final : public Engine {
  private:
   void Reset(StepResult* result);
   SequenceUpdate& Update(Sequence& sequence, StepResult* result);
+  Sequence* TakeSpare(int64_t search_room);
   absl::Status Admit(const Admission& admission);
   void End(const EndSequence& end, StepResult* result);
   // Returns a sequence's memory and forgets it.
@@ -47,9 +48,11 @@ class ModelEngine final : public Engine {
   Resources free_;
   std::vector<Sequence*> sequences_;  // in flight, in order of admission
   std::vector<Sequence*> decoding_;   // a step's: those that were in its decode layout
-  std::vector<std::unique_ptr<Sequence>> all_;
-  std::vector<Sequence*> spare_;
+  std::vector<Sequence> all_;         // [most rows]: a sequence has at least one
+  std::vector<Sequence*> spare_;      // of all_: not in flight
+  // What results that came back have left; as many as a step can need are made at load.
   std::vector<SequenceUpdate> spare_updates_;
+  std::vector<Hypothesis> spare_hypotheses_;
   std::vector<std::span<const Candidate>> candidates_;  // [rows of a sequence]
 };
 
@@ -67,10 +70,29 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
   const size_t most = model_.info.capacity.rows;
   sequences_.reserve(most);
   decoding_.reserve(most);
-  all_.reserve(most);
+  all_.resize(most);
   spare_.reserve(most);
-  spare_updates_.reserve(2 * most);
+  DecodingSpec greedy;
+  greedy.max_length = model_.info.max_decoder_tokens;
+  for (Sequence& sequence : all_) {
+    sequence.search.Start(greedy);  // takes the memory that any greedy search needs
+    sequence.source.reserve(model_.info.max_source_tokens);
+    sequence.pages.reserve((model_.info.max_source_tokens + kPageTokens - 1) / kPageTokens);
+    spare_.push_back(&sequence);
+  }
   candidates_.reserve(kMaxBeams);
+  // Of a step: at most those that it ends, and those in flight after it. Their answers are no more than the rows.
+  const auto longest = static_cast<size_t>(model_.info.max_decoder_tokens);
+  spare_updates_.resize(2 * most);
+  for (SequenceUpdate& update : spare_updates_) {
+    update.tokens.reserve(longest);
+    update.hypotheses.reserve(kMaxBeams);
+  }
+  spare_hypotheses_.resize(most);
+  for (Hypothesis& hypothesis : spare_hypotheses_) {
+    hypothesis.tokens.reserve(longest);
+    hypothesis.logprobs.reserve(longest);
+  }
 }
 
 absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
@@ -109,6 +131,10 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
 
 void ModelEngine::Reset(StepResult* result) {
   for (SequenceUpdate& update : result->updates) {
+    for (Hypothesis& hypothesis : update.hypotheses) {
+      if (spare_hypotheses_.size() < spare_hypotheses_.capacity()) spare_hypotheses_.push_back(std::move(hypothesis));
+    }
+    update.hypotheses.clear();
     if (spare_updates_.size() < spare_updates_.capacity()) spare_updates_.push_back(std::move(update));
   }
   result->updates.clear();
@@ -136,16 +162,28 @@ SequenceUpdate& ModelEngine::Update(Sequence& sequence, StepResult* result) {
   return update;
 }
 
+// The one with the least memory for its search that is enough, or else the one with the most: wide searches find the
+// memory of wide ones again, and narrow ones leave it to them.
+Sequence* ModelEngine::TakeSpare(int64_t search_room) {
+  const auto better = [search_room](const Sequence* a, const Sequence* b) {
+    const bool a_fits = a->search_room >= search_room, b_fits = b->search_room >= search_room;
+    if (a_fits != b_fits) return a_fits;
+    return a_fits ? a->search_room < b->search_room : a->search_room > b->search_room;
+  };
+  const auto best = std::min_element(spare_.begin(), spare_.end(), better);
+  Sequence* sequence = *best;
+  *best = spare_.back();
+  spare_.pop_back();
+  sequence->search_room = std::max(sequence->search_room, search_room);
+  return sequence;
+}
+
 absl::Status ModelEngine::Admit(const Admission& admission) {
   const absl::StatusOr<Resources> needed = Measure({static_cast<int>(admission.source.size()), &admission.decoding});
   if (!needed.ok()) return needed.status();
   if (!needed->Fits(free_)) return absl::InternalError("a plan admitted what does not fit");
-  if (spare_.empty()) {
-    all_.push_back(std::make_unique<Sequence>());
-    spare_.push_back(all_.back().get());
-  }
-  Sequence* s = spare_.back();
-  spare_.pop_back();
+  const DecodingSpec& d = admission.decoding;
+  Sequence* s = TakeSpare(d.num_beams == 1 ? 0 : static_cast<int64_t>(d.num_beams) * d.max_length);
   s->id = admission.id;
   s->stage = Sequence::Stage::kWaiting;
   s->source.assign(admission.source.begin(), admission.source.end());
@@ -179,8 +217,7 @@ void ModelEngine::End(const EndSequence& end, StepResult* result) {
   if (end.kind == EndKind::kFinish) {
     SequenceUpdate& update = Update(*s, result);
     update.finished = true;
-    update.hypotheses.clear();
-    if (s->stage == Sequence::Stage::kDecoding) Finalize(s->search, &update.hypotheses);
+    if (s->stage == Sequence::Stage::kDecoding) Finalize(s->search, &update.hypotheses, &spare_hypotheses_);
   }
   Release(s);
 }
@@ -214,7 +251,7 @@ void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRo
   }
   if (!sequence.search.done()) return;
   update.finished = true;
-  Finalize(sequence.search, &update.hypotheses);
+  Finalize(sequence.search, &update.hypotheses, &spare_hypotheses_);
   Release(&sequence);
 }
 

@@ -20,6 +20,7 @@ struct Sequence {
   bool stream = false;
   int reported = 0;  // tokens that updates have carried
   BeamState search;
+  int64_t search_room = 0;      // the most tokens (beams x max_length) that a beam search has had here
   Resources resources;          // taken at admission
   std::vector<int32_t> pages;   // encoder memory
   std::vector<int32_t> blocks;  // decoder memory; cell n of the sequence is in block n / 16

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "engine/search/rules.h"
 
@@ -26,15 +27,18 @@ void BeamState::Start(const DecodingSpec& spec) {
   beams_.clear();
   parents_.clear();
   next_beams_.clear();
-  beams_.reserve(n);
-  parents_.reserve(n);
+  // Room for the most beams and ids: of what a second Start takes, only the tokens' memory depends on the spec.
+  spec_.eos_token_id.reserve(kMaxEosIds);
+  spec_.forced_eos_token_id.reserve(kMaxEosIds);
+  beams_.reserve(kMaxBeams);
+  parents_.reserve(kMaxBeams);
   live_.Reserve(n, spec_.max_length);
   if (!greedy()) {
-    const size_t continuations = static_cast<size_t>(n) * CandidatesPerRow(spec_);
-    next_beams_.reserve(n);
+    constexpr size_t kContinuations = size_t{kMaxBeams} * kMaxCandidates;
+    next_beams_.reserve(kMaxBeams);
     next_.Reserve(n, spec_.max_length);
-    continuations_.reserve(continuations);
-    order_.reserve(continuations);
+    continuations_.reserve(kContinuations);
+    order_.reserve(kContinuations);
     finished_.Reserve(n, spec_.max_length);
   }
   for (int beam = 0; beam < n; ++beam) beams_.push_back({0, beam == 0 ? 0.0f : kDeadSum});
@@ -188,9 +192,22 @@ struct Answer {
   FinishReason reason;
 };
 
+// Resizes and keeps the memory that hypotheses have taken before.
+void Resize(std::vector<Hypothesis>* hypotheses, size_t count, std::vector<Hypothesis>* spare) {
+  while (spare && hypotheses->size() > count && spare->size() < spare->capacity()) {
+    spare->push_back(std::move(hypotheses->back()));
+    hypotheses->pop_back();
+  }
+  while (spare && hypotheses->size() < count && !spare->empty()) {
+    hypotheses->push_back(std::move(spare->back()));
+    spare->pop_back();
+  }
+  hypotheses->resize(count);
+}
+
 }  // namespace
 
-void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses) {
+void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare) {
   std::array<Answer, size_t{2} * kMaxBeams> answers;
   size_t count = 0;
   const FinishedPool& finished = state.finished_;
@@ -221,7 +238,7 @@ void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses) {
     }
   }
   count = std::min(count, static_cast<size_t>(state.spec().num_return_sequences));
-  hypotheses->resize(count);
+  Resize(hypotheses, count, spare);
   for (size_t i = 0; i < count; ++i) {
     Hypothesis& hypothesis = (*hypotheses)[i];
     hypothesis.tokens.assign(answers[i].tokens.begin() + 1, answers[i].tokens.end());

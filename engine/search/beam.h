@@ -41,7 +41,7 @@ class BeamState {
  private:
   friend void AdvanceBeams(BeamState& state, std::span<const std::span<const Candidate>> candidates_per_row);
   friend std::span<const int32_t> StablePrefix(const BeamState& state, int known);
-  friend void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses);
+  friend void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare);
 
   struct Beam {
     int row;
@@ -93,8 +93,9 @@ std::span<const int32_t> StablePrefix(const BeamState& state, int known);
 // The answers, best first. Done: num_return_sequences of them, with transformers' sequences_scores. Not done (a
 // sequence that is ended early): finished hypotheses and live rows scored at their length, of those the best
 // num_return_sequences; perhaps fewer, and none before the first token. `hypotheses` is overwritten; its memory is used
-// again.
-void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses);
+// again. With `spare`, hypotheses that are missing are taken from there, and those left over go there (never beyond its
+// capacity).
+void Finalize(const BeamState& state, std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr);
 
 }  // namespace elserve
 

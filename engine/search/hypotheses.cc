@@ -30,7 +30,7 @@ void HypothesisSlots::Append(int slot, int length, int32_t token, float logprob)
 void FinishedPool::Reserve(int capacity, int max_length) {
   capacity_ = capacity;
   entries_.clear();
-  entries_.reserve(static_cast<size_t>(capacity));
+  entries_.reserve(kMaxBeams);
   slots_.Reserve(capacity, max_length);
 }
 
