@@ -36,6 +36,14 @@ void EncodeBatch::Drop(const Sequence* sequence) {
     sequences_[i] = nullptr;
     documents_[i].pages = {};
   }
+  // Nobody waits for the batch any more: the next one need not either.
+  if (std::all_of(sequences_.begin(), sequences_.end(), [](const Sequence* s) { return s == nullptr; })) Clear();
+}
+
+void EncodeBatch::Clear() {
+  tokens_.clear();
+  position_ids_.clear();
+  documents_.clear();
 }
 
 void EncodeBatch::Run() {
@@ -52,9 +60,7 @@ void EncodeBatch::Run() {
 std::span<Sequence* const> EncodeBatch::TakeDone() {
   if (!done_) return {};
   done_ = false;
-  tokens_.clear();
-  position_ids_.clear();
-  documents_.clear();
+  Clear();
   return sequences_;
 }
 

@@ -22,7 +22,8 @@ class EncodeBatch {
   // If nothing is being encoded, begins with the waiting sequences: in order, up to tokens_per_step tokens, or one
   // longer document.
   void Form(std::span<Sequence* const> sequences);
-  // A sequence that ended: its document stays in the activations and is not stored.
+  // Between steps: a sequence that ended. Its document stays in the activations and is not stored; a batch of which no
+  // document is left is given up.
   void Drop(const Sequence* sequence);
 
   bool active() const { return !tokens_.empty(); }
@@ -36,6 +37,8 @@ class EncodeBatch {
   std::span<Sequence* const> TakeDone();
 
  private:
+  void Clear();
+
   Encoder& encoder_;
   const int64_t tokens_per_step_;
   int next_layer_ = 0;
