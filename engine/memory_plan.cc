@@ -23,6 +23,13 @@ struct Shares {
   int64_t pages = 0, blocks = 0, bytes = 0;
 };
 
+// One greedy sequence of the greatest length.
+int64_t LeastPages(const MemoryPlanInput& in) { return CeilDiv(in.max_source_tokens, kPageTokens); }
+int64_t LeastBlocks(const MemoryPlanInput& in) { return CeilDiv(in.max_decoder_tokens, kBlockCells); }
+bool Suffice(const MemoryPlanInput& in, const Shares& s) {
+  return s.pages >= LeastPages(in) && s.blocks >= LeastBlocks(in);
+}
+
 // Pages and blocks that the budget gives in one form.
 Shares Share(const MemoryPlanInput& in, const MemoryCosts& costs) {
   const int64_t source_pages = CeilDiv(in.max_source_tokens, kPageTokens);
@@ -43,6 +50,14 @@ Shares Share(const MemoryPlanInput& in, const MemoryCosts& costs) {
     // What one side cannot use goes to the other.
     s.blocks = std::min(most_blocks, (left - s.pages * costs.per_encoder_page) / costs.per_decoder_block);
     s.pages = std::min(most_pages, (left - s.blocks * costs.per_decoder_block) / costs.per_encoder_page);
+    // A small budget has to do for one long sequence before it is shared by what is typical.
+    if (s.blocks < LeastBlocks(in)) {
+      s.blocks = LeastBlocks(in);
+      s.pages = std::min(most_pages, (left - s.blocks * costs.per_decoder_block) / costs.per_encoder_page);
+    } else if (s.pages < LeastPages(in)) {
+      s.pages = LeastPages(in);
+      s.blocks = std::min(most_blocks, (left - s.pages * costs.per_encoder_page) / costs.per_decoder_block);
+    }
   } else if (s.pages == 0) {
     s.pages = std::min(most_pages, left / costs.per_encoder_page);
   } else if (s.blocks == 0) {
@@ -88,7 +103,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
   if (in.form == MemoryPlanInput::Form::kAuto) {
     const double el_documents = Documents(in, el), kv_documents = Documents(in, kv);
     const double el_seconds = StepSeconds(in, true, el_documents), kv_seconds = StepSeconds(in, false, kv_documents);
-    plan.el = el_seconds < kv_seconds;
+    // A form that does not fit is no choice.
+    plan.el = Suffice(in, kv) ? Suffice(in, el) && el_seconds < kv_seconds : true;
     plan.reason = absl::StrFormat(
         "a decode step of a document of %d tokens with %d beams is estimated at %.2f ms by el (%.0f documents fit) and "
         "%.2f ms by "
@@ -100,14 +116,12 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
   }
   const Shares& s = plan.el ? el : kv;
   const MemoryCosts& costs = plan.el ? in.el : in.kv;
-  const int64_t least_pages = CeilDiv(in.max_source_tokens, kPageTokens);
-  const int64_t least_blocks = CeilDiv(in.max_decoder_tokens, kBlockCells);
-  if (s.pages < least_pages || s.blocks < least_blocks) {
+  if (!Suffice(in, s)) {
     return absl::InvalidArgumentError(
         absl::StrCat("memory: ", Megabytes(in.budget_bytes), " gives ", s.pages * kPageTokens, " source tokens and ",
                      s.blocks * kBlockCells, " decoder positions; one sequence may need ", in.max_source_tokens,
                      " and ", in.max_decoder_tokens, ": at least ",
-                     Megabytes(least_pages * costs.per_encoder_page + least_blocks * costs.per_decoder_block),
+                     Megabytes(LeastPages(in) * costs.per_encoder_page + LeastBlocks(in) * costs.per_decoder_block),
                      " with attention ", plan.el ? "el" : "kv"));
   }
   plan.encoder_pages = s.pages;
