@@ -1,0 +1,211 @@
+#include "engine/memory_plan.h"
+
+#include <cstdint>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::HasSubstr;
+using Form = MemoryPlanInput::Form;
+
+constexpr int64_t kMiB = 1 << 20;
+
+// BART-base in bfloat16: 6 layers, 12 heads of 64.
+MemoryPlanInput Base() {
+  MemoryPlanInput in;
+  in.form = Form::kEl;
+  in.el = {.per_encoder_page = 64 * 1536, .per_decoder_block = 16 * 6 * 1536};
+  in.kv = {.per_encoder_page = 64 * 6 * 2 * 1536, .per_decoder_block = 16 * 6 * 2 * 1536};
+  in.d_model = 768;
+  in.layers = 6;
+  in.heads = 12;
+  in.head_dim = 64;
+  in.ffn = 3072;
+  in.vocab = 50265;
+  in.bytes_per_weight = 2;
+  in.max_source_tokens = in.max_decoder_tokens = 1024;
+  in.max_rows = 256;
+  in.budget_bytes = 512 * kMiB;
+  in.threads = 2;
+  return in;
+}
+
+MemoryPlan Plan(const MemoryPlanInput& in) {
+  const absl::StatusOr<MemoryPlan> plan = PlanMemory(in);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  return plan.ok() ? *plan : MemoryPlan{};
+}
+
+TEST(MemoryPlan, SpendsTheBudgetAndNoMore) {
+  for (const Form form : {Form::kEl, Form::kKv}) {
+    for (const int64_t budget : {64 * kMiB, 100 * kMiB + 17, 300 * kMiB}) {
+      MemoryPlanInput in = Base();
+      in.form = form;
+      in.budget_bytes = budget;
+      in.max_rows = 100000;
+      const MemoryPlan plan = Plan(in);
+      const MemoryCosts& costs = form == Form::kEl ? in.el : in.kv;
+      EXPECT_EQ(plan.el, form == Form::kEl);
+      EXPECT_EQ(plan.bytes,
+                plan.encoder_pages * costs.per_encoder_page + plan.decoder_blocks * costs.per_decoder_block);
+      EXPECT_LE(plan.bytes, budget);
+      EXPECT_GT(plan.bytes, budget - costs.per_encoder_page - costs.per_decoder_block);
+    }
+  }
+}
+
+// A typical sequence has 1024 source tokens (16 pages) and 4 beams of 64 tokens (16 blocks).
+TEST(MemoryPlan, SharesInTheProportionOfATypicalSequence) {
+  MemoryPlanInput in = Base();
+  in.max_rows = 100000;
+  const MemoryPlan plan = Plan(in);
+  EXPECT_NEAR(static_cast<double>(plan.encoder_pages) / static_cast<double>(plan.decoder_blocks), 1.0, 0.05);
+}
+
+TEST(MemoryPlan, TakesNoMoreThanMaxRowsSequencesCanUse) {
+  MemoryPlanInput in = Base();
+  in.max_rows = 4;
+  in.budget_bytes = int64_t{100} << 30;
+  const MemoryPlan plan = Plan(in);
+  EXPECT_EQ(plan.encoder_pages, 4 * 16);
+  EXPECT_EQ(plan.decoder_blocks, 4 * 64);
+  EXPECT_LT(plan.bytes, 100 * kMiB);
+}
+
+// What one side cannot use goes to the other.
+TEST(MemoryPlan, GivesTheOtherSideWhatOneCannotUse) {
+  MemoryPlanInput in = Base();
+  in.max_rows = 40;  // 640 pages at most: 60 MiB
+  const MemoryPlan plan = Plan(in);
+  EXPECT_EQ(plan.encoder_pages, 640);
+  EXPECT_EQ(plan.decoder_blocks, 40 * 64);
+}
+
+TEST(MemoryPlan, ElHoldsManyMoreSourceTokensThanKv) {
+  MemoryPlanInput in = Base();
+  in.max_rows = 100000;
+  const MemoryPlan el = Plan(in);
+  in.form = Form::kKv;
+  EXPECT_GT(el.encoder_pages, 3 * Plan(in).encoder_pages);
+}
+
+TEST(MemoryPlan, OverridesAreRoundedUpToPagesAndBlocks) {
+  MemoryPlanInput in = Base();
+  in.encoder_memory_tokens = 2049;
+  in.decoder_memory_tokens = 3001;
+  in.budget_bytes = 1;  // no longer asked
+  const MemoryPlan plan = Plan(in);
+  EXPECT_EQ(plan.encoder_pages, 33);
+  EXPECT_EQ(plan.decoder_blocks, 188);
+  EXPECT_EQ(plan.bytes, 33 * in.el.per_encoder_page + 188 * in.el.per_decoder_block);
+}
+
+TEST(MemoryPlan, OneOverrideLeavesTheRestToTheOther) {
+  MemoryPlanInput in = Base();
+  in.max_rows = 100000;
+  in.encoder_memory_tokens = 2048;
+  MemoryPlan plan = Plan(in);
+  EXPECT_EQ(plan.encoder_pages, 32);
+  EXPECT_EQ(plan.decoder_blocks, (in.budget_bytes - 32 * in.el.per_encoder_page) / in.el.per_decoder_block);
+
+  in.encoder_memory_tokens = 0;
+  in.decoder_memory_tokens = 2048;
+  plan = Plan(in);
+  EXPECT_EQ(plan.decoder_blocks, 128);
+  EXPECT_EQ(plan.encoder_pages, (in.budget_bytes - 128 * in.el.per_decoder_block) / in.el.per_encoder_page);
+}
+
+TEST(MemoryPlan, TooLittleNamesTheMemoryThatWouldDo) {
+  for (const Form form : {Form::kEl, Form::kKv}) {
+    MemoryPlanInput in = Base();
+    in.form = form;
+    in.budget_bytes = 3 * kMiB;
+    const absl::Status status = PlanMemory(in).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.message(), HasSubstr("3.0 MiB"));
+    // 16 pages and 64 blocks.
+    EXPECT_THAT(status.message(), HasSubstr(form == Form::kEl ? "at least 10.5 MiB" : "at least 36.0 MiB"));
+    EXPECT_THAT(status.message(), HasSubstr(form == Form::kEl ? "attention el" : "attention kv"));
+  }
+}
+
+// The memory that the error names must do.
+TEST(MemoryPlan, TheMemoryThatTheErrorNamesDoes) {
+  for (const Form form : {Form::kEl, Form::kKv}) {
+    MemoryPlanInput in = Base();
+    in.form = form;
+    const MemoryCosts& costs = form == Form::kEl ? in.el : in.kv;
+    in.budget_bytes = 16 * costs.per_encoder_page + 64 * costs.per_decoder_block;
+    const MemoryPlan plan = Plan(in);
+    EXPECT_GE(plan.encoder_pages, 16);
+    EXPECT_GE(plan.decoder_blocks, 64);
+    EXPECT_LE(plan.bytes, in.budget_bytes);
+    in.budget_bytes -= 1;
+    EXPECT_FALSE(PlanMemory(in).ok());
+  }
+}
+
+TEST(MemoryPlan, OverridesTooSmallForOneSequenceAreErrors) {
+  MemoryPlanInput in = Base();
+  in.encoder_memory_tokens = 960;
+  EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("960 source tokens"));
+  in = Base();
+  in.decoder_memory_tokens = 1008;
+  EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("1008 decoder positions"));
+  in = Base();
+  in.budget_bytes = 0;
+  EXPECT_FALSE(PlanMemory(in).ok());
+}
+
+TEST(MemoryPlan, AutoSaysWhyInNumbers) {
+  MemoryPlanInput in = Base();
+  in.form = Form::kAuto;
+  const MemoryPlan plan = Plan(in);
+  EXPECT_THAT(plan.reason, HasSubstr("1024 tokens"));
+  EXPECT_THAT(plan.reason, HasSubstr("by el"));
+  EXPECT_THAT(plan.reason, HasSubstr("by kv"));
+}
+
+TEST(MemoryPlan, AutoTakesKvWhereArithmeticIsTheLimitAndMemoryIsNot) {
+  MemoryPlanInput in = Base();
+  in.form = Form::kAuto;
+  in.bytes_per_weight = 4;
+  in.el = {2 * in.el.per_encoder_page, 2 * in.el.per_decoder_block};
+  in.kv = {2 * in.kv.per_encoder_page, 2 * in.kv.per_decoder_block};
+  in.budget_bytes = int64_t{64} << 30;
+  EXPECT_FALSE(Plan(in).el);
+}
+
+// With few heads EL multiplies little more than K/V, and reads half of it.
+TEST(MemoryPlan, AutoTakesElWhereItMultipliesAsLittleAndReadsHalf) {
+  MemoryPlanInput in = Base();
+  in.form = Form::kAuto;
+  in.heads = 1;
+  in.head_dim = 768;
+  EXPECT_TRUE(Plan(in).el);
+}
+
+// Both forms are asked for with what they themselves cost: kv that does not fit is an error, el with the same budget is
+// not.
+TEST(MemoryPlan, AConfiguredFormIsNeverReplaced) {
+  MemoryPlanInput in = Base();
+  in.budget_bytes = 20 * kMiB;
+  EXPECT_TRUE(Plan(in).el);
+  in.form = Form::kKv;
+  EXPECT_FALSE(PlanMemory(in).ok());
+}
+
+// auto must not fail for want of memory where one of the two forms fits.
+TEST(MemoryPlan, AutoTakesTheFormThatFits) {
+  MemoryPlanInput in = Base();
+  in.form = Form::kAuto;
+  in.budget_bytes = 20 * kMiB;
+  EXPECT_TRUE(Plan(in).el);
+}
+
+}  // namespace
+}  // namespace elserve
