@@ -14,11 +14,15 @@ SIZES = {"base": dict(d=768, layers=6, ffn=3072, heads=12), "large": dict(d=1024
 
 
 def fill_vocabulary(out, size):
-    """Names the ids that the tokenizer does not make: ctranslate2's converter wants a token for each id of the model."""
+    """Names the ids that the tokenizer does not make: ctranslate2's converter wants a token for each id of the model. Tokens that
+    were added to the vocabulary become part of it at their ids, which would otherwise follow its end."""
+    values = json.load(open(f"{out}/tokenizer.json"))
+    added = {t["content"]: t["id"] for t in values["added_tokens"]}
     for path, place in ((f"{out}/vocab.json", lambda v: v), (f"{out}/tokenizer.json", lambda v: v["model"]["vocab"])):
         values = json.load(open(path))
         vocabulary = place(values)
-        taken = set(vocabulary.values()) | {t["id"] for t in values.get("added_tokens", [])} if "model" in values else set(vocabulary.values())
+        vocabulary.update(added)
+        taken = set(vocabulary.values())
         vocabulary.update({f"<filler{i}>": i for i in range(size) if i not in taken})
         json.dump(values, open(path, "w"))
 
