@@ -93,6 +93,7 @@ const Metric kMetrics[] = {
 
 std::vector<MetricFamily> CollectSnapshots(const std::vector<const ServedModel*>& models) {
   std::vector<LoopSnapshot> snapshots;
+  snapshots.reserve(models.size());
   for (const ServedModel* model : models) snapshots.push_back(model->loop().Snapshot());
   std::vector<MetricFamily> families;
   for (const Metric& metric : kMetrics) {
