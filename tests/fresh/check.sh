@@ -39,7 +39,7 @@ awk '{print "deb", $1, $2, "main"}' <<<"$sources" >"$system/etc/apt/sources.list
 apt-config dump Acquire::http::Proxy Acquire::https::Proxy >"$system/etc/apt/apt.conf.d/90proxy"
 
 # What is there before `make`: make itself and, for those who are not root, sudo.
-inside() { env -i PATH="$PATH" HOME=/root LANG=C.UTF-8 chroot "$system" "$@"; }
+inside() { env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 chroot "$system" "$@"; }
 tools=(make)
 [[ $who == sudo ]] && tools+=(sudo)
 inside apt-get -qq update
