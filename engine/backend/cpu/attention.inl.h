@@ -60,85 +60,110 @@ float RowWeights(const float* scores, int tokens, float* m, float* l, typename S
   return old[0];
 }
 
-template <class S, int NV>
+// Panel after panel: one stream through the keys, which the processor's prefetchers follow.
+template <class S>
 void PageScores(const uint32_t* q, int64_t q_stride, int rows, int units, const uint32_t* keys, float* scores,
                 int64_t stride) {
-  constexpr int kMost = 2 * kRows<typename S::Vec> / NV;
   constexpr int kPanel = 2 * S::Vec::kLanes;
   const int64_t panel_units = static_cast<int64_t>(units) * kPanel;
-  for (int panel = 0; panel < kPageTokens / kPanel; panel += NV / 2) {
+  for (int panel = 0; panel < kPageTokens / kPanel; ++panel) {
     const PanelColumns<S> columns{keys + panel * panel_units, panel_units};
-    WithRows<kMost>(rows, [&]<int MR>() {
-      StoreProduct<S, MR, NV>(units, q, q_stride, 1, columns, scores + panel * kPanel, stride);
+    WithRows<kRows<typename S::Vec>>(rows, [&]<int MR>() {
+      StoreProduct<S, MR, 2>(units, q, q_stride, 1, columns, scores + panel * kPanel, stride);
     });
   }
 }
 
-// Asks for memory that is read soon: few rows wait for it rather than for arithmetic.
-inline void Prefetch(const uint32_t* from, int64_t units) {
-  for (int64_t i = 0; i < units; i += 16) __builtin_prefetch(from + i, 0, 2);
-}
-
+// Up to kRows rows in attention, all heads.
 template <class S>
-void PackedRows(const PackedAttention& p, int row, int rows) {
+class PackedRows {
+ public:
+  PackedRows(const PackedAttention& p, int row, int rows)
+      : p_(p),
+        row_(row),
+        rows_(rows),
+        units_((p.head_dim + S::kPack - 1) / S::kPack),
+        panels_((p.head_dim + kPanel - 1) / kPanel),
+        width_(static_cast<int64_t>(panels_) * kPanel),
+        page_units_(static_cast<int64_t>(units_) * kPageTokens + panels_ * kPanel * kPageUnits),
+        scores_(p.scratch),
+        weights_(reinterpret_cast<State*>(scores_ + kMost * kAttentionTile)),
+        sums_(scores_ + 2 * kMost * kAttentionTile),
+        m_(sums_ + p.heads * kMost * width_),
+        l_(m_ + p.heads * kMost) {
+    for (int64_t i = 0; i < p.heads * kMost * width_; ++i) sums_[i] = 0;
+    for (int i = 0; i < p.heads * kMost; ++i) m_[i] = kNoScore, l_[i] = 0;
+  }
+
+  void Run() {
+    for (int begin = 0; begin < p_.tokens; begin += p_.tile) {
+      const int tokens = p_.tokens - begin < p_.tile ? p_.tokens - begin : p_.tile;
+      for (int head = 0; head < p_.heads; ++head) AddTile(head, p_.pages + begin / kPageTokens, tokens);
+    }
+    for (int head = 0; head < p_.heads; ++head) Finish(head);
+  }
+
+ private:
   using V = typename S::Vec;
   using State = typename S::State;
-  constexpr int kMost = kRows<V>, kPanel = 2 * V::kLanes;
-  constexpr int kPageUnits = kPageTokens / S::kPack;
-  const int units = (p.head_dim + S::kPack - 1) / S::kPack;
-  const int panels = (p.head_dim + kPanel - 1) / kPanel;
-  const int64_t width = static_cast<int64_t>(panels) * kPanel;
-  float* scores = p.scratch;                                                   // [rows, kAttentionTile]
-  State* weights = reinterpret_cast<State*>(scores + kMost * kAttentionTile);  // [rows, kAttentionTile]
-  float* sums = scores + 2 * kMost * kAttentionTile;                           // [rows, width]
-  float m[kMost], l[kMost], scale[kMost], one[kMost];
-  for (int i = 0; i < rows; ++i) m[i] = kNoScore, l[i] = 0, one[i] = 1;
-  for (int64_t i = 0; i < rows * width; ++i) sums[i] = 0;
-  const uint32_t* q = p.q + row * p.q_stride;
-  for (int begin = 0; begin < p.tokens; begin += kAttentionTile) {
-    const int tokens = p.tokens - begin < kAttentionTile ? p.tokens - begin : kAttentionTile;
-    const int pages = (tokens + kPageTokens - 1) / kPageTokens, first = begin / kPageTokens;
-    for (int page = 0; page < pages; ++page) {
-      const uint32_t* keys = p.key_pages[first + page];
-      float* to = scores + page * kPageTokens;
-      if (rows <= kMost / 2) {
-        Prefetch(p.value_pages[first + page], width * kPageUnits);
-        const int next = first + page + 1;
-        if (next * kPageTokens < p.tokens) Prefetch(p.key_pages[next], static_cast<int64_t>(units) * kPageTokens);
-        PageScores<S, 4>(q, p.q_stride, rows, units, keys, to, kAttentionTile);
-      } else {
-        PageScores<S, 2>(q, p.q_stride, rows, units, keys, to, kAttentionTile);
-      }
+  static constexpr int kMost = kRows<V>, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
+
+  void AddTile(int head, const uint32_t* const* pages, int tokens) {
+    const int count = (tokens + kPageTokens - 1) / kPageTokens;
+    const uint32_t* q = p_.q + row_ * p_.q_stride + static_cast<int64_t>(head) * p_.head_dim / S::kPack;
+    for (int page = 0; page < count; ++page) {
+      const uint32_t* keys = pages[page] + head * page_units_;
+      float* to = scores_ + page * kPageTokens;
+      PageScores<S>(q, p_.q_stride, rows_, units_, keys, to, kAttentionTile);
     }
-    for (int i = 0; i < rows; ++i) {
-      scale[i] = RowWeights<S>(scores + i * kAttentionTile, tokens, &m[i], &l[i], weights + i * kAttentionTile);
+    float scale[kMost], one[kMost];
+    for (int i = 0; i < rows_; ++i) {
+      one[i] = 1;
+      scale[i] = RowWeights<S>(scores_ + i * kAttentionTile, tokens, &m_[head * kMost + i], &l_[head * kMost + i],
+                               weights_ + i * kAttentionTile);
     }
-    for (int page = 0; page < pages; ++page) {
-      const auto* w = reinterpret_cast<const uint32_t*>(weights) + page * kPageUnits;
-      for (int panel = 0; panel < panels; ++panel) {
-        const PanelColumns<S> columns{p.value_pages[first + page] + static_cast<int64_t>(panel) * kPageUnits * kPanel,
-                                      0};
-        WithRows<kMost>(rows, [&]<int MR>() {
-          AddProduct<S, MR, 2>(kPageUnits, w, kAttentionTile / S::kPack, 1, columns, sums + panel * kPanel, width,
-                               page ? one : scale);
+    for (int page = 0; page < count; ++page) {
+      const uint32_t* values = pages[page] + head * page_units_ + static_cast<int64_t>(units_) * kPageTokens;
+      const auto* w = reinterpret_cast<const uint32_t*>(weights_) + page * kPageUnits;
+      for (int panel = 0; panel < panels_; ++panel) {
+        const PanelColumns<S> columns{values + static_cast<int64_t>(panel) * kPageUnits * kPanel, 0};
+        WithRows<kMost>(rows_, [&]<int MR>() {
+          AddProduct<S, MR, 2>(kPageUnits, w, kAttentionTile / S::kPack, 1, columns,
+                               sums_ + head * kMost * width_ + panel * kPanel, width_, page ? one : scale);
         });
       }
     }
   }
-  for (int i = 0; i < rows; ++i) {
-    const typename V::F by = V::Set(1.0f / l[i]);
-    float* c = sums + i * width;
-    for (int64_t j = 0; j < width; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
-    ToState<S>(c, p.head_dim, p.out + (row + i) * p.out_stride);
+
+  void Finish(int head) {
+    for (int i = 0; i < rows_; ++i) {
+      const typename V::F by = V::Set(1.0f / l_[head * kMost + i]);
+      float* c = sums_ + (head * kMost + i) * width_;
+      for (int64_t j = 0; j < width_; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
+      ToState<S>(c, p_.head_dim,
+                 p_.out + (row_ + i) * p_.out_stride + head * p_.head_dim * static_cast<int64_t>(sizeof(State)));
+    }
   }
-}
+
+  const PackedAttention& p_;
+  const int row_, rows_;
+  const int units_;           // of a query or key of one head
+  const int panels_;          // of a head's values
+  const int64_t width_;       // of a row of sums: whole panels
+  const int64_t page_units_;  // one head's keys and values of a page
+  float* scores_;             // [rows, kAttentionTile]
+  State* weights_;            // [rows, kAttentionTile]
+  float* sums_;               // [heads, kMost, width]
+  float* m_;                  // [heads, kMost]
+  float* l_;                  // [heads, kMost]
+};
 
 template <class S>
 void AttendPacked(const PackedAttention& p) {
   const int parts = Parts(p.rows, kRows<typename S::Vec>);
   for (int part = 0; part < parts; ++part) {
     const int row = static_cast<int>(static_cast<int64_t>(part) * p.rows / parts);
-    PackedRows<S>(p, row, static_cast<int>(static_cast<int64_t>(part + 1) * p.rows / parts) - row);
+    PackedRows<S>(p, row, static_cast<int>(static_cast<int64_t>(part + 1) * p.rows / parts) - row).Run();
   }
 }
 

@@ -189,11 +189,12 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
       RoundUp(std::max({limits.source_length, limits.decoder_length, limits.encode_positions}), kPageTokens) /
       kPageTokens;
   for (RowScratch& s : scratch_) {
-    s.attention.resize(std::max({StateScratchFloats(shape.d), PackedScratchFloats(shape.head_dim), cells + 64}));
+    s.attention.resize(
+        std::max({StateScratchFloats(shape.d), PackedScratchFloats(shape.heads, shape.head_dim), cells + 64}));
     if (shape.el) s.gathered = AlignedBuffer(cells * CellBytes());
     s.out.resize(kMaxLanes);
     s.q.resize(kMaxLanes);
-    s.pages.resize(2 * pages);
+    s.pages.resize(pages);
   }
   tasks_.reserve(static_cast<size_t>(limits.decode_positions + limits.encode_positions) * std::max(1, shape.heads));
   first_page_.reserve(limits.encode_positions + 1);
@@ -321,8 +322,8 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
   }
   for (RowScratch& s : scratch_) {
     // The encoder's heads may be wider than the decoder's.
-    if (static_cast<int64_t>(s.attention.size()) < PackedScratchFloats(args.head_dim))
-      s.attention.resize(PackedScratchFloats(args.head_dim));
+    const auto floats = static_cast<size_t>(PackedScratchFloats(1, args.head_dim));
+    if (s.attention.size() < floats) s.attention.resize(floats);
   }
   const int64_t stride = Stride(args.qkv);
   const auto page_at = [&](int document, int page, int head) {
@@ -360,11 +361,10 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
     const int n = static_cast<int>(RoundUp(t.length, kPageTokens) / kPageTokens);
     for (int page = 0; page < n; ++page) {
       s.pages[page] = page_at(t.document, page, head);
-      s.pages[n + page] = s.pages[page] + key_units;
     }
     const int64_t row = e.documents[t.document].begin + t.begin, column = StateBytes(head * args.head_dim);
     kernels_.packed_attention({reinterpret_cast<const uint32_t*>(Row(args.qkv, row) + column), stride / 4, t.count,
-                               args.head_dim, t.length, s.pages.data(), s.pages.data() + n,
+                               /*heads=*/1, args.head_dim, t.length, kAttentionTile, s.pages.data(),
                                Row(args.output, row) + column, Stride(args.output), s.attention.data()});
   });
 }
@@ -444,22 +444,25 @@ void CpuBackend::CrossStates(const CrossAttentionArgs& args) {
 }
 
 void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
-  const int64_t key_units = KeyPageUnits(kernels_, shape_.head_dim);
   const auto& documents = layout_.decode.documents;
-  pool_.Run(static_cast<int64_t>(documents.size()) * shape_.heads, [&](int64_t i, int thread) {
-    const DecodeDocument& d = documents[i / shape_.heads];
-    const int head = static_cast<int>(i % shape_.heads);
+  // A task reads its heads' keys and values page after page, so memory streams; as many heads as leave all threads
+  // busy.
+  const int64_t wanted = 4 * pool_.threads();
+  const int64_t groups =
+      std::clamp<int64_t>(RoundUp(wanted, documents.size()) / static_cast<int64_t>(documents.size()), 1, shape_.heads);
+  pool_.Run(static_cast<int64_t>(documents.size()) * groups, [&](int64_t i, int thread) {
+    const DecodeDocument& d = documents[i / groups];
+    const int64_t group = i % groups, head = group * shape_.heads / groups;
+    const int heads = static_cast<int>((group + 1) * shape_.heads / groups - head);
     RowScratch& s = scratch_[thread];
-    const size_t n = d.pages.size();
-    for (size_t page = 0; page < n; ++page) {
+    for (size_t page = 0; page < d.pages.size(); ++page) {
       s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[args.layer].data() + d.pages[page] * PageBytes()) +
                       head * PageUnits();
-      s.pages[n + page] = s.pages[page] + key_units;
     }
-    const int64_t column = StateBytes(static_cast<int64_t>(head) * shape_.head_dim);
+    const int64_t column = StateBytes(head * shape_.head_dim);
     kernels_.packed_attention({reinterpret_cast<const uint32_t*>(Row(args.query, d.begin) + column),
-                               Stride(args.query) / 4, d.positions, shape_.head_dim, d.length, s.pages.data(),
-                               s.pages.data() + n, Row(args.output, d.begin) + column, Stride(args.output),
+                               Stride(args.query) / 4, d.positions, heads, shape_.head_dim, d.length, kPageTokens,
+                               s.pages.data(), Row(args.output, d.begin) + column, Stride(args.output),
                                s.attention.data()});
   });
 }

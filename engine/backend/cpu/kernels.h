@@ -39,19 +39,23 @@ struct LinearBlock {
   int64_t cols;        // that the product has: the last panel may be wider
 };
 
-// softmax(q K) V of one head by packed keys and values: the K/V form, and the encoder's own attention.
+// softmax(q K) V by packed keys and values, of heads that stand side by side: the K/V form, and the encoder's own
+// attention.
 struct PackedAttention {
-  const uint32_t* q;  // [rows, q_stride]: queries of head_dim states, scaled
+  const uint32_t* q;  // [rows, q_stride]: queries of heads * head_dim states, scaled
   int64_t q_stride;   // units
   int rows;           // any number
+  int heads;
   int head_dim;
   int tokens;
-  // Page p (64 tokens) of the head: keys [64 / panel][head_units][panel], values [head_panels][64 / pack][panel].
-  const uint32_t* const* key_pages;
-  const uint32_t* const* value_pages;
-  std::byte* out;      // [rows, out_stride]: states of head_dim
+  // Tokens of one step of the softmax: kPageTokens reads a page of several heads from end to end, as memory streams
+  // best; kAttentionTile takes fewer steps. The bits depend on it.
+  int tile;
+  // Page p (64 tokens): for each head keys [64 / panel][head_units][panel], values [head_panels][64 / pack][panel].
+  const uint32_t* const* pages;
+  std::byte* out;      // [rows, out_stride]: states of heads * head_dim
   int64_t out_stride;  // bytes
-  float* scratch;      // PackedScratchFloats(head_dim)
+  float* scratch;      // PackedScratchFloats(heads, head_dim)
 };
 
 // EL-attention: softmax(q~ H^T) H for up to kMaxLanes queries over rows of states.
@@ -131,7 +135,10 @@ inline int64_t ValuePageUnits(const Kernels& k, int head_dim) {
   return RoundUp(head_dim, k.panel) * (kPageTokens / k.pack);
 }
 
-inline int64_t PackedScratchFloats(int head_dim) { return 16 * (2 * kAttentionTile + RoundUp(head_dim, 32) + 4); }
+inline int64_t PackedScratchFloats(int heads, int head_dim) {
+  // scores and weights of a tile; sums, maximum, sum of weights and scale of each head.
+  return 16 * (2 * kAttentionTile + heads * (RoundUp(head_dim, 32) + 3));
+}
 inline int64_t StateScratchFloats(int64_t d) {
   // queries, scores, weights, sums; see state_attention.
   return kMaxLanes * (RoundUp(d, 32) * 2 + 2 * kAttentionTile + 8);
