@@ -24,8 +24,9 @@ std::string Config(const ServerSetup& setup) {
   yaml << "server:\n  listen: 127.0.0.1:0\n  ops_listen: 127.0.0.1:0\n";
   for (const std::string& line : setup.server) yaml << "  " << line << "\n";
   yaml << "models:\n";
+  for (const std::string& entry : setup.entries) yaml << "  - " << entry << "\n";
   static constexpr const char* kNames[] = {"debian-synopsis", "second", "third"};
-  for (int i = 0; i < setup.models; ++i) {
+  for (int i = 0; setup.entries.empty() && i < setup.models; ++i) {
     yaml << "  - name: " << kNames[i] << "\n    path: " << ELSERVE_SOURCE_DIR << "/models/debian-synopsis\n"
          << "    device: cpu\n    precision: float32\n    memory: 256MiB\n"
          << "    tasks:\n      summarize: {prefix: \"\"}\n"

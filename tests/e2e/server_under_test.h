@@ -58,10 +58,12 @@ struct ServerSetup {
   std::vector<std::string> server = {};
   // How many models, all the same: debian-synopsis, second, third.
   int models = 1;
+  // Not empty: the entries under `models:` instead of all these, each a line in braces: "{name: a, path: /b}".
+  std::vector<std::string> entries = {};
   std::string logging = "{level: info, format: text}";
 };
 
-// `elserve serve` with models/debian-synopsis, float32 on the CPU.
+// `elserve serve`; without other entries with models/debian-synopsis, float32 on the CPU.
 class ServerUnderTest {
  public:
   // Returns once it serves; fails the test if it does not.
