@@ -4,8 +4,6 @@ SHELL := /bin/bash
 .PHONY: help deps build test demo bench rouge format check-format lint asan tsan clean
 
 BUILD := build/release
-# Objects in the cache do not depend on where the checkout lies.
-export CCACHE_BASEDIR := $(CURDIR)
 
 # Everything that build, test and demo need on Debian 12.
 PACKAGES := g++ cmake ninja-build ccache pkg-config \
