@@ -1,0 +1,306 @@
+// A client gets what transformers answers, token for token in float32: every golden case through gRPC, in both forms of
+// attention, dozens in flight at once, all models in one process.
+#include <grpcpp/client_context.h>
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <fstream>
+#include <memory>
+#include <ostream>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/synchronization/blocking_counter.h"
+#include "gtest/gtest.h"
+#include "tests/e2e/server_under_test.h"
+#include "tests/golden/golden_cases.h"
+
+namespace elserve {
+namespace {
+
+using nlohmann::json;
+
+constexpr auto kLongestCall = std::chrono::seconds(300);
+
+// A golden file and the form of attention that its checkpoint is served in.
+struct Served {
+  std::string file;
+  std::string attention;  // "el", "kv"
+  size_t cases;           // the file has at least so many
+
+  std::string model() const { return file + "-" + attention; }
+};
+
+void PrintTo(const Served& served, std::ostream* out) { *out << served.model(); }
+
+std::string NameOf(const testing::TestParamInfo<Served>& info) {
+  std::string name = info.param.model();
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+std::vector<Served> TinyFiles() {
+  std::vector<Served> all;
+  for (const char* attention : {"el", "kv"}) {
+    for (const char* file : kTinyGoldenFiles) all.push_back({file, attention, 200});
+  }
+  return all;
+}
+
+std::vector<Served> SynopsisFiles() { return {{kSynopsisGoldenFile, "el", 60}, {kSynopsisGoldenFile, "kv", 60}}; }
+
+std::vector<Served> AllFiles() {
+  std::vector<Served> all = TinyFiles();
+  for (Served& served : SynopsisFiles()) all.push_back(std::move(served));
+  return all;
+}
+
+// Every parameter is set: what a case does not name is off in it, whatever the checkpoint says.
+v1::DecodingParameters ToParameters(const json& golden) {
+  v1::DecodingParameters parameters;
+  parameters.set_num_beams(golden.value("num_beams", 1));
+  parameters.set_num_return_sequences(golden.value("num_return_sequences", 1));
+  parameters.set_length_penalty(golden.value("length_penalty", 1.0));
+  const json stopping = golden.value("early_stopping", json(false));
+  parameters.set_early_stopping(stopping == "never" ? v1::EARLY_STOPPING_NEVER
+                                : stopping == true  ? v1::EARLY_STOPPING_TRUE
+                                                    : v1::EARLY_STOPPING_FALSE);
+  if (golden.contains("max_new_tokens")) parameters.set_max_new_tokens(golden["max_new_tokens"]);
+  if (golden.contains("max_length")) parameters.set_max_length(golden["max_length"]);
+  // transformers' own default.
+  if (!parameters.has_max_new_tokens() && !parameters.has_max_length()) parameters.set_max_new_tokens(20);
+  parameters.set_min_length(golden.value("min_length", 0));
+  if (golden.contains("min_new_tokens")) parameters.set_min_new_tokens(golden["min_new_tokens"]);
+  parameters.set_no_repeat_ngram_size(golden.value("no_repeat_ngram_size", 0));
+  parameters.set_forced_bos_token_id(golden.value("forced_bos_token_id", -1));
+  parameters.set_decoder_start_token_id(golden.at("decoder_start_token_id"));
+  const auto set_ids = [&golden](const char* name, auto* field) {
+    const auto ids = golden.value(name, std::vector<int32_t>());
+    field->Assign(ids.begin(), ids.end());
+    if (ids.empty()) field->Add(-1);
+  };
+  set_ids("forced_eos_token_id", parameters.mutable_forced_eos_token_id());
+  set_ids("eos_token_id", parameters.mutable_eos_token_id());
+  return parameters;
+}
+
+// What the checkpoint itself sets, as a golden case would write it.
+json OwnParameters(const std::string& checkpoint) {
+  json own = json::parse(std::ifstream(checkpoint + "/generation_config.json"));
+  for (const char* name : {"bos_token_id", "pad_token_id", "transformers_version"}) own.erase(name);
+  for (const char* name : {"eos_token_id", "forced_eos_token_id"}) {
+    if (own.contains(name) && !own[name].is_array()) own[name] = json::array({own[name]});
+  }
+  return own;
+}
+
+// What is wrong with the answers in a response; empty if nothing is.
+std::string Difference(const GoldenCase& golden, const google::protobuf::RepeatedPtrField<v1::Hypothesis>& answers,
+                       const v1::Usage& usage) {
+  std::vector<Hypothesis> got;
+  for (const v1::Hypothesis& answer : answers) {
+    if (answer.finish_reason() != v1::FINISH_REASON_EOS && answer.finish_reason() != v1::FINISH_REASON_LENGTH) {
+      return absl::StrCat(golden.name, ": ended by ", v1::FinishReason_Name(answer.finish_reason()));
+    }
+    got.push_back(
+        {.tokens = {answer.token_ids().begin(), answer.token_ids().end()},
+         .logprobs = {answer.token_logprobs().begin(), answer.token_logprobs().end()},
+         .score = answer.score(),
+         .reason = answer.finish_reason() == v1::FINISH_REASON_EOS ? FinishReason::kEos : FinishReason::kLength});
+  }
+  if (std::string difference = DifferenceFromGolden(golden, got); !difference.empty()) return difference;
+  if (usage.source_tokens() != static_cast<int>(golden.source.size())) {
+    return absl::StrCat(golden.name, ": read ", usage.source_tokens(), " tokens");
+  }
+  for (size_t i = 0; golden.text && i < got.size(); ++i) {
+    const std::string& text = answers[static_cast<int>(i)].text();
+    if (text != golden.text->answers[i]) {
+      return absl::StrCat(golden.name, ": text is '", text, "', transformers' '", golden.text->answers[i], "'");
+    }
+  }
+  return "";
+}
+
+std::string Difference(const GoldenCase& golden, const v1::GenerateResponse& response) {
+  return Difference(golden, response.hypotheses(), response.usage());
+}
+
+// Of the two questions that AsksAsTransformers asks for one answer.
+std::string Difference(const GoldenCase& golden, const v1::GenerateQuestionsResponse& response) {
+  if (response.questions_size() != 2) return absl::StrCat(golden.name, ": ", response.questions_size(), " questions");
+  for (const v1::Question& question : response.questions()) {
+    if (question.answer_text() != golden.text->answer || question.answer_span().begin() != golden.text->span_begin ||
+        question.answer_span().end() != golden.text->span_end) {
+      return absl::StrCat(golden.name, ": asked for ", question.ShortDebugString());
+    }
+    std::string difference = Difference(golden, question.hypotheses(), question.usage());
+    if (!difference.empty()) return difference;
+  }
+  return "";
+}
+
+// Requests of one kind, each with the golden case that has its answer; all of them in flight at once.
+template <typename Request, typename Response>
+class Calls {
+ public:
+  void Add(const GoldenCase& golden, Request request) {
+    calls_.emplace_back();
+    calls_.back().golden = &golden;
+    calls_.back().request = std::move(request);
+  }
+  size_t size() const { return calls_.size(); }
+
+  // Sends them in a random order by `start(call's context, request, response, done)` and waits. Returns what was wrong.
+  template <typename Start>
+  std::vector<std::string> Run(const Start& start) {
+    std::vector<One*> order;
+    for (One& call : calls_) order.push_back(&call);
+    std::shuffle(order.begin(), order.end(), std::mt19937(1));
+    absl::BlockingCounter left(static_cast<int>(order.size()));
+    for (One* call : order) {
+      call->context.set_deadline(std::chrono::system_clock::now() + kLongestCall);
+      start(&call->context, &call->request, &call->response, [call, &left](grpc::Status status) {
+        call->status = std::move(status);
+        left.DecrementCount();
+      });
+    }
+    left.Wait();
+    std::vector<std::string> wrong;
+    for (const One& call : calls_) {
+      std::string difference = call.status.ok() ? Difference(*call.golden, call.response)
+                                                : call.golden->name + ": " + call.status.error_message();
+      if (!difference.empty()) wrong.push_back(std::move(difference));
+    }
+    return wrong;
+  }
+
+ private:
+  struct One {
+    const GoldenCase* golden = nullptr;
+    Request request;
+    Response response;
+    grpc::ClientContext context;
+    grpc::Status status{grpc::UNKNOWN, "never ended"};
+  };
+  std::deque<One> calls_;  // a context does not move
+};
+
+class GoldenTest : public testing::TestWithParam<Served> {
+ protected:
+  static void SetUpTestSuite() {
+    ServerSetup setup;
+    for (const Served& served : AllFiles()) {
+      const bool synopsis = served.file == kSynopsisGoldenFile;
+      setup.entries.push_back(
+          absl::StrCat("{name: ", served.model(), ", path: \"", ReadGoldenFile(served.file).checkpoint, "\"",
+                       ", device: cpu, precision: float32, attention: ", served.attention,
+                       // Less than all cases together need: they wait for each other's memory.
+                       ", memory: ", synopsis ? "256MiB" : "12MiB", ", encode_tokens_per_step: 256",
+                       synopsis ? ", tasks: {summarize: {prefix: \"\"}, questions: {format: highlight, "
+                                  "prefix: \"generate question: \", highlight: \"<hl>\"}}}"
+                                : "}"));
+    }
+    server_ = std::make_unique<ServerUnderTest>(setup);
+  }
+  static void TearDownTestSuite() { server_.reset(); }
+
+  void SetUp() override {
+    file_ = ReadGoldenFile(GetParam().file);
+    ASSERT_GE(file_.cases.size(), GetParam().cases);
+    grpc::ClientContext context;
+    v1::GetModelRequest request;
+    request.set_model(GetParam().model());
+    v1::Model model;
+    ASSERT_TRUE(server_->stub().GetModel(&context, request, &model).ok());
+    ASSERT_EQ(model.attention(), GetParam().attention);
+    ASSERT_EQ(model.precision(), "float32");
+  }
+
+  static std::unique_ptr<ServerUnderTest> server_;
+  GoldenFile file_;
+};
+
+std::unique_ptr<ServerUnderTest> GoldenTest::server_;
+
+TEST_P(GoldenTest, GeneratesAsTransformers) {
+  const json own = OwnParameters(file_.checkpoint);
+  Calls<v1::GenerateRequest, v1::GenerateResponse> calls;
+  for (const GoldenCase& golden : file_.cases) {
+    v1::GenerateRequest request;
+    request.set_model(GetParam().model());
+    request.mutable_token_ids()->mutable_ids()->Assign(golden.source.begin(), golden.source.end());
+    request.set_token_logprobs(true);
+    // What the checkpoint says is what a request that says nothing gets.
+    if (golden.parameters == own) calls.Add(golden, request);
+    *request.mutable_parameters() = ToParameters(golden.parameters);
+    calls.Add(golden, std::move(request));
+  }
+  EXPECT_GE(calls.size(), file_.cases.size() + 2);
+  const std::vector<std::string> wrong =
+      calls.Run([this](auto... arguments) { server_->stub().async()->Generate(std::move(arguments)...); });
+  EXPECT_TRUE(wrong.empty()) << wrong.size() << " of " << calls.size() << " differ:\n" << absl::StrJoin(wrong, "\n");
+  EXPECT_GE(server_->Metric("elserve_sequences_in_flight_peak", absl::StrCat("\"", GetParam().model(), "\"")), 24);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(AllFiles()), NameOf);
+
+// The cases with text, through the rpcs that make the prompt themselves.
+class GoldenTextTest : public GoldenTest {
+ protected:
+  std::vector<const GoldenCase*> Cases(bool question) const {
+    std::vector<const GoldenCase*> cases;
+    for (const GoldenCase& golden : file_.cases) {
+      if (golden.text && golden.text->question == question) cases.push_back(&golden);
+    }
+    return cases;
+  }
+};
+
+TEST_P(GoldenTextTest, SummarizesAsTransformers) {
+  const json own = OwnParameters(file_.checkpoint);
+  Calls<v1::SummarizeRequest, v1::GenerateResponse> calls;
+  for (const GoldenCase* golden : Cases(/*question=*/false)) {
+    v1::SummarizeRequest request;
+    request.set_model(GetParam().model());
+    request.set_document(golden->text->document);
+    request.set_token_logprobs(true);
+    if (golden->parameters != own) *request.mutable_parameters() = ToParameters(golden->parameters);
+    calls.Add(*golden, std::move(request));
+  }
+  EXPECT_GE(calls.size(), 40u);
+  const std::vector<std::string> wrong =
+      calls.Run([this](auto... arguments) { server_->stub().async()->Summarize(std::move(arguments)...); });
+  EXPECT_TRUE(wrong.empty()) << wrong.size() << " of " << calls.size() << " differ:\n" << absl::StrJoin(wrong, "\n");
+}
+
+// Each answer given twice: by its text and by its place.
+TEST_P(GoldenTextTest, AsksAsTransformers) {
+  Calls<v1::GenerateQuestionsRequest, v1::GenerateQuestionsResponse> calls;
+  for (const GoldenCase* golden : Cases(/*question=*/true)) {
+    const GoldenCase::Text& text = *golden->text;
+    v1::GenerateQuestionsRequest request;
+    request.set_model(GetParam().model());
+    request.set_context(text.document);
+    request.add_answers()->set_text(text.answer);
+    v1::Span* span = request.add_answers()->mutable_span();
+    span->set_begin(text.span_begin);
+    span->set_end(text.span_end);
+    *request.mutable_parameters() = ToParameters(golden->parameters);
+    request.set_token_logprobs(true);
+    calls.Add(*golden, std::move(request));
+  }
+  EXPECT_GE(calls.size(), 20u);
+  const std::vector<std::string> wrong =
+      calls.Run([this](auto... arguments) { server_->stub().async()->GenerateQuestions(std::move(arguments)...); });
+  EXPECT_TRUE(wrong.empty()) << wrong.size() << " of " << calls.size() << " differ:\n" << absl::StrJoin(wrong, "\n");
+}
+
+INSTANTIATE_TEST_SUITE_P(Synopsis, GoldenTextTest, testing::ValuesIn(SynopsisFiles()), NameOf);
+
+}  // namespace
+}  // namespace elserve
