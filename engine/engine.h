@@ -126,7 +126,7 @@ struct StepTimes {  // seconds
 };
 
 struct StepResult {
-  std::vector<SequenceUpdate> updates;  // sequences that something happened to, in order of admission
+  std::vector<SequenceUpdate> updates;  // sequences that something happened to, those that `ends` ended first
   int rows = 0;                         // decoded in this step
   int encoded_tokens = 0;               // source tokens whose encoding ended in this step
   int sequences = 0;                    // in flight after the step

@@ -1,0 +1,207 @@
+// Attention and the memory that it reads.
+#include <algorithm>
+#include <cstring>
+
+#include "engine/backend/cpu/cpu_device.h"
+
+namespace elserve::cpu {
+
+void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
+  const EncodeLayout& e = layout_.encode;
+  const int64_t inner = static_cast<int64_t>(args.heads) * args.head_dim;
+  const int64_t key_units = KeyPageUnits(kernels_, args.head_dim),
+                page_units = key_units + ValuePageUnits(kernels_, args.head_dim);
+  // Keys and values, packed: for each document [head][page][keys, values]. A head's pages are neighbours: at a large
+  // power of two from each other they would fall into the same few sets of the caches.
+  int64_t pages = 0;
+  first_page_.clear();
+  for (const EncodeDocument& d : e.documents) {
+    first_page_.push_back(pages);
+    pages += RoundUp(d.length, kPageTokens) / kPageTokens;
+  }
+  // Every document ends in a page of its own, and there is one a row at most.
+  const int64_t most =
+      limits_.encode_positions / kPageTokens + std::max<int64_t>(limits_.select_rows, e.documents.size());
+  if (packed_.bytes() < most * args.heads * page_units * 4) packed_ = AlignedBuffer(most * args.heads * page_units * 4);
+  for (RowScratch& s : scratch_) {
+    // The encoder's heads may be wider than the decoder's.
+    const auto floats = static_cast<size_t>(PackedScratchFloats(1, args.head_dim));
+    if (s.attention.size() < floats) s.attention.resize(floats);
+  }
+  const int64_t stride = Stride(args.qkv);
+  const auto page_at = [&](int document, int page, int head) {
+    const int64_t pages = RoundUp(e.documents[document].length, kPageTokens) / kPageTokens;
+    return packed_.as<uint32_t>() + (first_page_[document] * args.heads + head * pages + page) * page_units;
+  };
+  tasks_.clear();
+  for (int d = 0; d < static_cast<int>(e.documents.size()); ++d) {
+    for (int begin = 0; begin < e.documents[d].length; begin += kPageTokens) {
+      tasks_.push_back({d, begin, std::min(kPageTokens, e.documents[d].length - begin), 0});
+    }
+  }
+  pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int) {
+    const DocumentTask& t = tasks_[i];
+    const std::byte* rows = Row(args.qkv, e.documents[t.document].begin + t.begin);
+    for (int head = 0; head < args.heads; ++head) {
+      uint32_t* page = page_at(t.document, t.begin / kPageTokens, head);
+      kernels_.pack_keys(rows + StateBytes(inner + head * args.head_dim), stride, t.count, args.head_dim, page);
+      kernels_.pack_values(rows + StateBytes(2 * inner + head * args.head_dim), stride, t.count, args.head_dim,
+                           page + key_units);
+    }
+  });
+  // Queries in parts that keep all threads busy to the end.
+  constexpr int kQueries = 192;
+  tasks_.clear();
+  for (int d = 0; d < static_cast<int>(e.documents.size()); ++d) {
+    for (int begin = 0; begin < e.documents[d].length; begin += kQueries) {
+      tasks_.push_back({d, begin, std::min(kQueries, e.documents[d].length - begin), e.documents[d].length});
+    }
+  }
+  pool_.Run(static_cast<int64_t>(tasks_.size()) * args.heads, [&](int64_t i, int thread) {
+    const DocumentTask& t = tasks_[i / args.heads];
+    const int head = static_cast<int>(i % args.heads);
+    RowScratch& s = scratch_[thread];
+    const int n = static_cast<int>(RoundUp(t.length, kPageTokens) / kPageTokens);
+    for (int page = 0; page < n; ++page) {
+      s.pages[page] = page_at(t.document, page, head);
+    }
+    const int64_t row = e.documents[t.document].begin + t.begin, column = StateBytes(head * args.head_dim);
+    kernels_.packed_attention({reinterpret_cast<const uint32_t*>(Row(args.qkv, row) + column), stride / 4, t.count,
+                               /*heads=*/1, args.head_dim, t.length, kAttentionTile, s.pages.data(),
+                               Row(args.output, row) + column, Stride(args.output), s.attention.data()});
+  });
+}
+
+void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
+  const EncodeLayout& e = layout_.encode;
+  const int64_t stride = Stride(args.states), inner = static_cast<int64_t>(shape_.heads) * shape_.head_dim;
+  std::byte* memory = encoder_[shape_.el ? 0 : args.layer].data();
+  const int64_t key_units = KeyPageUnits(kernels_, shape_.head_dim);
+  tasks_.clear();
+  for (int d = 0; d < static_cast<int>(e.documents.size()); ++d) {
+    for (size_t page = 0; page < e.documents[d].pages.size(); ++page) {
+      const int begin = static_cast<int>(page) * kPageTokens;
+      tasks_.push_back({d, begin, std::min(kPageTokens, e.documents[d].length - begin), 0});
+    }
+  }
+  pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int) {
+    const DocumentTask& t = tasks_[i];
+    const EncodeDocument& d = e.documents[t.document];
+    const std::byte* rows = Row(args.states, d.begin + t.begin);
+    std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes();
+    if (shape_.el) {
+      std::memcpy(page, rows, t.count * stride);
+      // Products take tokens in pairs: the row after the last is zeros.
+      if (t.count < kPageTokens) std::memset(page + t.count * stride, 0, stride);
+      return;
+    }
+    for (int head = 0; head < shape_.heads; ++head) {
+      auto* keys = reinterpret_cast<uint32_t*>(page) + head * PageUnits();
+      kernels_.pack_keys(rows + StateBytes(head * shape_.head_dim), stride, t.count, shape_.head_dim, keys);
+      kernels_.pack_values(rows + StateBytes(inner + head * shape_.head_dim), stride, t.count, shape_.head_dim,
+                           keys + key_units);
+    }
+  });
+}
+
+// Cuts the decode documents' lanes (position x head) into tasks: wide ones read the states less often, narrow ones keep
+// more threads busy. A lane's bits do not depend on the cut. Longest first.
+void CpuBackend::PlanLanes(int heads) {
+  for (int width = kMaxLanes; width >= 16; width -= 16) {
+    tasks_.clear();
+    for (int d = 0; d < static_cast<int>(layout_.decode.documents.size()); ++d) {
+      const DecodeDocument& document = layout_.decode.documents[d];
+      const int lanes = document.positions * heads, parts = (lanes + width - 1) / width;
+      for (int part = 0; part < parts; ++part) {
+        const int begin = part * lanes / parts;
+        tasks_.push_back({d, begin, (part + 1) * lanes / parts - begin, document.length});
+      }
+    }
+    if (static_cast<int>(tasks_.size()) >= 4 * pool_.threads()) break;
+  }
+  std::sort(tasks_.begin(), tasks_.end(),
+            [](const DocumentTask& a, const DocumentTask& b) { return a.length > b.length; });
+}
+
+void CpuBackend::CrossAttention(const CrossAttentionArgs& args) { shape_.el ? CrossStates(args) : CrossPacked(args); }
+
+void CpuBackend::CrossStates(const CrossAttentionArgs& args) {
+  const int heads = shape_.heads;
+  PlanLanes(heads);
+  pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int thread) {
+    const DocumentTask& t = tasks_[i];
+    const DecodeDocument& d = layout_.decode.documents[t.document];
+    RowScratch& s = scratch_[thread];
+    for (int j = 0; j < t.count; ++j) {
+      const int lane = t.begin + j;
+      const int64_t row = d.begin + lane / heads, column = StateBytes(static_cast<int64_t>(lane % heads) * shape_.d);
+      s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, row) + column);
+      s.out[j] = Row(args.output, row) + column;
+    }
+    for (size_t page = 0; page < d.pages.size(); ++page) {
+      s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[0].data() + d.pages[page] * PageBytes());
+    }
+    kernels_.state_attention({s.q.data(), t.count, RoundUp(shape_.d, kernels_.pack) / kernels_.pack, shape_.d, d.length,
+                              s.pages.data(), StateStride(kernels_, shape_.d) / 4, s.out.data(), s.attention.data()});
+  });
+}
+
+void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
+  const auto& documents = layout_.decode.documents;
+  // A task reads its heads' keys and values page after page, so memory streams; as many heads as leave all threads
+  // busy.
+  const int64_t wanted = 4 * pool_.threads();
+  const int64_t groups =
+      std::clamp<int64_t>(RoundUp(wanted, documents.size()) / static_cast<int64_t>(documents.size()), 1, shape_.heads);
+  pool_.Run(static_cast<int64_t>(documents.size()) * groups, [&](int64_t i, int thread) {
+    const DecodeDocument& d = documents[i / groups];
+    const int64_t group = i % groups, head = group * shape_.heads / groups;
+    const int heads = static_cast<int>((group + 1) * shape_.heads / groups - head);
+    RowScratch& s = scratch_[thread];
+    for (size_t page = 0; page < d.pages.size(); ++page) {
+      s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[args.layer].data() + d.pages[page] * PageBytes()) +
+                      head * PageUnits();
+    }
+    const int64_t column = StateBytes(head * shape_.head_dim);
+    kernels_.packed_attention({reinterpret_cast<const uint32_t*>(Row(args.query, d.begin) + column),
+                               Stride(args.query) / 4, d.positions, heads, shape_.head_dim, d.length, kPageTokens,
+                               s.pages.data(), Row(args.output, d.begin) + column, Stride(args.output),
+                               s.attention.data()});
+  });
+}
+
+void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
+  const DecodeLayout& l = layout_.decode;
+  std::byte* cells = decoder_[args.layer].data();
+  const int64_t cell_bytes = CellBytes();
+  for (int p = 0; p < l.positions(); ++p) std::memcpy(cells + l.cells[p] * cell_bytes, Row(args.states, p), cell_bytes);
+  const int heads = shape_.heads;
+  pool_.Run(l.positions(), [&](int64_t p, int thread) {
+    RowScratch& s = scratch_[thread];
+    const int tokens = l.position_ids[p] + 1;
+    const int32_t* ancestry = l.ancestry + p * l.ancestry_stride;
+    if (!shape_.el) {
+      kernels_.cell_attention({Row(args.query, p), heads, shape_.head_dim, tokens, cells, cell_bytes, ancestry,
+                               Row(args.output, p), s.attention.data()});
+      return;
+    }
+    std::byte* rows = s.gathered.data();
+    for (int t = 0; t < tokens; ++t) std::memcpy(rows + t * cell_bytes, cells + ancestry[t] * cell_bytes, cell_bytes);
+    if (tokens % 2 != 0) std::memset(rows + tokens * cell_bytes, 0, cell_bytes);
+    for (int page = 0; page * kPageTokens < tokens; ++page) {
+      s.pages[page] = reinterpret_cast<const uint32_t*>(rows + page * kPageTokens * cell_bytes);
+    }
+    for (int begin = 0; begin < heads; begin += kMaxLanes) {
+      const int count = std::min(kMaxLanes, heads - begin);
+      for (int j = 0; j < count; ++j) {
+        const int64_t column = StateBytes(static_cast<int64_t>(begin + j) * shape_.d);
+        s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, p) + column);
+        s.out[j] = Row(args.output, p) + column;
+      }
+      kernels_.state_attention({s.q.data(), count, RoundUp(shape_.d, kernels_.pack) / kernels_.pack, shape_.d, tokens,
+                                s.pages.data(), cell_bytes / 4, s.out.data(), s.attention.data()});
+    }
+  });
+}
+
+}  // namespace elserve::cpu
