@@ -1,6 +1,8 @@
 #include "server/requests/call.h"
 
 #include <chrono>
+#include <latch>
+#include <memory>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -61,8 +63,16 @@ class CallTest : public ::testing::Test {
     EXPECT_EQ(observer_.records.front().outcome, outcome);
   }
 
+  // Returns when what the executor had to do by now is done: its threads meet here, so none is at anything else.
+  void WaitForExecutor() {
+    const auto meeting = std::make_shared<std::latch>(kExecutorThreads + 1);
+    for (int i = 0; i < kExecutorThreads; ++i) executor_.Run([meeting] { meeting->arrive_and_wait(); });
+    meeting->arrive_and_wait();
+  }
+
   RecordingObserver observer_;
-  Executor executor_{2};
+  static constexpr int kExecutorThreads = 2;
+  Executor executor_{kExecutorThreads};
   std::shared_ptr<Gate> gate_;
   std::unique_ptr<ModelRegistry> models_;
   std::unique_ptr<Intake> intake_;
@@ -148,6 +158,7 @@ TEST_F(CallTest, AJobThatIsRefusedEndsTheOthers) {
          .capacity = {.rows = 1, .encoder_pages = 1, .decoder_blocks = 1, .edits = 1}});
   const std::shared_ptr<Call> call = Accept(Questions(6, 200), Rpc::kGenerateQuestions);
   call->Start();
+  WaitForExecutor();  // the others are cancelled before the engine goes on
   gate->Open();
   const auto& answer = listener_->Wait();
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kResourceExhausted) << answer.status();
