@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/backend/backend.h"
 #include "engine/engine.h"
 #include "engine/search/beam.h"
 
@@ -29,10 +30,8 @@ struct Sequence {
 
   int32_t TakeCell() {
     const int64_t n = cells++;
-    return blocks[n / kCellsPerBlock] * kCellsPerBlock + static_cast<int32_t>(n % kCellsPerBlock);
+    return blocks[n / kBlockCells] * kBlockCells + static_cast<int32_t>(n % kBlockCells);
   }
-
-  static constexpr int kCellsPerBlock = 16;
 };
 
 }  // namespace elserve
