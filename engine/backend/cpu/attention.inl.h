@@ -116,22 +116,20 @@ class PackedRows {
       float* to = scores_ + page * kPageTokens;
       PageScores<S>(q, p_.q_stride, rows_, units_, keys, to, kAttentionTile);
     }
-    float scale[kMost], one[kMost];
+    float scale[kMost];
     for (int i = 0; i < rows_; ++i) {
-      one[i] = 1;
       scale[i] = RowWeights<S>(scores_ + i * kAttentionTile, tokens, &m_[head * kMost + i], &l_[head * kMost + i],
                                weights_ + i * kAttentionTile);
     }
-    for (int page = 0; page < count; ++page) {
-      const uint32_t* values = pages[page] + head * page_units_ + static_cast<int64_t>(units_) * kPageTokens;
-      const auto* w = reinterpret_cast<const uint32_t*>(weights_) + page * kPageUnits;
-      for (int panel = 0; panel < panels_; ++panel) {
-        const PanelColumns<S> columns{values + static_cast<int64_t>(panel) * kPageUnits * kPanel, 0};
-        WithRows<kMost>(rows_, [&]<int MR>() {
-          AddProduct<S, MR, 2>(kPageUnits, w, kAttentionTile / S::kPack, 1, columns,
-                               sums_ + head * kMost * width_ + panel * kPanel, width_, page ? one : scale);
-        });
-      }
+    const auto units = [](int) { return kPageUnits; };
+    for (int panel = 0; panel < panels_; ++panel) {
+      const int64_t at = head * page_units_ + static_cast<int64_t>(units_) * kPageTokens + panel * kPageUnits * kPanel;
+      const auto columns = [&](int page) { return PanelColumns<S>{pages[page] + at, 0}; };
+      WithRows<kMost>(rows_, [&]<int MR>() {
+        AddProduct<S, MR, 2>(count, units, reinterpret_cast<const uint32_t*>(weights_), kPageUnits,
+                             kAttentionTile / S::kPack, 1, columns, sums_ + head * kMost * width_ + panel * kPanel,
+                             width_, scale);
+      });
     }
   }
 
@@ -251,24 +249,24 @@ void LaneWeights(const StateScratch& s, int tokens, int lanes) {
   }
 }
 
-// Adds a page's weighted states to the sums.
+// Adds a tile's weighted states to the sums.
 template <class S>
-void AddPage(const StateScratch& s, const uint32_t* rows, int64_t stride, int tokens, int page, int padded, int lanes,
+void AddTile(const StateScratch& s, const uint32_t* const* pages, int64_t stride, int tokens, int padded, int lanes,
              int64_t width) {
   using V = typename S::Vec;
   constexpr int kMost = kRows<V>, kPanel = 2 * V::kLanes;
-  static constexpr float kOnes[kMaxLanes] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-                                             1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-  const uint32_t* weights = s.weights + page * (kPageTokens / S::kPack) * padded;
-  const int units = (tokens + S::kPack - 1) / S::kPack;
   const int parts = Parts(lanes, kMost);
+  const auto units = [tokens](int page) {
+    const int left = tokens - page * kPageTokens;
+    return ((left < kPageTokens ? left : kPageTokens) + S::kPack - 1) / S::kPack;
+  };
   for (int64_t column = 0; column < width; column += kPanel) {
-    const RowColumns<S> columns{rows + column / S::kPack, stride};
+    const auto columns = [&](int page) { return RowColumns<S>{pages[page] + column / S::kPack, stride}; };
     for (int part = 0; part < parts; ++part) {
       const int lane = part * lanes / parts, n = (part + 1) * lanes / parts - lane;
       WithRows<kMost>(n, [&]<int MR>() {
-        AddProduct<S, MR, 2>(units, weights + lane, 1, padded, columns, s.sums + lane * width + column, width,
-                             page ? kOnes : s.scale + lane);
+        AddProduct<S, MR, 2>(Parts(tokens, kPageTokens), units, s.weights + lane, kPageTokens / S::kPack * padded, 1,
+                             padded, columns, s.sums + lane * width + column, width, s.scale + lane);
       });
     }
   }
@@ -324,9 +322,7 @@ void AttendStates(const StateAttention& p) {
                         s.scores + page * kPageTokens * lanes);
     }
     LaneWeights<S>(s, tokens, lanes);
-    for (int page = 0; page < pages; ++page) {
-      AddPage<S>(s, p.pages[first + page], p.page_stride, page_tokens(page), page, lanes, p.lanes, width);
-    }
+    AddTile<S>(s, p.pages + first, p.page_stride, tokens, lanes, p.lanes, width);
   }
   FinishStates<S>(p, s, width);
 }

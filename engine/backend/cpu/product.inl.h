@@ -54,16 +54,21 @@ struct RowColumns {
   }
 };
 
+template <class S, int MR, int NV>
+__attribute__((always_inline)) inline void Clear(typename S::Vec::F (&c)[MR][NV]) {
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 8
+    for (int n = 0; n < NV; ++n) c[m][n] = S::Vec::Zero();
+  }
+}
+
+// c += product.
 template <class S, int MR, int NV, class Columns>
 __attribute__((always_inline)) inline void Product(int64_t units, const uint32_t* a, int64_t row_stride,
                                                    int64_t unit_stride, const Columns& columns,
                                                    typename S::Vec::F (&c)[MR][NV]) {
   using V = typename S::Vec;
-#pragma GCC unroll 32
-  for (int m = 0; m < MR; ++m) {
-#pragma GCC unroll 8
-    for (int n = 0; n < NV; ++n) c[m][n] = V::Zero();
-  }
   for (int64_t u = 0; u < units; ++u) {
     typename V::I b[NV];
     columns.template Load<NV>(u, b);
@@ -83,6 +88,7 @@ void StoreProduct(int64_t units, const uint32_t* a, int64_t row_stride, int64_t 
                   float* out, int64_t ldc) {
   using V = typename S::Vec;
   typename V::F c[MR][NV];
+  Clear<S>(c);
   Product<S, MR, NV>(units, a, row_stride, unit_stride, columns, c);
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m) {
@@ -91,13 +97,17 @@ void StoreProduct(int64_t units, const uint32_t* a, int64_t row_stride, int64_t 
   }
 }
 
-// C[m] = C[m] * scale[m] + product: the online softmax's weighted sum.
-template <class S, int MR, int NV, class Columns>
-void AddProduct(int64_t units, const uint32_t* a, int64_t row_stride, int64_t unit_stride, const Columns& columns,
-                float* out, int64_t ldc, const float* scale) {
+// C[m] = C[m] * scale[m] + product: the online softmax's weighted sum over a tile's pages. Page p has units(p) units,
+// its B is columns(p), and its A stands a_page units after that of the page before.
+template <class S, int MR, int NV, class Units, class Columns>
+void AddProduct(int pages, const Units& units, const uint32_t* a, int64_t a_page, int64_t row_stride,
+                int64_t unit_stride, const Columns& columns, float* out, int64_t ldc, const float* scale) {
   using V = typename S::Vec;
   typename V::F c[MR][NV];
-  Product<S, MR, NV>(units, a, row_stride, unit_stride, columns, c);
+  Clear<S>(c);
+  for (int page = 0; page < pages; ++page) {
+    Product<S, MR, NV>(units(page), a + page * a_page, row_stride, unit_stride, columns(page), c);
+  }
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m) {
     const typename V::F s = V::Set(scale[m]);
