@@ -14,6 +14,9 @@ namespace {
 // The kernels read whole vectors: up to this many bytes behind a head's last value.
 constexpr int64_t kReadAhead = 256;
 
+// Panels of the vocabulary that make one part of a row's sum.
+constexpr int64_t kSumPanels = 16;
+
 const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<const PackedMatrix*>(weight); }
 
 }  // namespace
@@ -126,7 +129,9 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
   // Enough tasks to balance, panels enough to keep the input warm. A group of panels is taken for all blocks of rows
   // before the next group, so that it comes from memory once.
   const int64_t wanted = 8 * pool_.threads();
-  const int64_t group = std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, 16);
+  // The parts of a row's sum are the same whatever the rows and threads.
+  const int64_t group =
+      whole.sums ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, 16);
   const int64_t groups = RoundUp(weight.panels, group) / group;
   pool_.Run(weight.heads * groups * blocks, [&](int64_t i, int) {
     const int64_t block = i % blocks, head = i / blocks / groups;
@@ -139,6 +144,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));
     if (whole.residual) b.residual = whole.residual + first * residual_stride;
     b.out = whole.out + first * out_bytes + head * out_head_bytes;
+    if (whole.sums) b.sums = whole.sums + first * whole.sums_stride + b.panel_begin / kSumPanels;
     kernels_.linear(b);
   });
 }
@@ -195,9 +201,10 @@ void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w, int64_t edit
     logits_ = AlignedBuffer(bytes);
   if (const int64_t bytes = most * StateStride(kernels_, w.in); select_input_.bytes() < bytes)
     select_input_ = AlignedBuffer(bytes);
+  if (const size_t parts = most * RoundUp(w.panels, kSumPanels) / kSumPanels; sums_.size() < parts) sums_.resize(parts);
   for (RowScratch& s : scratch_) {
     // At most one edit a token.
-    if (static_cast<int64_t>(s.raw.size()) < edits) s.raw.resize(std::max(edits, w.out));
+    if (static_cast<int64_t>(s.raw.size()) < 2 * edits) s.raw.resize(2 * std::max(edits, w.out));
   }
 }
 
@@ -208,6 +215,7 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
   for (const SelectRow& row : rows) edits = std::max<int64_t>(edits, static_cast<int64_t>(row.edits.size()));
   ReserveSelect(static_cast<int64_t>(rows.size()), w, edits);
   const int64_t in_stride = Stride(args.input), logits_stride = w.panels * kernels_.panel;
+  const int64_t parts = RoundUp(w.panels, kSumPanels) / kSumPanels;
   for (size_t i = 0; i < rows.size(); ++i) {
     std::memcpy(select_input_.data() + i * in_stride, Row(args.input, rows[i].position), in_stride);
   }
@@ -219,12 +227,15 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
   b.out = logits_.data();
   b.out_stride = logits_stride;
   b.cols = w.out;
+  b.sums = sums_.data();
+  b.sums_stride = parts;
   RunLinear(b, w, static_cast<int64_t>(rows.size()), 0, logits_stride * 4, 0, 0);
   selected_.resize(rows.size());
   pool_.Run(static_cast<int64_t>(rows.size()), [&](int64_t i, int thread) {
     Candidate* out = candidates_.data() + i * kMaxCandidates;
-    const SelectOutcome outcome = kernels_.select(
-        {logits_.as<float>() + i * logits_stride, static_cast<int>(w.out), &rows[i], out, scratch_[thread].raw.data()});
+    const SelectOutcome outcome =
+        kernels_.select({logits_.as<float>() + i * logits_stride, static_cast<int>(w.out), sums_.data() + i * parts,
+                         parts, &rows[i], out, scratch_[thread].raw.data()});
     selected_[i] = {std::span<const Candidate>(out, outcome.count), outcome.finite};
   });
 }

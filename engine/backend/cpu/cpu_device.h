@@ -124,6 +124,7 @@ class CpuBackend final : public Backend {
   std::vector<DocumentTask> tasks_;
   std::vector<int64_t> first_page_;  // [encode documents]: where a document's pages begin in packed_
   AlignedBuffer select_input_, logits_;
+  std::vector<SumPart> sums_;  // [rows, parts of the vocabulary]
   std::vector<Candidate> candidates_;
   std::vector<SelectedRow> selected_;
 };

@@ -21,6 +21,12 @@ inline constexpr int kAttentionTile = 128;
 inline constexpr int kMaxLanes = 48;
 inline constexpr float kLog2e = 1.44269504088896340736f;
 
+// A part of a row's sum of exp(logit - max).
+struct SumPart {
+  float max;
+  float sum;
+};
+
 // out = activation(a B + bias) + residual for some rows and panels.
 struct LinearBlock {
   const uint32_t* a;  // [rows, a_stride]: states, `units` of each row
@@ -37,6 +43,9 @@ struct LinearBlock {
   bool out_state;      // states, or float32
   int64_t out_stride;  // elements
   int64_t cols;        // that the product has: the last panel may be wider
+  // [rows, sums_stride]: if not null, the part that these panels' float32 outputs have in each row's sum.
+  SumPart* sums;
+  int64_t sums_stride;
 };
 
 // softmax(q K) V by packed keys and values, of heads that stand side by side: the K/V form, and the encoder's own
@@ -82,13 +91,15 @@ struct CellAttention {
   float* scratch;           // [tokens, up to whole vectors]
 };
 
-// One row of logits -> its log-sum-exp and best tokens; `logits` is changed.
+// One row of logits, and the parts of its sum, -> its best tokens.
 struct SelectArgs {
-  float* logits;  // [vocab]
+  float* logits;  // [vocab]; used as scratch, the same afterwards
   int vocab;
+  const SumPart* parts;  // that linear() made of the logits
+  int64_t parts_count;
   const SelectRow* row;
   Candidate* out;  // [row->count]
-  float* raw;      // [edits]: scratch
+  float* raw;      // [2 * edits]: scratch
 };
 struct SelectOutcome {
   int count;

@@ -10,6 +10,7 @@
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/math.inl.h"
 #include "engine/backend/cpu/product.inl.h"
+#include "engine/backend/cpu/rows.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -79,6 +80,13 @@ void Linear(const LinearBlock& b) {
     for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);
   }
   for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel);
+  if (!b.sums) return;
+  const int64_t begin = static_cast<int64_t>(b.panel_begin) * 2 * S::Vec::kLanes;
+  const int64_t end = static_cast<int64_t>(b.panel_end) * 2 * S::Vec::kLanes;
+  for (int row = 0; row < b.rows; ++row) {
+    b.sums[row * b.sums_stride] = PartOf<typename S::Vec>(
+        reinterpret_cast<const float*>(b.out) + row * b.out_stride + begin, (end < b.cols ? end : b.cols) - begin);
+  }
 }
 
 template <class S>

@@ -65,57 +65,77 @@ void Embed(const std::byte* token, float scale, const std::byte* position, int64
   }
 }
 
-// Puts {token, value} into the best `count`, best first; a token comes after all lower ones, so an equal value goes
-// behind.
-inline void Insert(Candidate* best, int count, int32_t token, float value) {
-  int at = count - 1;
-  for (; at > 0 && best[at - 1].value < value; --at) best[at] = best[at - 1];
-  best[at] = Candidate{token, value, 0};
-}
-
-// The best `count` of values[vocab].
-template <class V>
-void Best(const float* values, int vocab, int count, Candidate* best) {
-  for (int i = 0; i < count; ++i) Insert(best, i + 1, i, values[i]);
-  int i = count;
-  for (; i < vocab && i % V::kLanes != 0; ++i) {
-    if (values[i] > best[count - 1].value) Insert(best, count, i, values[i]);
-  }
-  for (; i + V::kLanes <= vocab; i += V::kLanes) {
-    uint32_t above = V::Greater(V::Load(values + i), V::Set(best[count - 1].value));
-    for (; above != 0; above &= above - 1) {
-      const int at = i + __builtin_ctz(above);
-      if (values[at] > best[count - 1].value) Insert(best, count, at, values[at]);
-    }
-  }
-  for (; i < vocab; ++i) {
-    if (values[i] > best[count - 1].value) Insert(best, count, i, values[i]);
-  }
-}
-
+// What a row's log-softmax subtracts from its logits: the maximum, then the logarithm of the sum of exp(x - max).
 struct LogSum {
   float max;
-  float log_sum;  // of exp(x - max)
-  bool finite;    // no NaN and no +infinity among them
+  float log_sum;
+  bool finite;  // no NaN and no +infinity among the logits
+  float LogProb(float x) const { return x - max - log_sum; }
 };
 
+// The share of x[n] in its row's sum. Infinities and NaN are passed over by the maximum or kept by it and the sum, as
+// Merge expects.
 template <class V>
-LogSum LogSumExp(const float* x, int n) {
+SumPart PartOf(const float* x, int64_t n) {
   constexpr int L = V::kLanes;
-  const int whole = n / L * L;
-  float top = -std::numeric_limits<float>::infinity();
+  const int64_t whole = n / L * L;
+  float top = std::numeric_limits<float>::lowest();
   if (whole) {
     typename V::F m = V::Set(top);
-    for (int i = 0; i < whole; i += L) m = V::Max(V::Load(x + i), m);
+    for (int64_t i = 0; i < whole; i += L) m = V::Max(V::Load(x + i), m);
     top = V::ReduceMax(m);
   }
-  for (int i = whole; i < n; ++i) top = x[i] > top ? x[i] : top;
+  for (int64_t i = whole; i < n; ++i) top = x[i] > top ? x[i] : top;
   typename V::F sum = V::Zero();
-  for (int i = 0; i < whole; i += L) sum = V::Add(sum, Exp<V>(V::Sub(V::Load(x + i), V::Set(top))));
-  double total = V::ReduceAdd(sum);
-  for (int i = whole; i < n; ++i) total += std::exp(static_cast<double>(x[i]) - top);
-  // A NaN is passed over by the maximum and kept by the sum.
-  return {top, static_cast<float>(std::log(total)), std::isfinite(top) && std::isfinite(total)};
+  for (int64_t i = 0; i < whole; i += L) sum = V::Add(sum, Exp<V>(V::Sub(V::Load(x + i), V::Set(top))));
+  float total = V::ReduceAdd(sum);
+  for (int64_t i = whole; i < n; ++i) total += std::exp(x[i] - top);
+  return {top, total};
+}
+
+inline LogSum Merge(const SumPart* parts, int64_t n) {
+  float top = parts[0].max;
+  for (int64_t i = 1; i < n; ++i) top = parts[i].max > top ? parts[i].max : top;
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += parts[i].sum * std::exp(static_cast<double>(parts[i].max) - top);
+  // All -infinity leaves the maximum where it began.
+  const bool finite = std::isfinite(top) && top > std::numeric_limits<float>::lowest() && std::isfinite(total);
+  return {top, static_cast<float>(std::log(total)), finite};
+}
+
+inline bool Before(const Candidate& a, const Candidate& b) {
+  return a.value > b.value || (a.value == b.value && a.token < b.token);
+}
+
+// The best so far, best first.
+struct BestTokens {
+  Candidate* best;
+  int count;      // wanted
+  int taken = 0;  // found
+
+  void Insert(const Candidate& c) {
+    if (taken == count && !Before(c, best[count - 1])) return;
+    int at = taken < count ? taken++ : count - 1;
+    for (; at > 0 && Before(c, best[at - 1]); --at) best[at] = best[at - 1];
+    best[at] = c;
+  }
+};
+
+// Collects the best of logits[vocab], each minus `shift`. NaN stands for a token that is not in the running.
+template <class V>
+void CollectBest(const float* logits, int vocab, const LogSum& shift, BestTokens* best) {
+  const auto insert = [&](int i) {
+    if (const float value = shift.LogProb(logits[i]); value == value) best->Insert({i, value, 0});
+  };
+  int i = 0;
+  for (; i < vocab && (best->taken < best->count || i % V::kLanes != 0); ++i) insert(i);
+  for (; i + V::kLanes <= vocab; i += V::kLanes) {
+    const typename V::F value = V::Sub(V::Sub(V::Load(logits + i), V::Set(shift.max)), V::Set(shift.log_sum));
+    // A token comes after all lower ones: an equal value is not better.
+    uint32_t above = V::Greater(value, V::Set(best->best[best->count - 1].value));
+    for (; above != 0; above &= above - 1) insert(i + __builtin_ctz(above));
+  }
+  for (; i < vocab; ++i) insert(i);
 }
 
 inline float Edited(float x, const LogitEdit& edit) {
@@ -123,13 +143,8 @@ inline float Edited(float x, const LogitEdit& edit) {
   return edit.penalty == 1.0f ? x : x < 0 ? x * edit.penalty : x / edit.penalty;
 }
 
-inline bool Before(const Candidate& a, const Candidate& b) {
-  return a.value > b.value || (a.value == b.value && a.token < b.token);
-}
-
-// Only forced tokens can have a finite value: chooses among them, and fills up with the lowest other ids. A value of x
-// minus `base` minus `log_sum` is its log-probability.
-inline void ChooseForced(const SelectRow& row, const float* x, float base, float log_sum, int count, Candidate* out) {
+// Only forced tokens can have a finite value: chooses among them, and fills up with the lowest other ids.
+inline void ChooseForced(const SelectRow& row, const float* logits, const LogSum& all, int count, Candidate* out) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const auto is_taken = [out](int taken, int32_t token) {
     for (int i = 0; i < taken; ++i) {
@@ -140,7 +155,7 @@ inline void ChooseForced(const SelectRow& row, const float* x, float base, float
   int taken = 0;
   float total = 0;
   for (const int32_t token : row.force) {
-    Candidate c{token, 0.0f, x[token] - base - log_sum};
+    Candidate c{token, 0.0f, all.LogProb(logits[token])};
     for (const LogitEdit& edit : row.edits) {
       if (edit.token == token) c.value = Edited(c.value, edit);
     }
@@ -156,53 +171,64 @@ inline void ChooseForced(const SelectRow& row, const float* x, float base, float
   for (int i = 0; i < taken; ++i) out[i].value -= shift;
   const int forced = taken;
   for (int32_t token = 0; taken < count; ++token) {
-    if (!is_taken(forced, token)) out[taken++] = Candidate{token, -kInfinity, x[token] - base - log_sum};
+    if (!is_taken(forced, token)) out[taken++] = Candidate{token, -kInfinity, all.LogProb(logits[token])};
   }
+}
+
+// Log-softmax once more over all values, edited ones included: takes its maximum and log-sum from the values in `best`.
+template <class V>
+void Renormalize(const SelectArgs& args, const LogSum& shift, const float* edited, BestTokens* best) {
+  constexpr int L = V::kLanes;
+  const float top = best->best[0].value;
+  const auto minus = V::Set(-std::numeric_limits<float>::infinity());
+  typename V::F sum = V::Zero();
+  int i = 0;
+  for (; i + L <= args.vocab; i += L) {
+    const typename V::F value = V::Sub(V::Sub(V::Load(args.logits + i), V::Set(shift.max)), V::Set(shift.log_sum));
+    // Edited tokens are NaN here, which gives way to the other operand.
+    sum = V::Add(sum, Exp<V>(V::Max(V::Sub(value, V::Set(top)), minus)));
+  }
+  double total = V::ReduceAdd(sum);
+  for (; i < args.vocab; ++i) {
+    if (const float value = shift.LogProb(args.logits[i]); value == value) total += std::exp(value - top);
+  }
+  for (size_t e = 0; e < args.row->edits.size(); ++e) total += std::exp(edited[e] - top);
+  const auto log_sum = static_cast<float>(std::log(total));
+  for (int j = 0; j < best->taken; ++j) best->best[j].value = best->best[j].value - top - log_sum;
 }
 
 // The best of the edited values.
 template <class V>
-void ChooseEdited(const SelectArgs& args, float base, float log_sum, int count) {
+void ChooseEdited(const SelectArgs& args, const LogSum& all, int count) {
   const SelectRow& row = *args.row;
-  float* x = args.logits;
-  for (size_t i = 0; i < row.edits.size(); ++i) {
-    float& value = x[row.edits[i].token];
-    args.raw[i] = value;
-    value = Edited(value, row.edits[i]);
+  const LogSum shift = row.space == SelectSpace::kLogProbs ? all : LogSum{0, 0, true};
+  float* raw = args.raw;  // [edits]
+  for (size_t e = 0; e < row.edits.size(); ++e) {
+    float& x = args.logits[row.edits[e].token];
+    raw[e] = x;
+    x = std::numeric_limits<float>::quiet_NaN();
   }
-  Best<V>(x, args.vocab, count, args.out);
-  LogSum edited{0, 0, true};
-  if (row.renormalize) edited = LogSumExp<V>(x, args.vocab);
-  for (int i = 0; i < count; ++i) {
-    Candidate& c = args.out[i];
-    float raw = c.value;
-    for (size_t e = 0; e < row.edits.size(); ++e) {
-      if (row.edits[e].token == c.token) raw = args.raw[e];
-    }
-    c.logprob = raw - base - log_sum;
-    c.value = c.value - edited.max - edited.log_sum;
+  BestTokens best{args.out, count};
+  CollectBest<V>(args.logits, args.vocab, shift, &best);
+  float* edited = raw + row.edits.size();
+  for (size_t e = 0; e < row.edits.size(); ++e) {
+    edited[e] = Edited(shift.LogProb(raw[e]), row.edits[e]);
+    best.Insert({row.edits[e].token, edited[e], 0});
   }
+  if (row.renormalize) Renormalize<V>(args, shift, edited, &best);
+  for (size_t e = 0; e < row.edits.size(); ++e) args.logits[row.edits[e].token] = raw[e];
+  for (int i = 0; i < count; ++i) args.out[i].logprob = all.LogProb(args.logits[args.out[i].token]);
 }
 
 template <class S>
 SelectOutcome Select(const SelectArgs& args) {
-  using V = typename S::Vec;
-  constexpr int L = V::kLanes;
-  const int vocab = args.vocab, count = args.row->count < vocab ? args.row->count : vocab;
-  float* x = args.logits;
-  LogSum all = LogSumExp<V>(x, vocab);
+  const LogSum all = Merge(args.parts, args.parts_count);
   if (!all.finite) return {0, false};
-  if (args.row->space == SelectSpace::kLogProbs) {
-    int i = 0;
-    for (; i + L <= vocab; i += L)
-      V::Store(x + i, V::Sub(V::Sub(V::Load(x + i), V::Set(all.max)), V::Set(all.log_sum)));
-    for (; i < vocab; ++i) x[i] = x[i] - all.max - all.log_sum;
-    all.max = all.log_sum = 0;
-  }
+  const int count = args.row->count < args.vocab ? args.row->count : args.vocab;
   if (args.row->force.empty()) {
-    ChooseEdited<V>(args, all.max, all.log_sum, count);
+    ChooseEdited<typename S::Vec>(args, all, count);
   } else {
-    ChooseForced(*args.row, x, all.max, all.log_sum, count, args.out);
+    ChooseForced(*args.row, args.logits, all, count, args.out);
   }
   return {count, true};
 }
