@@ -35,9 +35,10 @@ struct EngineOptions {
   // Instead of what `memory` gives, where not 0: tokens of all documents in flight, decoder positions of all sequences.
   int64_t encoder_memory_tokens = 0;
   int64_t decoder_memory_tokens = 0;
-  int max_rows = 256;                 // hypotheses decoded in one step, at most
-  int encode_tokens_per_step = 2048;  // bounds the encode work of a step
-  ThreadPool* pool = nullptr;         // not owned; must outlive the engine
+  // 0: as the device prefers (Backend::PreferredSizes).
+  int max_rows = 0;                // hypotheses decoded in one step, at most
+  int encode_tokens_per_step = 0;  // bounds the encode work of a step
+  ThreadPool* pool = nullptr;      // not owned; must outlive the engine
 };
 
 // What a sequence takes from admission to its end, or what is free.

@@ -127,12 +127,14 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
 
 }  // namespace
 
-absl::StatusOr<LoadedModel> LoadModel(const EngineOptions& options) {
-  if (options.max_rows < 1)
-    return absl::InvalidArgumentError(absl::StrCat("max_rows is ", options.max_rows, "; at least 1 is needed"));
-  if (options.encode_tokens_per_step < 1) {
+absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
+  if (options.max_rows < 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("encode_tokens_per_step is ", options.encode_tokens_per_step, "; at least 1 is needed"));
+        absl::StrCat("max_rows is ", options.max_rows, "; allowed is 1 or more, or 0 for the device's choice"));
+  }
+  if (options.encode_tokens_per_step < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("encode_tokens_per_step is ", options.encode_tokens_per_step,
+                                                   "; allowed is 1 or more, or 0 for the device's choice"));
   }
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.checkpoint);
   if (!checkpoint.ok()) return checkpoint.status();
@@ -143,6 +145,9 @@ absl::StatusOr<LoadedModel> LoadModel(const EngineOptions& options) {
 
   LoadedModel model;
   model.backend = *std::move(backend);
+  const StepSizes preferred = model.backend->PreferredSizes();
+  if (options.max_rows == 0) options.max_rows = preferred.max_rows;
+  if (options.encode_tokens_per_step == 0) options.encode_tokens_per_step = preferred.encode_tokens_per_step;
   model.config = std::make_unique<ModelConfig>(std::move(host->config));
   const ModelConfig& config = *model.config;
   if (model.backend->state_type() == DataType::kBFloat16 &&

@@ -21,7 +21,7 @@ struct LoadedModel {
 };
 
 // Errors name the file, the tensor, the key or the option and what was expected.
-absl::StatusOr<LoadedModel> LoadModel(const EngineOptions& options);
+absl::StatusOr<LoadedModel> LoadModel(EngineOptions options);
 
 }  // namespace elserve
 

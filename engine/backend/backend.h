@@ -229,6 +229,12 @@ struct SelectedRow {
   bool finite = true;  // false: a logit was not a number or +infinity; candidates mean nothing
 };
 
+// A step's size where the configuration leaves it open.
+struct StepSizes {
+  int max_rows;                // beyond so many rows a row gets hardly cheaper: more would only finish later
+  int encode_tokens_per_step;  // enough for full speed
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -245,6 +251,7 @@ class Backend {
   virtual PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta,
                                    float epsilon) = 0;  // [d]
 
+  virtual StepSizes PreferredSizes() const = 0;
   virtual MemoryCosts Costs(const MemoryShape& shape) const = 0;
   // Once: encoder and decoder memory, and all workspaces that steps within `limits` need.
   virtual absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,

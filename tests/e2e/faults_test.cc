@@ -101,7 +101,7 @@ TEST(FaultsTest, ADeadlineStormLeavesNothing) {
 
 TEST(FaultsTest, ClientsThatVanishInMidStreamLeaveNothing) {
   // Room for all clients of a round at once, each in the middle of its answer.
-  ServerUnderTest server({.model = {"encoder_memory_tokens: 8192", "decoder_memory_tokens: 49152"}});
+  ServerUnderTest server({.model = {"max_rows: 128", "encoder_memory_tokens: 8192", "decoder_memory_tokens: 49152"}});
   const std::string before = Answer(server);
   constexpr int kClients = 500, kAtOnce = 50;
   for (int round = 0; round < kClients / kAtOnce; ++round) {

@@ -200,7 +200,7 @@ class GoldenTest : public testing::TestWithParam<Served> {
           absl::StrCat("{name: ", served.model(), ", path: \"", ReadGoldenFile(served.file).checkpoint, "\"",
                        ", device: cpu, precision: float32, attention: ", served.attention,
                        // Less than all cases together need: they wait for each other's memory.
-                       ", memory: ", synopsis ? "256MiB" : "12MiB", ", encode_tokens_per_step: 256",
+                       ", memory: ", synopsis ? "256MiB" : "12MiB", ", max_rows: 256, encode_tokens_per_step: 256",
                        synopsis ? ", tasks: {summarize: {prefix: \"\"}, questions: {format: highlight, "
                                   "prefix: \"generate question: \", highlight: \"<hl>\"}}}"
                                 : "}"));

@@ -100,8 +100,8 @@ TEST_F(EngineTest, AutoChoosesAndSaysWhy) {
 TEST_F(EngineTest, BadOptionsAreErrorsThatNameThem) {
   const EngineOptions good = CpuOptions(TinyCheckpoint(), kFloat32El, &pool_);
   EngineOptions options = good;
-  options.max_rows = 0;
-  EXPECT_THAT(LoadError(options), HasSubstr("max_rows is 0"));
+  options.max_rows = -1;
+  EXPECT_THAT(LoadError(options), HasSubstr("max_rows is -1"));
   options = good;
   options.encode_tokens_per_step = -3;
   EXPECT_THAT(LoadError(options), HasSubstr("encode_tokens_per_step is -3"));

@@ -54,6 +54,7 @@ class ReferenceBackend final : public Backend {
     return reference::MakeNorm(kind, gamma, beta, epsilon);
   }
 
+  StepSizes PreferredSizes() const override { return {kMaxBeams, 512}; }
   MemoryCosts Costs(const MemoryShape& shape) const override;
   absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
                               const StepLimits& limits) override;

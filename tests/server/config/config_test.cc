@@ -52,10 +52,10 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.attention, AttentionChoice::kAuto);
   EXPECT_EQ(model.memory_bytes, 0);
   EXPECT_EQ(model.memory_fraction, 0.5);
-  EXPECT_EQ(model.max_rows, 256);
+  EXPECT_EQ(model.max_rows, 0);
   EXPECT_EQ(model.encoder_memory_tokens, 0);
   EXPECT_EQ(model.decoder_memory_tokens, 0);
-  EXPECT_EQ(model.encode_tokens_per_step, 2048);
+  EXPECT_EQ(model.encode_tokens_per_step, 0);
   EXPECT_EQ(model.max_queued_requests, 1024);
   EXPECT_EQ(model.max_overtakes, 16);
   EXPECT_EQ(model.defaults.ByteSizeLong(), 0u);
