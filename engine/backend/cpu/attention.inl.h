@@ -10,6 +10,7 @@
 #include "engine/backend/cpu/linear.inl.h"
 #include "engine/backend/cpu/math.inl.h"
 #include "engine/backend/cpu/product.inl.h"
+#include "engine/backend/cpu/state.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -67,10 +68,8 @@ void PageScores(const uint32_t* q, int64_t q_stride, int rows, int units, const 
   constexpr int kPanel = 2 * S::Vec::kLanes;
   const int64_t panel_units = static_cast<int64_t>(units) * kPanel;
   for (int panel = 0; panel < kPageTokens / kPanel; ++panel) {
-    const PanelColumns<S> columns{keys + panel * panel_units, panel_units};
-    WithRows<kRows<typename S::Vec>>(rows, [&]<int MR>() {
-      StoreProduct<S, MR, 2>(units, q, q_stride, 1, columns, scores + panel * kPanel, stride);
-    });
+    StorePanels<S, 2>(rows, units, q, q_stride, keys + panel * panel_units, panel_units, scores + panel * kPanel,
+                      stride);
   }
 }
 
@@ -106,7 +105,7 @@ class PackedRows {
  private:
   using V = typename S::Vec;
   using State = typename S::State;
-  static constexpr int kMost = kRows<V>, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
+  static constexpr int kMost = S::kRows, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
 
   void AddTile(int head, const uint32_t* const* pages, int tokens) {
     const int count = (tokens + kPageTokens - 1) / kPageTokens;
@@ -121,15 +120,11 @@ class PackedRows {
       scale[i] = RowWeights<S>(scores_ + i * kAttentionTile, tokens, &m_[head * kMost + i], &l_[head * kMost + i],
                                weights_ + i * kAttentionTile);
     }
-    const auto units = [](int) { return kPageUnits; };
     for (int panel = 0; panel < panels_; ++panel) {
       const int64_t at = head * page_units_ + static_cast<int64_t>(units_) * kPageTokens + panel * kPageUnits * kPanel;
-      const auto columns = [&](int page) { return PanelColumns<S>{pages[page] + at, 0}; };
-      WithRows<kMost>(rows_, [&]<int MR>() {
-        AddProduct<S, MR, 2>(count, units, reinterpret_cast<const uint32_t*>(weights_), kPageUnits,
-                             kAttentionTile / S::kPack, 1, columns, sums_ + head * kMost * width_ + panel * kPanel,
-                             width_, scale);
-      });
+      AddPanels<S>(
+          rows_, count, kPageUnits, reinterpret_cast<const uint32_t*>(weights_), kAttentionTile / S::kPack,
+          [&](int page) { return pages[page] + at; }, sums_ + head * kMost * width_ + panel * kPanel, width_, scale);
     }
   }
 
@@ -158,7 +153,7 @@ class PackedRows {
 
 template <class S>
 void AttendPacked(const PackedAttention& p) {
-  const int parts = Parts(p.rows, kRows<typename S::Vec>);
+  const int parts = Parts(p.rows, S::kRows);
   for (int part = 0; part < parts; ++part) {
     const int row = static_cast<int>(static_cast<int64_t>(part) * p.rows / parts);
     PackedRows<S>(p, row, static_cast<int>(static_cast<int64_t>(part + 1) * p.rows / parts) - row).Run();
@@ -254,7 +249,7 @@ template <class S>
 void AddTile(const StateScratch& s, const uint32_t* const* pages, int64_t stride, int tokens, int padded, int lanes,
              int64_t width) {
   using V = typename S::Vec;
-  constexpr int kMost = kRows<V>, kPanel = 2 * V::kLanes;
+  constexpr int kMost = kRegisterRows<V>, kPanel = 2 * V::kLanes;
   const int parts = Parts(lanes, kMost);
   const auto units = [tokens](int page) {
     const int left = tokens - page * kPageTokens;

@@ -25,7 +25,7 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
   if (packed_.bytes() < most * args.heads * page_units * 4) packed_ = AlignedBuffer(most * args.heads * page_units * 4);
   for (RowScratch& s : scratch_) {
     // The encoder's heads may be wider than the decoder's.
-    const auto floats = static_cast<size_t>(PackedScratchFloats(1, args.head_dim));
+    const auto floats = static_cast<size_t>(PackedScratchFloats(kernels_, 1, args.head_dim));
     if (s.attention.size() < floats) s.attention.resize(floats);
   }
   const int64_t stride = Stride(args.qkv);

@@ -84,8 +84,8 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
       RoundUp(std::max({limits.source_length, limits.decoder_length, limits.encode_positions}), kPageTokens) /
       kPageTokens;
   for (RowScratch& s : scratch_) {
-    s.attention.resize(
-        std::max({StateScratchFloats(shape.d), PackedScratchFloats(shape.heads, shape.head_dim), cells + 64}));
+    s.attention.resize(std::max(
+        {StateScratchFloats(shape.d), PackedScratchFloats(kernels_, shape.heads, shape.head_dim), cells + 64}));
     if (shape.el) s.gathered = AlignedBuffer(cells * CellBytes());
     s.out.resize(kMaxLanes);
     s.q.resize(kMaxLanes);

@@ -1,6 +1,8 @@
 #include "engine/backend/cpu/isa.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
@@ -11,6 +13,12 @@ namespace {
 bool HasAmxBf16() {
   unsigned a, b, c, d;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (1u << 22)) && (d & (1u << 24));
+}
+
+// The tiles' registers are large: the system gives them to a process that asked (Linux 5.16).
+bool TilesAreGranted() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
 std::string ModelName() {
@@ -31,7 +39,10 @@ bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports
 Isa DetectIsa() {
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) return Isa::kAvx512Bf16;
+  if (avx512 && __builtin_cpu_supports("avx512bf16")) {
+    static const bool tiles = HasAmxBf16() && TilesAreGranted();
+    return tiles ? Isa::kAmx : Isa::kAvx512Bf16;
+  }
   return avx512 ? Isa::kAvx512 : Isa::kAvx2;
 }
 
@@ -43,6 +54,8 @@ const char* IsaName(Isa isa) {
       return "AVX512";
     case Isa::kAvx512Bf16:
       return "AVX512-BF16";
+    case Isa::kAmx:
+      return "AMX";
   }
   return "";
 }

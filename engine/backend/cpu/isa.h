@@ -7,9 +7,10 @@
 namespace elserve::cpu {
 
 // Each level has all that the one before it has.
-enum class Isa { kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa { kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-// The best level of this processor. kAvx2 is the least that the backend runs on: see HasAvx2.
+// The best level of this processor; for AMX it asks the system for this process's tiles. kAvx2 is the least that the
+// backend runs on: see HasAvx2.
 Isa DetectIsa();
 bool HasAvx2();
 

@@ -4,7 +4,8 @@ namespace elserve::cpu {
 
 const Kernels& KernelsFor(Isa isa, DataType state_type) {
   if (isa == Isa::kAvx2) return Avx2Kernels(state_type);
-  if (isa == Isa::kAvx512Bf16 && state_type == DataType::kBFloat16) return Avx512Bf16Kernels();
+  if (state_type == DataType::kBFloat16 && isa == Isa::kAmx) return AmxKernels();
+  if (state_type == DataType::kBFloat16 && isa == Isa::kAvx512Bf16) return Avx512Bf16Kernels();
   return Avx512Kernels(state_type);
 }
 

@@ -64,7 +64,7 @@ struct PackedAttention {
   const uint32_t* const* pages;
   std::byte* out;      // [rows, out_stride]: states of heads * head_dim
   int64_t out_stride;  // bytes
-  float* scratch;      // PackedScratchFloats(heads, head_dim)
+  float* scratch;      // PackedScratchFloats(kernels, heads, head_dim)
 };
 
 // EL-attention: softmax(q~ H^T) H for up to kMaxLanes queries over rows of states.
@@ -109,6 +109,7 @@ struct SelectOutcome {
 struct Kernels {
   int panel;  // columns of a panel
   int pack;   // states in a unit
+  int rows;   // of a product with a panel
 
   void (*linear)(const LinearBlock& block);
   // Weight rows [out, in] of float -> panels; `to_state` rounds floats to states.
@@ -137,6 +138,7 @@ const Kernels& KernelsFor(Isa isa, DataType state_type);
 const Kernels& Avx2Kernels(DataType state_type);
 const Kernels& Avx512Kernels(DataType state_type);
 const Kernels& Avx512Bf16Kernels();
+const Kernels& AmxKernels();
 
 inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -146,9 +148,9 @@ inline int64_t ValuePageUnits(const Kernels& k, int head_dim) {
   return RoundUp(head_dim, k.panel) * (kPageTokens / k.pack);
 }
 
-inline int64_t PackedScratchFloats(int heads, int head_dim) {
-  // scores and weights of a tile; sums, maximum, sum of weights and scale of each head.
-  return 16 * (2 * kAttentionTile + heads * (RoundUp(head_dim, 32) + 3));
+inline int64_t PackedScratchFloats(const Kernels& k, int heads, int head_dim) {
+  // scores and weights of a tile; sums, maximum and sum of weights of each head.
+  return k.rows * (2 * kAttentionTile + heads * (RoundUp(head_dim, k.panel) + 2));
 }
 inline int64_t StateScratchFloats(int64_t d) {
   // queries, scores, weights, sums; see state_attention.

@@ -1,7 +1,7 @@
 // Linear and the packing of its weights' neighbours: keys and values.
 //
 // A task has up to kRowBlock rows and some panels. For each panel (which streams from the second-level cache) the rows
-// are cut into even parts of at most kRows, the product's registers.
+// are cut into even parts of at most S::kRows, the product's registers.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_
 
@@ -14,10 +14,6 @@
 
 namespace elserve::cpu {
 namespace {
-
-// Rows that one product holds in registers beside its two vectors of columns.
-template <class V>
-inline constexpr int kRows = V::kLanes == 16 ? 12 : 6;
 
 // activation(tile + bias) + residual -> out, for columns [begin, begin + width) of the product.
 template <class S>
@@ -55,19 +51,17 @@ void FinishLinear(const LinearBlock& b, const float* tile, int64_t tile_stride, 
 template <class S, int NV>
 void LinearPanels(const LinearBlock& b, int panel) {
   using V = typename S::Vec;
-  constexpr int kMost = 2 * kRows<V> / NV;
+  constexpr int kMost = 2 * S::kRows / NV;
   constexpr int64_t kWidth = NV * V::kLanes;
   alignas(64) float tile[kMost * kWidth];
   const int64_t panel_units = b.units * 2 * V::kLanes;
-  const PanelColumns<S> columns{b.panels + panel * panel_units, panel_units};
+  const uint32_t* columns = b.panels + panel * panel_units;
   const int64_t begin = static_cast<int64_t>(panel) * 2 * V::kLanes;
   const int64_t width = b.cols - begin < kWidth ? b.cols - begin : kWidth;
   const int parts = Parts(b.rows, kMost);
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
-    WithRows<kMost>(rows, [&]<int MR>() {
-      StoreProduct<S, MR, NV>(b.units, b.a + row * b.a_stride, b.a_stride, 1, columns, tile, kWidth);
-    });
+    StorePanels<S, NV>(rows, b.units, b.a + row * b.a_stride, b.a_stride, columns, panel_units, tile, kWidth);
     FinishLinear<S>(b, tile, kWidth, row, rows, begin, width);
   }
 }
@@ -76,10 +70,13 @@ template <class S>
 void Linear(const LinearBlock& b) {
   // Few rows leave registers idle: two panels at once keep as many sums going.
   int panel = b.panel_begin;
-  if (b.rows <= kRows<typename S::Vec> / 2) {
-    for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);
+  if constexpr (!S::kTiles) {
+    if (b.rows <= S::kRows / 2) {
+      for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);
+    }
   }
   for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel);
+  if constexpr (S::kTiles) S::Leave();
   if (!b.sums) return;
   const int64_t begin = static_cast<int64_t>(b.panel_begin) * 2 * S::Vec::kLanes;
   const int64_t end = static_cast<int64_t>(b.panel_end) * 2 * S::Vec::kLanes;

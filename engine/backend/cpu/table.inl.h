@@ -16,6 +16,7 @@ constexpr Kernels TableOf() {
   Kernels k{};
   k.panel = 2 * S::Vec::kLanes;
   k.pack = S::kPack;
+  k.rows = S::kRows;
   k.linear = &Linear<S>;
   k.to_state = &ToState<S>;
   k.from_state = &FromState<S>;

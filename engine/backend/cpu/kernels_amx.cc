@@ -1,0 +1,50 @@
+// Compiled with AVX512 F, BW, DQ, VL and BF16, AMX-TILE and AMX-BF16: products with packed panels by tiles.
+#include "engine/backend/cpu/dot_bf16.inl.h"
+#include "engine/backend/cpu/table.inl.h"
+#include "engine/backend/cpu/tiles.inl.h"
+
+namespace elserve::cpu {
+namespace {
+
+struct TileBf16State : DotBf16State {
+  static constexpr bool kTiles = true;
+  static constexpr int kRows = 2 * kTileRows;
+
+  static void StorePanel(int rows, int64_t units, const uint32_t* a, int64_t row_stride, const uint32_t* panel,
+                         float* out, int64_t ldc) {
+    TileFence();
+    ShapeTiles(rows);
+    ClearTiles(rows);
+    MultiplyPanel(rows, units, a, row_stride, panel);
+    StoreTiles(rows, out, ldc);
+  }
+
+  template <class Panel>
+  static void AddPanels(int rows, int pages, int64_t units, const uint32_t* a, int64_t row_stride, const Panel& panel,
+                        float* out, int64_t ldc, const float* scale) {
+    TileFence();
+    ShapeTiles(rows);
+    ClearTiles(rows);
+    for (int page = 0; page < pages; ++page) MultiplyPanel(rows, units, a + page * units, row_stride, panel(page));
+    alignas(64) float sums[kRows * kTilePanel];
+    StoreTiles(rows, sums, kTilePanel);
+    for (int m = 0; m < rows; ++m) {
+      const __m512 s = Vec512::Set(scale[m]);
+      for (int n = 0; n < kTilePanel; n += Vec512::kLanes) {
+        float* to = out + m * ldc + n;
+        Vec512::Store(to, Vec512::Fma(Vec512::Load(to), s, Vec512::Load(sums + m * kTilePanel + n)));
+      }
+    }
+  }
+
+  static void Leave() { ReleaseTiles(); }
+};
+
+}  // namespace
+
+const Kernels& AmxKernels() {
+  static constexpr Kernels kTable = TableOf<TileBf16State>();
+  return kTable;
+}
+
+}  // namespace elserve::cpu
