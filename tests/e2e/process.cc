@@ -78,6 +78,9 @@ std::optional<int> Process::Wait(std::chrono::seconds timeout) {
   int status = 0;
   waitpid(pid_, &status, 0);
   exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  // What it wrote last may still be in the pipes.
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return closed_; });
   return exit_code_;
 }
 
