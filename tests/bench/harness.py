@@ -106,13 +106,13 @@ def busy_neighbour():
 class Server:
     """elserve (or the static server) on free ports of the loopback interface, for the time of a `with`."""
 
-    def __init__(self, binary, work, name, model, precision="bfloat16", attention="auto", memory="2GiB", max_rows=256, start_timeout=300):
+    def __init__(self, binary, work, name, model, precision="bfloat16", attention="auto", memory="2GiB", max_rows=None, start_timeout=300):
         self.binary, self.name, self.start_timeout = binary, name, start_timeout
         self.log, self.config, self.port_file = (f"{work}/{name}.{end}" for end in ("log", "yaml", "port"))
         self.values = {  # JSON is YAML
             "server": {"listen": "127.0.0.1:0", "ops_listen": "127.0.0.1:0", "drain_seconds": 5},
             "models": [{"name": "bench", "path": os.path.abspath(model), "device": "cpu", "precision": precision, "attention": attention,
-                        "memory": memory, "max_rows": max_rows}],
+                        "memory": memory} | ({"max_rows": max_rows} if max_rows else {})],
             "logging": {"level": "warning"},
         }
 

@@ -38,7 +38,7 @@ class Bench:
         return harness.write_documents(f"{self.a.work}/{source}-{count}.jsonl", documents(count, source))
 
     def server(self, name, binary=None, **options):
-        return Server(binary or self.elserve, self.a.work, name, self.a.model, max_rows=options.pop("max_rows", self.a.max_rows), **options)
+        return Server(binary or self.elserve, self.a.work, name, self.a.model, **options)
 
     def closed(self, server, source, count, beams, **flags):
         """All documents at once, after one that warms up."""
@@ -78,7 +78,7 @@ class Bench:
     def peers(self):
         rows, phase_rows = [], []
         with contextlib.ExitStack() as stack:
-            servers = {p: stack.enter_context(self.server(f"elserve-{p}", precision=p)) for p in PRECISIONS}
+            servers = {p: stack.enter_context(self.server(f"elserve-{p}", precision=p, max_rows=self.a.max_rows)) for p in PRECISIONS}
             for case in self.a.cases:
                 source, beams = CASES[case]
                 ours, phases, theirs, batch = self.compare_case(servers, source, beams)
@@ -101,7 +101,7 @@ class Bench:
     def forms(self):
         rows, memory_rows = [], []
         with contextlib.ExitStack() as stack:
-            servers = {f: stack.enter_context(self.server(f"elserve-{f}", attention=f)) for f in ("el", "kv")}
+            servers = {f: stack.enter_context(self.server(f"elserve-{f}", attention=f, max_rows=self.a.max_rows)) for f in ("el", "kv")}
             for beams in self.a.beams:
                 rates = {f: [] for f in servers}
                 for _ in range(self.a.rounds):
@@ -148,7 +148,7 @@ class Bench:
 
     def online(self, shares=None):
         rows, highest = [], {}
-        with self.server("continuous") as continuous, self.server("static", binary=self.static) as static:
+        with self.server("continuous") as continuous, self.server("static", binary=self.static, max_rows=self.a.max_rows) as static:
             servers = {"continuous": continuous, "static": static}
             if self.full_rate is None:
                 for server in servers.values():
@@ -240,7 +240,7 @@ def arguments():
     ap.add_argument("--rounds", type=int, default=3, help="figures are medians over so many interleaved rounds")
     ap.add_argument("--memory", default="128MiB", help="what el and kv get to hold as many documents as they can")
     ap.add_argument("--crowd", type=int, default=128, help="documents that wait for it")
-    ap.add_argument("--max-rows", type=int, default=256, help="of the servers")
+    ap.add_argument("--max-rows", type=int, default=256, help="of the servers in closed loops and with static batches; for the others their own choice")
     ap.add_argument("--shares", type=names(None, float), default=[0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
                     help="of online: rates as shares of what a closed loop reaches")
     ap.add_argument("--seconds", type=float, default=60, help="of online: how long requests come at a rate")
