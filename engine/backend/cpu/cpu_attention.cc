@@ -6,48 +6,66 @@
 
 namespace elserve::cpu {
 
-void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
-  const EncodeLayout& e = layout_.encode;
-  const int64_t inner = static_cast<int64_t>(args.heads) * args.head_dim;
-  const int64_t key_units = KeyPageUnits(kernels_, args.head_dim),
-                page_units = key_units + ValuePageUnits(kernels_, args.head_dim);
-  // Keys and values, packed: for each document [head][page][keys, values]. A head's pages are neighbours: at a large
-  // power of two from each other they would fall into the same few sets of the caches.
+// Keys and values of some tokens of one page, head after head: `keys` and `values` are the first token's, `page` gives
+// each head's place.
+template <class Page>
+void CpuBackend::PackPage(const std::byte* keys, const std::byte* values, int64_t stride, int tokens, int heads,
+                          int head_dim, const Page& page) {
+  for (int head = 0; head < heads; ++head) {
+    uint32_t* to = page(head);
+    kernels_.pack_keys(keys + StateBytes(head * head_dim), stride, tokens, head_dim, to);
+    kernels_.pack_values(values + StateBytes(head * head_dim), stride, tokens, head_dim,
+                         to + KeyPageUnits(kernels_, head_dim));
+  }
+}
+
+// A task for each page of each encode document.
+void CpuBackend::PlanPages() {
+  tasks_.clear();
+  for (int d = 0; d < static_cast<int>(layout_.encode.documents.size()); ++d) {
+    const int length = layout_.encode.documents[d].length;
+    for (int begin = 0; begin < length; begin += kPageTokens) {
+      tasks_.push_back({d, begin, std::min(kPageTokens, length - begin), 0});
+    }
+  }
+}
+
+// Where the encoder's own keys and values go: for each document [head][page][keys, values]. A head's pages are
+// neighbours: at a large power of two from each other they would fall into the same few sets of the caches.
+void CpuBackend::PlanEncoderAttention(int heads, int head_dim) {
   int64_t pages = 0;
   first_page_.clear();
-  for (const EncodeDocument& d : e.documents) {
+  for (const EncodeDocument& d : layout_.encode.documents) {
     first_page_.push_back(pages);
     pages += RoundUp(d.length, kPageTokens) / kPageTokens;
   }
   // Every document ends in a page of its own, and there is one a row at most.
   const int64_t most =
-      limits_.encode_positions / kPageTokens + std::max<int64_t>(limits_.select_rows, e.documents.size());
-  if (packed_.bytes() < most * args.heads * page_units * 4) packed_ = AlignedBuffer(most * args.heads * page_units * 4);
+      limits_.encode_positions / kPageTokens + std::max<int64_t>(limits_.select_rows, layout_.encode.documents.size());
+  const int64_t page_bytes = (KeyPageUnits(kernels_, head_dim) + ValuePageUnits(kernels_, head_dim)) * 4;
+  if (packed_.bytes() < most * heads * page_bytes) packed_ = AlignedBuffer(most * heads * page_bytes);
   for (RowScratch& s : scratch_) {
     // The encoder's heads may be wider than the decoder's.
-    const auto floats = static_cast<size_t>(PackedScratchFloats(kernels_, 1, args.head_dim));
+    const auto floats = static_cast<size_t>(PackedScratchFloats(kernels_, 1, head_dim));
     if (s.attention.size() < floats) s.attention.resize(floats);
   }
-  const int64_t stride = Stride(args.qkv);
+}
+
+void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
+  const EncodeLayout& e = layout_.encode;
+  const int64_t stride = Stride(args.qkv), inner = StateBytes(static_cast<int64_t>(args.heads) * args.head_dim);
+  PlanEncoderAttention(args.heads, args.head_dim);
   const auto page_at = [&](int document, int page, int head) {
     const int64_t pages = RoundUp(e.documents[document].length, kPageTokens) / kPageTokens;
-    return packed_.as<uint32_t>() + (first_page_[document] * args.heads + head * pages + page) * page_units;
+    const int64_t units = KeyPageUnits(kernels_, args.head_dim) + ValuePageUnits(kernels_, args.head_dim);
+    return packed_.as<uint32_t>() + (first_page_[document] * args.heads + head * pages + page) * units;
   };
-  tasks_.clear();
-  for (int d = 0; d < static_cast<int>(e.documents.size()); ++d) {
-    for (int begin = 0; begin < e.documents[d].length; begin += kPageTokens) {
-      tasks_.push_back({d, begin, std::min(kPageTokens, e.documents[d].length - begin), 0});
-    }
-  }
+  PlanPages();
   pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int) {
     const DocumentTask& t = tasks_[i];
-    const std::byte* rows = Row(args.qkv, e.documents[t.document].begin + t.begin);
-    for (int head = 0; head < args.heads; ++head) {
-      uint32_t* page = page_at(t.document, t.begin / kPageTokens, head);
-      kernels_.pack_keys(rows + StateBytes(inner + head * args.head_dim), stride, t.count, args.head_dim, page);
-      kernels_.pack_values(rows + StateBytes(2 * inner + head * args.head_dim), stride, t.count, args.head_dim,
-                           page + key_units);
-    }
+    const std::byte* row = Row(args.qkv, e.documents[t.document].begin + t.begin);
+    PackPage(row + inner, row + 2 * inner, stride, t.count, args.heads, args.head_dim,
+             [&](int head) { return page_at(t.document, t.begin / kPageTokens, head); });
   });
   // Queries in parts that keep all threads busy to the end.
   constexpr int kQueries = 192;
@@ -62,9 +80,7 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
     const int head = static_cast<int>(i % args.heads);
     RowScratch& s = scratch_[thread];
     const int n = static_cast<int>(RoundUp(t.length, kPageTokens) / kPageTokens);
-    for (int page = 0; page < n; ++page) {
-      s.pages[page] = page_at(t.document, page, head);
-    }
+    for (int page = 0; page < n; ++page) s.pages[page] = page_at(t.document, page, head);
     const int64_t row = e.documents[t.document].begin + t.begin, column = StateBytes(head * args.head_dim);
     kernels_.packed_attention({reinterpret_cast<const uint32_t*>(Row(args.qkv, row) + column), stride / 4, t.count,
                                /*heads=*/1, args.head_dim, t.length, kAttentionTile, s.pages.data(),
@@ -73,34 +89,23 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
 }
 
 void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
-  const EncodeLayout& e = layout_.encode;
-  const int64_t stride = Stride(args.states), inner = static_cast<int64_t>(shape_.heads) * shape_.head_dim;
+  const int64_t stride = Stride(args.states), inner = StateBytes(static_cast<int64_t>(shape_.heads) * shape_.head_dim);
   std::byte* memory = encoder_[shape_.el ? 0 : args.layer].data();
-  const int64_t key_units = KeyPageUnits(kernels_, shape_.head_dim);
-  tasks_.clear();
-  for (int d = 0; d < static_cast<int>(e.documents.size()); ++d) {
-    for (size_t page = 0; page < e.documents[d].pages.size(); ++page) {
-      const int begin = static_cast<int>(page) * kPageTokens;
-      tasks_.push_back({d, begin, std::min(kPageTokens, e.documents[d].length - begin), 0});
-    }
-  }
+  PlanPages();
   pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int) {
     const DocumentTask& t = tasks_[i];
-    const EncodeDocument& d = e.documents[t.document];
-    const std::byte* rows = Row(args.states, d.begin + t.begin);
+    const EncodeDocument& d = layout_.encode.documents[t.document];
+    if (d.pages.empty()) return;  // dropped
+    const std::byte* row = Row(args.states, d.begin + t.begin);
     std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes();
     if (shape_.el) {
-      std::memcpy(page, rows, t.count * stride);
+      std::memcpy(page, row, t.count * stride);
       // Products take tokens in pairs: the row after the last is zeros.
       if (t.count < kPageTokens) std::memset(page + t.count * stride, 0, stride);
       return;
     }
-    for (int head = 0; head < shape_.heads; ++head) {
-      auto* keys = reinterpret_cast<uint32_t*>(page) + head * PageUnits();
-      kernels_.pack_keys(rows + StateBytes(head * shape_.head_dim), stride, t.count, shape_.head_dim, keys);
-      kernels_.pack_values(rows + StateBytes(inner + head * shape_.head_dim), stride, t.count, shape_.head_dim,
-                           keys + key_units);
-    }
+    PackPage(row, row + inner, stride, t.count, shape_.heads, shape_.head_dim,
+             [&](int head) { return reinterpret_cast<uint32_t*>(page) + head * PageUnits(); });
   });
 }
 

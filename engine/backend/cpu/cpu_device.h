@@ -103,6 +103,11 @@ class CpuBackend final : public Backend {
   // The product of `rows` rows at `input`, cut into tasks.
   void RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows, int64_t residual_stride,
                  int64_t out_bytes, int64_t in_head_bytes, int64_t out_head_bytes);
+  template <class Page>
+  void PackPage(const std::byte* keys, const std::byte* values, int64_t stride, int tokens, int heads, int head_dim,
+                const Page& page);
+  void PlanPages();
+  void PlanEncoderAttention(int heads, int head_dim);
   void PlanLanes(int heads);
   void CrossStates(const CrossAttentionArgs& args);
   void CrossPacked(const CrossAttentionArgs& args);

@@ -2,11 +2,13 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_TABLE_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_TABLE_INL_H_
 
-#include "engine/backend/cpu/attention.inl.h"
+#include "engine/backend/cpu/cell_attention.inl.h"
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/linear.inl.h"
+#include "engine/backend/cpu/packed_attention.inl.h"
 #include "engine/backend/cpu/rows.inl.h"
 #include "engine/backend/cpu/state.inl.h"
+#include "engine/backend/cpu/state_attention.inl.h"
 
 namespace elserve::cpu {
 namespace {

@@ -1,0 +1,154 @@
+// Attention over packed keys and values: queries are rows, tokens are columns.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
+
+#include "engine/backend/cpu/attention.inl.h"
+#include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/linear.inl.h"
+#include "engine/backend/cpu/math.inl.h"
+#include "engine/backend/cpu/product.inl.h"
+
+namespace elserve::cpu {
+namespace {
+
+// Weights of one row's scores [tokens] -> states, zeros up to kPageTokens' multiple; returns what scales its old sums.
+template <class S>
+float RowWeights(const float* scores, int tokens, float* m, float* l, typename S::State* weights) {
+  using V = typename S::Vec;
+  constexpr int L = V::kLanes;
+  const int whole = tokens / L * L, tail = tokens - whole;
+  typename V::F top = V::Set(*m);
+  for (int t = 0; t < whole; t += L) top = V::Max(V::Load(scores + t), top);
+  float next = V::ReduceMax(top);
+  for (int t = whole; t < tokens; ++t) next = scores[t] > next ? scores[t] : next;
+  const typename V::F shift = V::Set(next * kLog2e);
+  typename V::F sum = V::Zero();
+  int t = 0;
+  for (; t < whole; t += L) {
+    const typename V::F w =
+        Exp2<V, kExpTerms<S>>(V::Fma(V::Load(scores + t), V::Set(kLog2e), V::Sub(V::Zero(), shift)));
+    sum = V::Add(sum, w);
+    S::Store(weights + t, w);
+  }
+  if (tail) {
+    alignas(64) float last[L];
+    V::Store(last, Exp2<V, kExpTerms<S>>(V::Fma(V::LoadN(scores + t, tail), V::Set(kLog2e), V::Sub(V::Zero(), shift))));
+    for (int i = tail; i < L; ++i) last[i] = 0;
+    const typename V::F w = V::Load(last);
+    sum = V::Add(sum, w);
+    S::Store(weights + t, w);
+    t += L;
+  }
+  for (const int end = static_cast<int>(RoundUp(tokens, kPageTokens)); t < end; t += L)
+    S::Store(weights + t, V::Zero());
+  alignas(64) float old[L];
+  V::Store(old, Exp2<V>(V::Set((*m - next) * kLog2e)));
+  *l = *l * old[0] + V::ReduceAdd(sum);
+  *m = next;
+  return old[0];
+}
+
+// Panel after panel: one stream through the keys, which the processor's prefetchers follow.
+template <class S>
+void PageScores(const uint32_t* q, int64_t q_stride, int rows, int units, const uint32_t* keys, float* scores,
+                int64_t stride) {
+  constexpr int kPanel = 2 * S::Vec::kLanes;
+  const int64_t panel_units = static_cast<int64_t>(units) * kPanel;
+  for (int panel = 0; panel < kPageTokens / kPanel; ++panel) {
+    StorePanels<S, 2>(rows, units, q, q_stride, keys + panel * panel_units, panel_units, scores + panel * kPanel,
+                      stride);
+  }
+}
+
+// Up to kRows rows in attention, all heads.
+template <class S>
+class PackedRows {
+ public:
+  PackedRows(const PackedAttention& p, int row, int rows)
+      : p_(p),
+        row_(row),
+        rows_(rows),
+        units_((p.head_dim + S::kPack - 1) / S::kPack),
+        panels_((p.head_dim + kPanel - 1) / kPanel),
+        width_(static_cast<int64_t>(panels_) * kPanel),
+        page_units_(static_cast<int64_t>(units_) * kPageTokens + panels_ * kPanel * kPageUnits),
+        scores_(p.scratch),
+        weights_(reinterpret_cast<State*>(scores_ + kMost * kAttentionTile)),
+        sums_(scores_ + 2 * kMost * kAttentionTile),
+        m_(sums_ + p.heads * kMost * width_),
+        l_(m_ + p.heads * kMost) {
+    for (int64_t i = 0; i < p.heads * kMost * width_; ++i) sums_[i] = 0;
+    for (int i = 0; i < p.heads * kMost; ++i) m_[i] = kNoScore, l_[i] = 0;
+  }
+
+  void Run() {
+    for (int begin = 0; begin < p_.tokens; begin += p_.tile) {
+      const int tokens = p_.tokens - begin < p_.tile ? p_.tokens - begin : p_.tile;
+      for (int head = 0; head < p_.heads; ++head) AddTile(head, p_.pages + begin / kPageTokens, tokens);
+    }
+    for (int head = 0; head < p_.heads; ++head) Finish(head);
+  }
+
+ private:
+  using V = typename S::Vec;
+  using State = typename S::State;
+  static constexpr int kMost = S::kRows, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
+
+  void AddTile(int head, const uint32_t* const* pages, int tokens) {
+    const int count = (tokens + kPageTokens - 1) / kPageTokens;
+    const uint32_t* q = p_.q + row_ * p_.q_stride + static_cast<int64_t>(head) * p_.head_dim / S::kPack;
+    for (int page = 0; page < count; ++page) {
+      const uint32_t* keys = pages[page] + head * page_units_;
+      float* to = scores_ + page * kPageTokens;
+      PageScores<S>(q, p_.q_stride, rows_, units_, keys, to, kAttentionTile);
+    }
+    float scale[kMost];
+    for (int i = 0; i < rows_; ++i) {
+      scale[i] = RowWeights<S>(scores_ + i * kAttentionTile, tokens, &m_[head * kMost + i], &l_[head * kMost + i],
+                               weights_ + i * kAttentionTile);
+    }
+    for (int panel = 0; panel < panels_; ++panel) {
+      const int64_t at = head * page_units_ + static_cast<int64_t>(units_) * kPageTokens + panel * kPageUnits * kPanel;
+      AddPanels<S>(
+          rows_, count, kPageUnits, reinterpret_cast<const uint32_t*>(weights_), kAttentionTile / S::kPack,
+          [&](int page) { return pages[page] + at; }, sums_ + head * kMost * width_ + panel * kPanel, width_, scale);
+    }
+  }
+
+  void Finish(int head) {
+    for (int i = 0; i < rows_; ++i) {
+      const typename V::F by = V::Set(1.0f / l_[head * kMost + i]);
+      float* c = sums_ + (head * kMost + i) * width_;
+      for (int64_t j = 0; j < width_; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
+      ToState<S>(c, p_.head_dim,
+                 p_.out + (row_ + i) * p_.out_stride + head * p_.head_dim * static_cast<int64_t>(sizeof(State)));
+    }
+  }
+
+  const PackedAttention& p_;
+  const int row_, rows_;
+  const int units_;           // of a query or key of one head
+  const int panels_;          // of a head's values
+  const int64_t width_;       // of a row of sums: whole panels
+  const int64_t page_units_;  // one head's keys and values of a page
+  float* scores_;             // [rows, kAttentionTile]
+  State* weights_;            // [rows, kAttentionTile]
+  float* sums_;               // [heads, kMost, width]
+  float* m_;                  // [heads, kMost]
+  float* l_;                  // [heads, kMost]
+};
+
+template <class S>
+void AttendPacked(const PackedAttention& p) {
+  const int parts = Parts(p.rows, S::kRows);
+  for (int part = 0; part < parts; ++part) {
+    const int row = static_cast<int>(static_cast<int64_t>(part) * p.rows / parts);
+    PackedRows<S>(p, row, static_cast<int>(static_cast<int64_t>(part + 1) * p.rows / parts) - row).Run();
+  }
+  if constexpr (S::kTiles) S::Leave();
+}
+
+}  // namespace
+}  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
