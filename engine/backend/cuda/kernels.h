@@ -1,0 +1,224 @@
+// The cuda backend's kernels: for each operation a struct of raw device pointers and sizes, and one launcher. Nothing
+// is checked here: shapes, bounds and room are the caller's. A launcher only launches, so that it can be captured in a
+// graph; what changes from step to step is read from device memory (the step's arrays), never from arguments.
+//
+// Numbers. T is the precision's type: float, or bfloat16 (sums, softmax and norms are float32 in both). The form for
+// tensor cores takes bfloat16 and widths (d, head_dim) that are multiples of 8; everything else goes to plain
+// multiplications in float32, which keep float32's digits (no TF32). Which of the two runs depends on the shape alone.
+//
+// Rows. A tensor's row begins at a multiple of 16 bytes: its stride is RowStride(cols, type) elements.
+//
+// Encoder memory, EL: a page is 64 rows of hidden states, [64][RowStride(d)]; page p is at p * 64 * stride. One
+// array, shared by all layers.
+// Encoder memory, K/V: one array a layer; a page is [2][heads][64][head_dim]: each head's keys are one block of 64
+// rows, as are its values, so that a tile is one contiguous piece of memory (no padding: head_dim is the row). Decoder
+// memory: one array a layer; a cell is a row of RowStride(d) (EL: the attention input), or of RowStride(2 * heads *
+// head_dim) (K/V: all heads' keys, then all heads' values).
+//
+// The same bits for a row in any company: a tile's height and the order of blocks never change a row's sums, and a
+// row's softmax is cut into splits by its own length alone (work_items.h), whose partial results merge in their order.
+#ifndef ELSERVE_ENGINE_BACKEND_CUDA_KERNELS_H_
+#define ELSERVE_ENGINE_BACKEND_CUDA_KERNELS_H_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cuda/work_items.h"
+
+namespace elserve::cuda {
+
+// Elements from a row to the next.
+inline int64_t RowStride(int64_t cols, DataType type) {
+  const int64_t unit = 16 / SizeOf(type);
+  return (cols + unit - 1) / unit * unit;
+}
+
+// What launchers need to know of the device.
+struct Device {
+  int processors = 0;         // multiprocessors
+  int shared_bytes = 0;       // cudaDevAttrMaxSharedMemoryPerBlockOptin
+  int shared_bytes_each = 0;  // cudaDevAttrMaxSharedMemoryPerMultiprocessor
+};
+
+// Once for each device, before the first launch: the kernels' shared memory limits. Allocates nothing.
+cudaError_t PrepareKernels(const Device& device);
+
+// x[p] = tokens[id[p]] * scale + places[place[p] + offset], float32.
+struct EmbedKernelArgs {
+  DataType type;             // of both tables
+  const int32_t* ids;        // [rows]: a bucket's padding has valid ids (0)
+  const int32_t* place_ids;  // [rows]
+  const void* tokens;        // [vocab, d], RowStride
+  const void* places;        // [places, d], RowStride; null: none
+  float scale;
+  int place_offset;
+  float* output;  // [rows, d], RowStride
+  int rows;
+  int d;
+};
+cudaError_t LaunchEmbed(const EmbedKernelArgs& args, cudaStream_t stream);
+
+// LayerNorm or RMSNorm of each row: float32, the mean first, then the variance around it.
+struct NormKernelArgs {
+  DataType type;  // of `state`
+  NormKind kind;
+  const float* input;  // [rows, d], RowStride
+  const float* gamma;  // [d]
+  const float* beta;   // [d]; null: none
+  float epsilon;
+  float* residual;  // [rows, d], RowStride; null: not wanted; may be input
+  void* state;      // [rows, d], RowStride
+  int rows;
+  int d;
+};
+cudaError_t LaunchNorm(const NormKernelArgs& args, cudaStream_t stream);
+
+// output = activation(input + bias) + residual, where the product's own epilogue cannot do it (the exact activations).
+struct EpilogueKernelArgs {
+  DataType input_type;
+  const void* input;  // [rows, cols], RowStride(cols, input_type); may be output where the types are equal
+  const float* bias;  // [cols]; null: none
+  Activation activation;
+  const float* residual;  // [rows, cols], RowStride; null: none; may be output
+  DataType output_type;
+  void* output;  // [rows, cols], RowStride(cols, output_type)
+  int rows;
+  int cols;
+};
+cudaError_t LaunchEpilogue(const EpilogueKernelArgs& args, cudaStream_t stream);
+
+// PerHeadLinear has no kernel here: it is a strided batched product of cublasLt, batch = heads, head i's input at
+// i * in of a row, its weight at i * in * out, its output at i * out of a row; row strides are the tensors'.
+
+// Encoder self-attention, all positions of a document seeing all; q comes scaled.
+struct EncoderAttentionKernelArgs {
+  Device device;
+  DataType type;
+  const void* qkv;  // [positions, 3 * heads * head_dim], RowStride: q, k, v
+  int heads;
+  int head_dim;                // at most kMaxHeadDim
+  void* output;                // [positions, heads * head_dim], RowStride
+  const EncodeItem* items;     // PlanEncoderAttention's
+  const int32_t* items_count;  // device memory
+  int max_items;               // what the grid is sized for: items_count, or a bound of it
+};
+cudaError_t LaunchEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream);
+
+// Encoder states into pages. EL: a row is copied. K/V: a row of keys and values of all heads is taken apart.
+struct StoreEncoderKernelArgs {
+  DataType type;
+  const void* states;          // [positions, el ? d : 2 * heads * head_dim], RowStride
+  const int32_t* token_slots;  // [positions]: page * 64 + place in the page; -1: not stored
+  bool el;
+  int d;         // el
+  int heads;     // kv
+  int head_dim;  // kv
+  void* pages;   // the layer's
+  int positions;
+};
+cudaError_t LaunchStoreEncoder(const StoreEncoderKernelArgs& args, cudaStream_t stream);
+
+// The positions' states into their cells, before self-attention reads them.
+struct StoreCellsKernelArgs {
+  DataType type;
+  const void* states;    // [rows, width], RowStride
+  const int32_t* cells;  // [rows]; -1: padding, not stored
+  void* memory;          // the layer's cells, RowStride(width)
+  int width;             // el ? d : 2 * heads * head_dim
+  int rows;
+};
+cudaError_t LaunchStoreCells(const StoreCellsKernelArgs& args, cudaStream_t stream);
+
+// Room for the splits' partial results: sizes from AttentionBounds, the greater of cross- and self-attention's. One
+// serves all attention of a stream, whose kernels run one after another.
+struct AttentionWorkspace {
+  float* sums;        // [partial rows, el ? d : head_dim]: weighted sums; 16-byte aligned
+  float2* scales;     // [partial rows]: the maximum of the scores times log2(e), and the sum of weights
+  int32_t* arrivals;  // a counter for each tile (K/V: and head): zero at load, zero again after each launch
+};
+
+// Attention of the decode positions over their documents' pages.
+struct CrossAttentionKernelArgs {
+  Device device;
+  DataType type;
+  bool el;
+  int heads;
+  int d;                       // el: width of a query, a state and an output of one head
+  int head_dim;                // kv: likewise
+  const void* query;           // el: [rows, heads * d]; kv: [rows, heads * head_dim]; RowStride
+  void* output;                // as query
+  const void* pages;           // the layer's
+  const int32_t* page_list;    // the step's documents' pages, document after document
+  const AttentionItem* items;  // PlanCrossAttention's
+  const int32_t* items_count;  // device memory
+  int max_items;               // a bound of items_count for the bucket: sizes the grid
+  AttentionWorkspace workspace;
+};
+cudaError_t LaunchCrossAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream);
+
+// Attention of the decode positions over the cells of their ancestry (LaunchStoreCells comes before).
+struct SelfAttentionKernelArgs {
+  Device device;
+  DataType type;
+  bool el;
+  int heads;
+  int d;
+  int head_dim;
+  const void* query;
+  void* output;
+  const void* memory;          // the layer's cells
+  const int32_t* ancestry;     // the step's, position after position
+  const AttentionItem* items;  // PlanSelfAttention's
+  const int32_t* items_count;
+  int max_items;
+  AttentionWorkspace workspace;
+};
+cudaError_t LaunchSelfAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream);
+
+// Rows of states side by side: output[r] = input[rows[r]], for the logits of the select rows alone.
+struct GatherKernelArgs {
+  DataType type;
+  const void* input;    // [positions, cols], RowStride
+  const int32_t* rows;  // [count]; a bucket's padding has valid rows (0)
+  void* output;         // [count, cols], RowStride
+  int count;
+  int cols;
+};
+cudaError_t LaunchGather(const GatherKernelArgs& args, cudaStream_t stream);
+
+// What a select row asks, as the device reads it.
+struct SelectItem {
+  int32_t space;  // SelectSpace
+  int32_t count;  // candidates; 0: a bucket's padding
+  int32_t renormalize;
+  int32_t force_begin;  // in force: [force_begin, force_begin + force_count)
+  int32_t force_count;
+  int32_t edits_begin;  // in edits
+  int32_t edits_count;
+  int32_t reserved;
+};
+
+// Logits (with their bias) -> the best tokens of each row. Row r's candidates are candidates[r * kMaxCandidates ...];
+// entry status[r] is the number of candidates, min(count, vocab), or -1 where a logit was not a number or +infinity, or
+// none was finite.
+struct SelectKernelArgs {
+  float* logits;  // [rows, vocab], row stride logits_stride; kept as they are
+  int64_t logits_stride;
+  const float* bias;        // [vocab]; null: the logits have it already
+  const SelectItem* items;  // [rows]
+  const int32_t* force;     // all rows' forced tokens
+  const LogitEdit* edits;   // all rows' edits
+  void* workspace;          // SelectWorkspaceBytes(max rows, vocab), 16-byte aligned; zero at load
+  Candidate* candidates;    // [rows, kMaxCandidates], device memory
+  int32_t* status;          // [rows]
+  int rows;
+  int vocab;
+};
+int64_t SelectWorkspaceBytes(int rows, int vocab);
+cudaError_t LaunchSelect(const SelectKernelArgs& args, cudaStream_t stream);
+
+}  // namespace elserve::cuda
+
+#endif  // ELSERVE_ENGINE_BACKEND_CUDA_KERNELS_H_
