@@ -1,4 +1,5 @@
-// All inline PTX: copies into shared memory, matrix fragments, the matrix product, approximate exponentials.
+// What is not plain C++ in kernels, all inline PTX included: copies into shared memory, matrix fragments, the matrix
+// product, the exponential.
 #ifndef ELSERVE_ENGINE_BACKEND_CUDA_PTX_CUH_
 #define ELSERVE_ENGINE_BACKEND_CUDA_PTX_CUH_
 
@@ -8,6 +9,12 @@
 #include <cstdint>
 
 namespace elserve::cuda {
+
+// The block's dynamic shared memory, aligned for every use of it.
+__device__ __forceinline__ unsigned char* DynamicShared() {
+  extern __shared__ __align__(128) unsigned char shared[];
+  return shared;
+}
 
 __device__ __forceinline__ uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));

@@ -1,0 +1,85 @@
+// output = activation(input + bias) + residual, [rows, cols]: what follows a product where cublasLt's own epilogue does
+// not do it. Its GELU is the tanh formula alone, and it has none of the others.
+//
+// Bound by memory: each value is read and written once, four at a time.
+#include "engine/backend/cuda/kernels.h"
+#include "engine/backend/cuda/launch.cuh"
+#include "engine/backend/cuda/state.cuh"
+
+namespace elserve::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <Activation kActivation>
+__device__ __forceinline__ float Activated(float x) {
+  if constexpr (kActivation == Activation::kRelu) return x < 0 ? 0.0f : x;
+  if constexpr (kActivation == Activation::kGelu) return 0.5f * x * (1 + erff(x * 0.70710678118654752f));
+  if constexpr (kActivation == Activation::kGeluTanh) {
+    return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+  }
+  if constexpr (kActivation == Activation::kGeluQuick) return x / (1 + expf(-1.702f * x));
+  if constexpr (kActivation == Activation::kSilu) return x / (1 + expf(-x));
+  if constexpr (kActivation == Activation::kTanh) return tanhf(x);
+  return x;
+}
+
+template <typename In, typename Out, Activation kActivation>
+__global__ void __launch_bounds__(kThreads) EpilogueKernel(EpilogueKernelArgs args) {
+  const int64_t row = blockIdx.x;
+  const int i = 4 * static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+  if (i >= args.cols) return;
+  float4 x = Load4(static_cast<const In*>(args.input) + row * StrideOf<In>(args.cols) + i);
+  if (args.bias != nullptr) {
+    x.x += args.bias[i];
+    if (i + 1 < args.cols) x.y += args.bias[i + 1];
+    if (i + 2 < args.cols) x.z += args.bias[i + 2];
+    if (i + 3 < args.cols) x.w += args.bias[i + 3];
+  }
+  x = make_float4(Activated<kActivation>(x.x), Activated<kActivation>(x.y), Activated<kActivation>(x.z),
+                  Activated<kActivation>(x.w));
+  if (args.residual != nullptr) {
+    const float4 r = Load4(args.residual + row * StrideOf<float>(args.cols) + i);
+    x = make_float4(x.x + r.x, x.y + r.y, x.z + r.z, x.w + r.w);
+  }
+  Store4(static_cast<Out*>(args.output) + row * StrideOf<Out>(args.cols) + i, x);
+}
+
+template <typename In, typename Out>
+cudaError_t LaunchTyped(const EpilogueKernelArgs& args, cudaStream_t stream) {
+  auto kernel = EpilogueKernel<In, Out, Activation::kNone>;
+  switch (args.activation) {
+    case Activation::kNone:
+      break;
+    case Activation::kRelu:
+      kernel = EpilogueKernel<In, Out, Activation::kRelu>;
+      break;
+    case Activation::kGelu:
+      kernel = EpilogueKernel<In, Out, Activation::kGelu>;
+      break;
+    case Activation::kGeluTanh:
+      kernel = EpilogueKernel<In, Out, Activation::kGeluTanh>;
+      break;
+    case Activation::kGeluQuick:
+      kernel = EpilogueKernel<In, Out, Activation::kGeluQuick>;
+      break;
+    case Activation::kSilu:
+      kernel = EpilogueKernel<In, Out, Activation::kSilu>;
+      break;
+    case Activation::kTanh:
+      kernel = EpilogueKernel<In, Out, Activation::kTanh>;
+      break;
+  }
+  return Launch(kernel, dim3(args.rows, CeilDiv(args.cols, 4 * kThreads)), dim3(kThreads), 0, stream, args);
+}
+
+}  // namespace
+
+cudaError_t LaunchEpilogue(const EpilogueKernelArgs& args, cudaStream_t stream) {
+  const bool from_float = args.input_type == DataType::kFloat32, to_float = args.output_type == DataType::kFloat32;
+  if (from_float)
+    return to_float ? LaunchTyped<float, float>(args, stream) : LaunchTyped<float, BFloat16>(args, stream);
+  return to_float ? LaunchTyped<BFloat16, float>(args, stream) : LaunchTyped<BFloat16, BFloat16>(args, stream);
+}
+
+}  // namespace elserve::cuda
