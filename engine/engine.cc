@@ -286,9 +286,14 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   result->rows = layout.decode.positions();
   double decoded = encoded;
   if (result->rows > 0) {
-    backend.Replay(static_cast<uint64_t>(result->rows), [this] { decoder_->Run(); });
-    decoded = Seconds();
-    decoder_->Select();
+    decoded = 0;
+    backend.Replay([this, &decoded] {
+      decoder_->Run();
+      decoded = Seconds();
+      decoder_->Select();
+    });
+    // Replayed from what a device captured: it was all handed over at once.
+    if (decoded == 0) decoded = Seconds();
   }
   const absl::StatusOr<std::span<const SelectedRow>> selected = backend.Selected();
   if (!selected.ok()) return selected.status();
@@ -303,6 +308,20 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   return absl::OkStatus();
 }
 
+// What Step launches, in the order in which it launches it.
+absl::Status Prepare(Encoder& encoder, Decoder& decoder, Backend& backend) {
+  const absl::Status status = backend.Prepare(Phase::kEncode, [&encoder] {
+    encoder.Embed();
+    for (int layer = 0; layer < encoder.layers(); ++layer) encoder.RunLayer(layer);
+    encoder.Store();
+  });
+  if (!status.ok()) return status;
+  return backend.Prepare(Phase::kDecode, [&decoder] {
+    decoder.Run();
+    decoder.Select();
+  });
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
@@ -315,6 +334,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& option
   absl::StatusOr<std::unique_ptr<Decoder>> decoder =
       Decoder::Create(*model->config, *model->weights, el, model->limits.decode_positions, *model->backend);
   if (!decoder.ok()) return decoder.status();
+  if (absl::Status status = Prepare(**encoder, **decoder, *model->backend); !status.ok()) return status;
   return std::make_unique<ModelEngine>(*std::move(model), *std::move(encoder), *std::move(decoder));
 }
 

@@ -15,15 +15,17 @@
 
 namespace elserve {
 
-enum class DeviceKind { kAuto, kCpu, kReference };
+enum class DeviceKind { kAuto, kCpu, kCuda, kReference };
 enum class Precision { kAuto, kFloat32, kBFloat16 };
 enum class AttentionForm { kAuto, kEl, kKv };
 
 struct EngineOptions {
   std::string checkpoint;  // a Hugging Face model directory: config.json and safetensors
-  // kReference is the tests' oracle: slow, float32 alone.
+  // kAuto: kCuda where this build has it and a device is there, else kCpu. kReference is the tests' oracle: slow,
+  // float32 alone.
   DeviceKind device = DeviceKind::kAuto;
-  // kAuto: bfloat16 where the processor has AVX512-BF16 or AMX, else float32.
+  int device_index = 0;  // which of several CUDA devices
+  // kAuto: bfloat16 on a CUDA device and where the processor has AVX512-BF16 or AMX, else float32.
   Precision precision = Precision::kAuto;
   // kEl: hidden states are kept (EL-attention); kKv: keys and values are; kAuto: the cheaper one by the cost model of
   // memory_plan.h.
@@ -70,8 +72,9 @@ struct ModelInfo {
   int d_model = 0, encoder_layers = 0, decoder_layers = 0, encoder_heads = 0, decoder_heads = 0, vocab_size = 0;
   int max_source_tokens = 0;   // special tokens included
   int max_decoder_tokens = 0;  // max_length's bound, the start token included
-  std::string device;          // "cpu", "reference"
-  std::string device_name;     // the processor's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
+  std::string device;          // "cpu", "cuda", "reference"
+  std::string device_name;     // the processor's or card's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
+  std::string device_reason;   // why that one: "as configured", or what kAuto found
   Precision precision = Precision::kFloat32;     // kFloat32 or kBFloat16
   AttentionForm attention = AttentionForm::kEl;  // kEl or kKv
   std::string attention_reason;                  // why, in words and numbers
@@ -122,7 +125,9 @@ struct SequenceUpdate {
   std::vector<Hypothesis> hypotheses;  // num_return_sequences of them, best first; after kFinish perhaps fewer, or none
 };
 
-struct StepTimes {  // seconds
+// Seconds on the engine's thread. A device with streams of its own is only handed work in the first two: there `select`
+// is the wait for all of it.
+struct StepTimes {
   double encode = 0, decode = 0, select = 0, search = 0;
 };
 

@@ -2,20 +2,15 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/device_choice.h"
 #include "engine/memory_plan.h"
 #include "engine/model/checkpoint/checkpoint.h"
 #include "engine/model/families/family.h"
-#if ELSERVE_CPU
-#include "engine/backend/cpu/cpu_backend.h"
-#endif
-#if ELSERVE_REFERENCE
-#include "engine/backend/reference/reference_backend.h"
-#endif
 
 namespace elserve {
 namespace {
@@ -28,7 +23,7 @@ int64_t NumberIn(const char* path) {
 }
 
 // What this process may still take: MemAvailable, within the limit of its control group.
-int64_t FreeBytes() {
+int64_t FreeHostBytes() {
   int64_t free = 0;
   std::ifstream info("/proc/meminfo");
   for (std::string key, unit; info >> key;) {
@@ -40,30 +35,6 @@ int64_t FreeBytes() {
   const int64_t limit = NumberIn("/sys/fs/cgroup/memory.max"), used = NumberIn("/sys/fs/cgroup/memory.current");
   if (limit > 0 && used >= 0) free = std::min(free, std::max<int64_t>(limit - used, 0));
   return free;
-}
-
-absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const EngineOptions& options) {
-  if (options.device == DeviceKind::kReference) {
-#if ELSERVE_REFERENCE
-    if (options.precision == Precision::kBFloat16) {
-      return absl::InvalidArgumentError("precision: bfloat16 with device: reference; it computes in float32 alone");
-    }
-    return MakeReferenceBackend();
-#else
-    return absl::InvalidArgumentError("device: reference is not part of this build");
-#endif
-  }
-#if ELSERVE_CPU
-  if (!options.pool) return absl::InvalidArgumentError("the cpu needs a thread pool");
-  CpuBackendOptions cpu;
-  cpu.pool = options.pool;
-  const bool bfloat16 = options.precision == Precision::kBFloat16 ||
-                        (options.precision == Precision::kAuto && cpu::DetectIsa() >= cpu::Isa::kAvx512Bf16);
-  cpu.state_type = bfloat16 ? DataType::kBFloat16 : DataType::kFloat32;
-  return MakeCpuBackend(cpu);
-#else
-  return absl::InvalidArgumentError("device: cpu is not part of this build");
-#endif
 }
 
 MemoryShape ShapeOf(const ModelConfig& config, bool el) {
@@ -88,14 +59,25 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   in.max_source_tokens = config.max_positions;
   in.max_decoder_tokens = config.max_positions;
   in.max_rows = options.max_rows;
+  const std::optional<DeviceFigures> device = backend.Figures();
+  const int64_t free_bytes = device ? device->free_bytes : FreeHostBytes();
   in.budget_bytes = options.memory_bytes > 0
                         ? options.memory_bytes
                         : static_cast<int64_t>(options.memory_fraction *
-                                               static_cast<double>(std::max<int64_t>(FreeBytes() - weight_bytes, 0)));
+                                               static_cast<double>(std::max<int64_t>(free_bytes - weight_bytes, 0)));
   in.encoder_memory_tokens = options.encoder_memory_tokens;
   in.decoder_memory_tokens = options.decoder_memory_tokens;
   in.threads = options.pool ? options.pool->threads() : 1;
+  if (device && device->flops > 0 && device->bytes_per_second > 0) {
+    in.flops = device->flops;
+    in.bytes_per_second = device->bytes_per_second;
+  }
   return in;
+}
+
+// Of a step: what no-repeat rules can ban in every row, and its EOS ids.
+int64_t MostEdits(const EngineOptions& options, const ModelConfig& config) {
+  return static_cast<int64_t>(options.max_rows) * (config.max_positions + kMaxEosIds);
 }
 
 ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const Backend& backend,
@@ -115,8 +97,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.precision = backend.state_type() == DataType::kFloat32 ? Precision::kFloat32 : Precision::kBFloat16;
   info.attention = plan.el ? AttentionForm::kEl : AttentionForm::kKv;
   info.attention_reason = plan.reason;
-  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks,
-                   static_cast<int64_t>(options.max_rows) * (config.max_positions + kMaxEosIds)};
+  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options, config)};
   const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.el));
   info.bytes_per_encoder_token = costs.per_encoder_page / kPageTokens;
   info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;
@@ -140,11 +121,11 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   if (!checkpoint.ok()) return checkpoint.status();
   absl::StatusOr<HostModel> host = LoadHostModel(**checkpoint);
   if (!host.ok()) return host.status();
-  absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(options);
-  if (!backend.ok()) return backend.status();
+  absl::StatusOr<ChosenDevice> device = ChooseDevice(options);
+  if (!device.ok()) return device.status();
 
   LoadedModel model;
-  model.backend = *std::move(backend);
+  model.backend = std::move(device->backend);
   const StepSizes preferred = model.backend->PreferredSizes();
   if (options.max_rows == 0) options.max_rows = preferred.max_rows;
   if (options.encode_tokens_per_step == 0) options.encode_tokens_per_step = preferred.encode_tokens_per_step;
@@ -160,14 +141,19 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
   model.weights = std::make_unique<PackedModel>(PackModel(config, host->weights, plan->el, *model.backend));
-  model.limits = {std::max(options.encode_tokens_per_step, config.max_positions), options.max_rows, options.max_rows,
-                  config.max_positions, config.max_positions};
+  model.limits = {std::max(options.encode_tokens_per_step, config.max_positions),
+                  options.max_rows,
+                  options.max_rows,
+                  config.max_positions,
+                  config.max_positions,
+                  MostEdits(options, config)};
   if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->el), plan->encoder_pages,
                                                           plan->decoder_blocks, model.limits);
       !status.ok()) {
     return status;
   }
   model.info = InfoOf(options, config, *model.backend, *plan);
+  model.info.device_reason = device->reason;
   model.info.parameters = host->weights.parameters;
   model.info.weight_bytes = model.weights->bytes;
   return model;

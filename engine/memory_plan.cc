@@ -84,8 +84,8 @@ double Documents(const MemoryPlanInput& in, const Shares& s) {
 double StepSeconds(const MemoryPlanInput& in, bool el, double documents) {
   const double d = in.d_model, n = in.max_source_tokens, b = kTypicalBeams, h = in.heads,
                inner = double(in.heads) * in.head_dim;
-  const double flops = kFlopsPerThread * in.threads * (in.bytes_per_weight == 2 ? 2 : 1);
-  const double bandwidth = kBytesPerThread * in.threads;
+  const double flops = in.flops > 0 ? in.flops : kFlopsPerThread * in.threads * (in.bytes_per_weight == 2 ? 2 : 1);
+  const double bandwidth = in.bytes_per_second > 0 ? in.bytes_per_second : kBytesPerThread * in.threads;
   const double weights = in.layers * (6 * d * inner + 2 * d * in.ffn) + d * in.vocab;
   const double products = std::max(2 * weights * b / flops, weights * in.bytes_per_weight / bandwidth / documents);
   const double multiplied = el ? 4 * b * h * n * d + 4 * b * d * inner : 4 * b * n * inner;

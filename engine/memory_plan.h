@@ -31,6 +31,9 @@ struct MemoryPlanInput {
   int64_t encoder_memory_tokens = 0;
   int64_t decoder_memory_tokens = 0;
   int threads = 1;
+  // Of a device with memory of its own; 0: the processor's, by `threads`.
+  double flops = 0;             // operations a second that attention and products reach
+  double bytes_per_second = 0;  // of its memory
 };
 
 struct MemoryPlan {

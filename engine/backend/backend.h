@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -147,6 +148,7 @@ struct StepLimits {
   int select_rows = 0;
   int decoder_length = 0;  // positions of one hypothesis
   int source_length = 0;   // tokens of one document
+  int64_t edits = 0;       // logit edits of all rows; a step with more may allocate
 };
 
 // x[p] = table[token] * scale + position_table[position_id + offset]; float32 [positions, d].
@@ -235,13 +237,23 @@ struct StepSizes {
   int encode_tokens_per_step;  // enough for full speed
 };
 
+// What the memory plan asks of a device with memory of its own.
+struct DeviceFigures {
+  int64_t free_bytes = 0;
+  // What attention and products may be expected to reach in the backend's precision.
+  double flops = 0;
+  double bytes_per_second = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string name() const = 0;         // "cpu", "reference"
+  virtual std::string name() const = 0;         // "cpu", "cuda", "reference"
   virtual std::string device_name() const = 0;  // the processor or card, and what is used of it
   virtual DataType state_type() const = 0;      // kFloat32 or kBFloat16
+  // None: the device is the processor, and its memory the system's.
+  virtual std::optional<DeviceFigures> Figures() const { return std::nullopt; }
 
   // Load. The weights are copied and converted; the host tensors may go afterwards.
   // weight: [out, in]; bias: [out] or null.
@@ -258,11 +270,19 @@ class Backend {
                                       const StepLimits& limits) = 0;
   // Before AllocateMemory's first step. RESOURCE_EXHAUSTED when the device has no room.
   virtual absl::StatusOr<Tensor> AllocateTensor(int64_t rows, int64_t cols, Storage storage) = 0;
+  // Last at load, once a phase: `body` launches every operation that steps of the phase will launch; for kDecode it is
+  // what Replay gets. A device may try its ways to compute them and capture them now, so that no step has to. It may
+  // run `body` any number of times, or never; what that leaves in tensors and memory means nothing.
+  virtual absl::Status Prepare(Phase phase, absl::FunctionRef<void()> body) {
+    static_cast<void>(phase), static_cast<void>(body);
+    return absl::OkStatus();
+  }
 
   // A step: BeginStep, then operations, then Selected. Nothing below allocates once it is warm.
   virtual void BeginStep(const StepLayout& layout) = 0;
-  // Runs `body`, which only launches operations, or what was captured of it under `key`: then it must launch the same.
-  virtual void Replay(uint64_t key, absl::FunctionRef<void()> body) = 0;
+  // Runs the decode phase's operations: `body`, which only launches them, or what was captured of it. So it has to
+  // launch the same operations on the same tensors in every step: what differs between steps is in the layout.
+  virtual void Replay(absl::FunctionRef<void()> body) = 0;
 
   virtual void Embed(const EmbedArgs& args) = 0;
   virtual void Linear(const LinearArgs& args) = 0;
@@ -274,8 +294,8 @@ class Backend {
   virtual void SelfAttention(const SelfAttentionArgs& args) = 0;
   virtual void SelectTokens(const SelectTokensArgs& args) = 0;
 
-  // Waits for the step's operations. The last SelectTokens's answers, in the order of DecodeLayout::select, valid until
-  // the next BeginStep. An error is the device's.
+  // Waits for the step's decoding, and for its encoding where nothing is decoded. The last SelectTokens's answers, in
+  // the order of DecodeLayout::select, valid until the next BeginStep. An error is the device's.
   virtual absl::StatusOr<std::span<const SelectedRow>> Selected() = 0;
 
   // For tests and tools: a tensor's first rows as float32, after what was launched before. Allocates.

@@ -48,7 +48,7 @@ class CpuBackend final : public Backend {
   absl::StatusOr<Tensor> AllocateTensor(int64_t rows, int64_t cols, Storage storage) override;
 
   void BeginStep(const StepLayout& layout) override;
-  void Replay(uint64_t, absl::FunctionRef<void()> body) override { body(); }
+  void Replay(absl::FunctionRef<void()> body) override { body(); }
 
   void Embed(const EmbedArgs& args) override;
   void Linear(const LinearArgs& args) override;
