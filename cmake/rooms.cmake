@@ -8,6 +8,7 @@ set(ELSERVE_ROOMS
   "backend      | engine/backend/backend       | decoding"
   "reference    | engine/backend/reference/    | backend"
   "cpu          | engine/backend/cpu/          | backend thread_pool"
+  "cuda         | engine/backend/cuda/         | backend"
   "memory       | engine/memory/               |"
   "search       | engine/search/               | decoding"
   "checkpoint   | engine/model/checkpoint/     | backend"
@@ -16,7 +17,7 @@ set(ELSERVE_ROOMS
   "model_weights | engine/model/model_weights  | backend"
   "model        | engine/model/                | backend checkpoint families model_config model_weights"
   "engine_api   | engine/engine.h              | decoding thread_pool"
-  "engine       | engine/                      | engine_api model search memory memory_plan backend cpu reference"
+  "engine       | engine/                      | engine_api model search memory memory_plan backend cpu cuda reference"
   "proto        | proto/                       |"
   "parameters   | server/parameters/           | proto decoding"
   "config       | server/config/               | parameters"
@@ -29,6 +30,18 @@ set(ELSERVE_ROOMS
   "commands     | server/commands/             | client rpc ops requests engine"
   "main         | server/main                  | commands"
 )
+
+# Backends that are not part of this build: an arrow to them has no target.
+set(ELSERVE_ABSENT_ROOMS "")
+if(NOT ELSERVE_CPU)
+  list(APPEND ELSERVE_ABSENT_ROOMS cpu)
+endif()
+if(NOT ELSERVE_WITH_CUDA)
+  list(APPEND ELSERVE_ABSENT_ROOMS cuda)
+endif()
+if(NOT ELSERVE_REFERENCE)
+  list(APPEND ELSERVE_ABSENT_ROOMS reference)
+endif()
 
 set(ELSERVE_ROOM_NAMES "")
 foreach(row IN LISTS ELSERVE_ROOMS)
@@ -72,8 +85,7 @@ function(elserve_library room)
   endif()
   target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR})
   foreach(arrow IN LISTS ELSERVE_ARROWS_${room})
-    # A backend that is switched off leaves its arrow without a target.
-    if(NOT (arrow STREQUAL "cpu" AND NOT ELSERVE_CPU) AND NOT (arrow STREQUAL "reference" AND NOT ELSERVE_REFERENCE))
+    if(NOT arrow IN_LIST ELSERVE_ABSENT_ROOMS)
       target_link_libraries(${target} ${scope} elserve_${arrow})
     endif()
   endforeach()
@@ -94,7 +106,8 @@ function(elserve_check_includes room target)
   foreach(name IN LISTS ELSERVE_ROOM_NAMES)
     list(APPEND prefixes ${ELSERVE_PREFIX_${name}})
   endforeach()
-  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/*.cc
+       ${CMAKE_CURRENT_SOURCE_DIR}/*.cuh ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
   set(stamp ${CMAKE_CURRENT_BINARY_DIR}/${target}.includes)
   add_custom_command(OUTPUT ${stamp}
     COMMAND ${CMAKE_COMMAND} -DROOM=${ELSERVE_PREFIX_${room}} "-DALLOWED=${allowed}" "-DPREFIXES=${prefixes}"

@@ -1,0 +1,28 @@
+# ELSERVE_WITH_CUDA: whether the cuda backend is part of this build, by ELSERVE_CUDA: auto (where nvcc is found), on, off.
+set(ELSERVE_CUDA auto CACHE STRING "Build the cuda backend: auto (where nvcc is found), on or off")
+set_property(CACHE ELSERVE_CUDA PROPERTY STRINGS auto on off)
+
+set(ELSERVE_WITH_CUDA OFF)
+if(ELSERVE_CUDA STREQUAL "auto" OR ELSERVE_CUDA STREQUAL "on")
+  # sm_80's intermediate code comes along, for cards that are newer than any of these.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    # CMake 3.25 does not know yet that nvcc has C++20 (CUDA_STANDARD follows CXX_STANDARD).
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    endif()
+    set(ELSERVE_WITH_CUDA ON)
+  elseif(ELSERVE_CUDA STREQUAL "on")
+    message(FATAL_ERROR "ELSERVE_CUDA is on, and there is no CUDA compiler: put nvcc on the PATH or set CMAKE_CUDA_COMPILER")
+  endif()
+elseif(NOT ELSERVE_CUDA STREQUAL "off")
+  message(FATAL_ERROR "ELSERVE_CUDA is ${ELSERVE_CUDA}; allowed are auto, on and off")
+endif()
+message(STATUS "cuda backend: ${ELSERVE_WITH_CUDA} (ELSERVE_CUDA=${ELSERVE_CUDA})")

@@ -1,0 +1,200 @@
+#include "engine/backend/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/backend/cuda/buckets.h"
+#include "engine/backend/cuda/cuda_device.h"
+
+namespace elserve {
+namespace cuda {
+namespace {
+
+AttentionGeometry Geometry(const MemoryShape& shape) {
+  return {.el = shape.el, .heads = shape.heads, .d = shape.d, .head_dim = shape.head_dim};
+}
+
+// A step of one token, for running everything once at load. Points to itself.
+struct Rehearsal {
+  std::array<int32_t, 1> zero = {0};
+  std::array<EncodeDocument, 1> encode_documents = {{{.begin = 0, .length = 1, .pages = zero}}};
+  std::array<DecodeDocument, 1> decode_documents = {{{.begin = 0, .positions = 1, .length = 1, .pages = zero}}};
+  std::array<SelectRow, 1> select = {SelectRow{}};
+
+  StepLayout Layout(Phase phase) const {
+    StepLayout layout;
+    if (phase == Phase::kEncode) {
+      layout.encode = {.tokens = zero, .position_ids = zero, .documents = encode_documents};
+    } else {
+      layout.decode = {.tokens = zero,
+                       .position_ids = zero,
+                       .cells = zero,
+                       .ancestry = zero.data(),
+                       .ancestry_stride = 1,
+                       .documents = decode_documents,
+                       .select = select};
+    }
+    return layout;
+  }
+};
+
+}  // namespace
+
+int64_t CudaBackend::PageBytes(const MemoryShape& shape) const {
+  const int64_t row = shape.el ? RowStride(shape.d, type_) : StateWidth(shape);
+  return kPageTokens * row * SizeOf(type_);
+}
+
+MemoryCosts CudaBackend::Costs(const MemoryShape& shape) const {
+  return {.per_encoder_page = PageBytes(shape) * (shape.el ? 1 : shape.layers),
+          .per_decoder_block = kBlockCells * CellBytes(shape) * shape.layers};
+}
+
+absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
+                                         const StepLimits& limits) {
+  if (!context_->ok()) return context_->status();
+  if (!shape.el && shape.head_dim > kMaxHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat("attention kv on device: cuda takes heads up to ", kMaxHeadDim,
+                                                   " wide; the decoder's have ", shape.head_dim,
+                                                   "; use attention: el"));
+  }
+  shape_ = shape;
+  limits_ = limits;
+  absl::Status status;
+  const auto take = [&status](absl::StatusOr<DeviceBlock> block, DeviceBlock* to) {
+    status.Update(block.status());
+    if (block.ok()) *to = *std::move(block);
+  };
+  encoder_.resize(shape.el ? 1 : shape.layers);
+  for (DeviceBlock& pages : encoder_) take(context_->Allocate(encoder_pages * PageBytes(shape)), &pages);
+  decoder_.resize(shape.layers);
+  for (DeviceBlock& cells : decoder_) {
+    take(context_->Allocate(decoder_blocks * kBlockCells * CellBytes(shape)), &cells);
+  }
+  const AttentionGeometry geometry = Geometry(shape);
+  const AttentionBounds cross = BoundCrossAttention(geometry, limits.decode_positions, limits.source_length);
+  const AttentionBounds self = BoundSelfAttention(geometry, limits.decode_positions, limits.decoder_length);
+  take(context_->Allocate(std::max(cross.sums, self.sums) * int64_t{sizeof(float)}), &sums_);
+  take(context_->Allocate(std::max(cross.partial_rows, self.partial_rows) * int64_t{sizeof(float2)}), &scales_);
+  take(context_->AllocateZeroed(std::max(cross.arrivals, self.arrivals) * int64_t{sizeof(int32_t)}), &arrivals_);
+  if (!status.ok()) return status;
+  return arrays_.Allocate(*context_, geometry, limits);
+}
+
+absl::StatusOr<Tensor> CudaBackend::AllocateTensor(int64_t rows, int64_t cols, Storage storage) {
+  Tensor tensor{.data = nullptr, .rows = rows, .cols = cols, .storage = storage};
+  absl::StatusOr<DeviceBlock> block = context_->Allocate(rows * RowBytes(tensor));
+  if (!block.ok()) return block.status();
+  tensor.data = block->data();
+  tensors_.push_back(*std::move(block));
+  return tensor;
+}
+
+void CudaBackend::Plan(Phase phase, absl::FunctionRef<void()> body) {
+  const DecodeBucket bucket = bucket_;
+  const int encode_positions = encode_positions_;
+  planning_ = true;
+  if (phase == Phase::kEncode) {
+    encode_positions_ = limits_.encode_positions;
+  } else {
+    bucket_ = {limits_.decode_positions, limits_.select_rows};
+  }
+  body();
+  planning_ = false;
+  bucket_ = bucket;
+  encode_positions_ = encode_positions;
+}
+
+absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
+  context_->Bind();
+  Plan(phase, body);
+  // Loads every kernel, which capturing must not have to, and shows at load what does not run.
+  const Rehearsal rehearsal;
+  BeginStep(rehearsal.Layout(phase));
+  body();
+  if (const auto selected = Selected(); !selected.ok()) return selected.status();
+  if (phase == Phase::kEncode) return context_->status();
+  for (const int positions : Buckets(limits_.decode_positions)) {
+    Capture({positions, std::min(positions, limits_.select_rows)}, body);
+  }
+  context_->Synchronize();
+  return context_->status();
+}
+
+void CudaBackend::Capture(const DecodeBucket& bucket, absl::FunctionRef<void()> body) {
+  if (!context_->ok()) return;
+  bucket_ = bucket;
+  decode_ = arrays_.decode(bucket);
+  graphs_.Capture(*context_, bucket, body);
+}
+
+void CudaBackend::BeginStep(const StepLayout& layout) {
+  context_->Bind();
+  if (!decoding_waited_) {
+    decoded_.Record(*context_, stream(Phase::kDecode));
+    decoded_.Wait(*context_, stream(Phase::kEncode));
+  }
+  stored_.Wait(*context_, stream(Phase::kDecode));
+  encode_positions_ = layout.encode.positions();
+  decode_positions_ = layout.decode.positions();
+  select_rows_ = static_cast<int>(layout.decode.select.size());
+  bucket_ = {Bucket(decode_positions_, limits_.decode_positions), Bucket(select_rows_, limits_.select_rows)};
+  arrays_.Send(*context_, layout.encode);
+  if (arrays_.Send(*context_, layout.decode, bucket_)) graphs_.Forget();
+  decode_ = arrays_.decode(bucket_);
+  decoding_waited_ = decode_positions_ == 0;
+}
+
+void CudaBackend::Replay(absl::FunctionRef<void()> body) {
+  if (!context_->ok() || bucket_.positions == 0) return;
+  if (!graphs_.Has(bucket_)) {
+    Plan(Phase::kDecode, body);
+    Capture(bucket_, body);
+  }
+  graphs_.Launch(*context_, bucket_);
+}
+
+absl::StatusOr<std::span<const SelectedRow>> CudaBackend::Selected() {
+  if (context_->ok()) {
+    const Phase awaited = decode_positions_ > 0 ? Phase::kDecode : Phase::kEncode;
+    context_->Check(cudaStreamSynchronize(stream(awaited)), awaited == Phase::kDecode ? "decoding" : "encoding");
+    decoding_waited_ = true;
+  }
+  if (!context_->ok()) return context_->status();
+  return selection_.Collect(select_rows_);
+}
+
+std::vector<float> CudaBackend::Read(const Tensor& tensor, int64_t rows) {
+  const int64_t row_bytes = RowBytes(tensor);
+  std::vector<std::byte> bytes(rows * row_bytes);
+  context_->Bind();
+  context_->Download(tensor.data, rows * row_bytes, bytes.data());
+  std::vector<float> values(rows * tensor.cols);
+  for (int64_t r = 0; r < rows; ++r) {
+    ToFloats(bytes.data() + r * row_bytes, tensor.cols, TypeOf(tensor.storage), values.data() + r * tensor.cols);
+  }
+  return values;
+}
+
+void CudaBackend::Write(const Tensor& tensor, std::span<const float> values) {
+  const int64_t row_bytes = RowBytes(tensor);
+  const auto rows = static_cast<int64_t>(values.size()) / std::max<int64_t>(tensor.cols, 1);
+  std::vector<std::byte> bytes(rows * row_bytes);
+  for (int64_t r = 0; r < rows; ++r) {
+    FromFloats(values.data() + r * tensor.cols, tensor.cols, TypeOf(tensor.storage), bytes.data() + r * row_bytes);
+  }
+  context_->Bind();
+  context_->Upload(bytes.data(), rows * row_bytes, tensor.data);
+}
+
+}  // namespace cuda
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& options) {
+  absl::StatusOr<std::unique_ptr<cuda::Context>> context = cuda::Context::Create(options.device);
+  if (!context.ok()) return context.status();
+  return std::make_unique<cuda::CudaBackend>(*std::move(context), options.state_type);
+}
+
+}  // namespace elserve

@@ -1,0 +1,124 @@
+// The cuda backend's inside: operations are launched on their phase's stream; what a step's decoding launches is
+// captured once for each bucket and replayed.
+#ifndef ELSERVE_ENGINE_BACKEND_CUDA_CUDA_DEVICE_H_
+#define ELSERVE_ENGINE_BACKEND_CUDA_CUDA_DEVICE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cuda/context.h"
+#include "engine/backend/cuda/graphs.h"
+#include "engine/backend/cuda/kernels.h"
+#include "engine/backend/cuda/packed_weights.h"
+#include "engine/backend/cuda/product.h"
+#include "engine/backend/cuda/selection.h"
+#include "engine/backend/cuda/step_arrays.h"
+
+namespace elserve::cuda {
+
+// Memory, steps and graphs are in cuda_backend.cc, operations in cuda_operations.cc. One thread at a time.
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(std::unique_ptr<Context> context, DataType type)
+      : context_(std::move(context)), type_(type), planner_(*context_) {}
+  ~CudaBackend() override { context_->Synchronize(); }
+
+  std::string name() const override { return "cuda"; }
+  std::string device_name() const override { return context_->name(); }
+  DataType state_type() const override { return type_; }
+  std::optional<DeviceFigures> Figures() const override { return context_->Figures(type_); }
+
+  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
+    return PackMatrix(*context_, type_, weight, bias);
+  }
+  PackedWeightPtr PackPerHead(const HostTensor& weight) override { return PackHeads(*context_, type_, weight); }
+  PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(*context_, type_, table); }
+  PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
+    return PackNormWeight(*context_, kind, gamma, beta, epsilon);
+  }
+
+  MemoryCosts Costs(const MemoryShape& shape) const override;
+  absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
+                              const StepLimits& limits) override;
+  absl::StatusOr<Tensor> AllocateTensor(int64_t rows, int64_t cols, Storage storage) override;
+  // Chooses the products' algorithms, and captures the decode phase for every bucket.
+  absl::Status Prepare(Phase phase, absl::FunctionRef<void()> body) override;
+
+  void BeginStep(const StepLayout& layout) override;
+  void Replay(absl::FunctionRef<void()> body) override;
+
+  void Embed(const EmbedArgs& args) override;
+  void Linear(const LinearArgs& args) override;
+  void PerHeadLinear(const PerHeadLinearArgs& args) override;
+  void Norm(const NormArgs& args) override;
+  void EncoderAttention(const EncoderAttentionArgs& args) override;
+  void StoreEncoder(const StoreEncoderArgs& args) override;
+  void CrossAttention(const CrossAttentionArgs& args) override;
+  void SelfAttention(const SelfAttentionArgs& args) override;
+  void SelectTokens(const SelectTokensArgs& args) override;
+  absl::StatusOr<std::span<const SelectedRow>> Selected() override;
+
+  std::vector<float> Read(const Tensor& tensor, int64_t rows) override;
+  void Write(const Tensor& tensor, std::span<const float> values) override;
+
+  // For benchmarks: where operations of the phase run.
+  cudaStream_t stream(Phase phase) const { return context_->stream(phase); }
+
+ private:
+  DataType TypeOf(Storage storage) const { return storage == Storage::kResidual ? DataType::kFloat32 : type_; }
+  int64_t RowBytes(const Tensor& t) const { return RowStride(t.cols, TypeOf(t.storage)) * SizeOf(TypeOf(t.storage)); }
+  // Values of a source token or a cell in one layer's memory, and bytes of a page and a cell there.
+  static int64_t StateWidth(const MemoryShape& s) { return s.el ? s.d : int64_t{2} * s.heads * s.head_dim; }
+  int64_t PageBytes(const MemoryShape& shape) const;
+  int64_t CellBytes(const MemoryShape& shape) const { return RowStride(StateWidth(shape), type_) * SizeOf(type_); }
+
+  // Rows that the phase's operations compute in this step: a bucket, for decoding.
+  int Rows(Phase phase) const { return phase == Phase::kEncode ? encode_positions_ : bucket_.positions; }
+  // False: nothing is to be launched, because the device failed, or only products are asked for.
+  bool Launches() const { return context_->ok() && !planning_; }
+  // Runs `body` without launching anything: products are made, and what they need is allocated.
+  void Plan(Phase phase, absl::FunctionRef<void()> body);
+  void Capture(const DecodeBucket& bucket, absl::FunctionRef<void()> body);
+  // The weight's product in this form; made where it is used for the first time. Null: the device failed.
+  Product* ProductOf(const PackedMatrix& weight, Phase phase, DataType output, bool relu, bool residual);
+  // Runs it, unless only products are asked for.
+  void Multiply(const PackedMatrix& weight, Phase phase, int rows, const void* input, DataType output_type, bool relu,
+                const void* residual, void* output);
+  // A float32 matrix for products whose epilogue is a kernel's.
+  float* Scratch(Phase phase, int64_t cols);
+  AttentionWorkspace Workspace() const;
+
+  const std::unique_ptr<Context> context_;
+  const DataType type_;
+  ProductPlanner planner_;
+
+  MemoryShape shape_;
+  StepLimits limits_;
+  std::vector<DeviceBlock> tensors_;
+  std::vector<DeviceBlock> encoder_;      // el: one; kv: one a layer. Pages
+  std::vector<DeviceBlock> decoder_;      // [layers]: cells
+  DeviceBlock sums_, scales_, arrivals_;  // AttentionWorkspace's
+  DeviceBlock encode_scratch_, decode_scratch_;
+  StepArrays arrays_;
+  Selection selection_;
+  Graphs graphs_;
+
+  bool planning_ = false;
+  int encode_positions_ = 0;
+  int decode_positions_ = 0;
+  int select_rows_ = 0;
+  DecodeBucket bucket_;
+  DecodeArrays decode_;          // the bucket's
+  Event stored_;                 // the last StoreEncoder: decoding reads pages after it
+  Event decoded_;                // decoding of the step before: encoding may write into its pages
+  bool decoding_waited_ = true;  // Selected waited for it
+};
+
+}  // namespace elserve::cuda
+
+#endif  // ELSERVE_ENGINE_BACKEND_CUDA_CUDA_DEVICE_H_

@@ -1,0 +1,245 @@
+// The operations: their arguments as the kernels take them, on the stream of their phase.
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/backend/cuda/cuda_device.h"
+
+namespace elserve::cuda {
+namespace {
+
+const float* Floats(const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data); }
+float* MutableFloats(const Tensor& tensor) { return reinterpret_cast<float*>(tensor.data); }
+
+template <typename Weight>
+const Weight& As(const PackedWeight* weight) {
+  return *static_cast<const Weight*>(weight);
+}
+
+}  // namespace
+
+Product* CudaBackend::ProductOf(const PackedMatrix& weight, Phase phase, DataType output, bool relu, bool residual) {
+  const ProductShape shape{.phase = phase,
+                           .type = type_,
+                           .output = output,
+                           .heads = weight.heads,
+                           .out = weight.out,
+                           .in = weight.in,
+                           .bias = weight.bias.bytes() > 0,
+                           .relu = relu,
+                           .residual = residual};
+  for (const std::unique_ptr<Product>& product : weight.products) {
+    if (product->shape().Key() == shape.Key()) return product.get();
+  }
+  const bool state = output != DataType::kFloat32;
+  const int most_rows = phase == Phase::kEncode ? limits_.encode_positions : limits_.decode_positions;
+  absl::StatusOr<std::unique_ptr<Product>> product =
+      planner_.Make(shape, weight.values.data(), (state ? weight.state_bias : weight.bias).data(), most_rows);
+  if (!product.ok()) {
+    context_->Fail(product.status());
+    return nullptr;
+  }
+  weight.products.push_back(*std::move(product));
+  return weight.products.back().get();
+}
+
+void CudaBackend::Multiply(const PackedMatrix& weight, Phase phase, int rows, const void* input, DataType output_type,
+                           bool relu, const void* residual, void* output) {
+  if (!context_->ok()) return;
+  Product* product = ProductOf(weight, phase, output_type, relu, residual != nullptr);
+  if (product == nullptr || !Launches() || rows == 0) return;
+  context_->Check(product->Run(*context_, rows, input, residual, output), "cublasLtMatmul");
+}
+
+float* CudaBackend::Scratch(Phase phase, int64_t cols) {
+  const bool encode = phase == Phase::kEncode;
+  DeviceBlock& scratch = encode ? encode_scratch_ : decode_scratch_;
+  const int64_t rows = encode ? limits_.encode_positions : limits_.decode_positions;
+  const int64_t bytes = rows * RowStride(cols, DataType::kFloat32) * int64_t{sizeof(float)};
+  if (scratch.bytes() >= bytes) return scratch.as<float>();
+  context_->Synchronize();
+  absl::StatusOr<DeviceBlock> block = context_->Allocate(bytes);
+  if (!block.ok()) {
+    context_->Fail(block.status());
+    return nullptr;
+  }
+  scratch = *std::move(block);
+  graphs_.Forget();
+  return scratch.as<float>();
+}
+
+void CudaBackend::Embed(const EmbedArgs& args) {
+  const auto& tokens = As<PackedTable>(args.tokens);
+  const auto* places = static_cast<const PackedTable*>(args.positions);
+  if (!Launches() || Rows(args.phase) == 0) return;
+  const bool encode = args.phase == Phase::kEncode;
+  const EmbedKernelArgs kernel{.type = type_,
+                               .ids = encode ? arrays_.encode().tokens : decode_.tokens,
+                               .place_ids = encode ? arrays_.encode().position_ids : decode_.position_ids,
+                               .tokens = tokens.values.data(),
+                               .places = places != nullptr ? places->values.data() : nullptr,
+                               .scale = args.scale,
+                               .place_offset = args.position_offset,
+                               .output = MutableFloats(args.output),
+                               .rows = Rows(args.phase),
+                               .d = static_cast<int>(tokens.d)};
+  context_->Check(LaunchEmbed(kernel, stream(args.phase)), "Embed");
+}
+
+// cublasLt's epilogue adds the bias and, to float32, the residual, and does ReLU. Its GELU is the tanh form, which is
+// not what most checkpoints mean by it; so the other activations are a kernel's, in place. Residuals behind an
+// activation, or into a state, no model here has: they take a detour.
+void CudaBackend::Linear(const LinearArgs& args) {
+  const auto& weight = As<PackedMatrix>(args.weight);
+  const DataType type = TypeOf(args.output.storage);
+  const int rows = Rows(args.phase);
+  const bool detour = args.residual != nullptr && (args.activation != Activation::kNone || type != DataType::kFloat32);
+  const bool relu = args.activation == Activation::kRelu && args.residual == nullptr;
+  EpilogueKernelArgs epilogue{.input_type = type,
+                              .input = args.output.data,
+                              .bias = nullptr,
+                              .activation = args.activation,
+                              .residual = nullptr,
+                              .output_type = type,
+                              .output = args.output.data,
+                              .rows = rows,
+                              .cols = static_cast<int>(weight.out)};
+  if (detour) {
+    float* scratch = Scratch(args.phase, weight.out);
+    Multiply(weight, args.phase, rows, args.input.data, DataType::kFloat32, false, nullptr, scratch);
+    epilogue.input_type = DataType::kFloat32;
+    epilogue.input = scratch;
+    epilogue.residual = Floats(*args.residual);
+  } else {
+    const void* residual = args.residual != nullptr ? args.residual->data : nullptr;
+    Multiply(weight, args.phase, rows, args.input.data, type, relu, residual, args.output.data);
+    if (relu || args.activation == Activation::kNone) return;
+  }
+  if (Launches() && rows > 0) context_->Check(LaunchEpilogue(epilogue, stream(args.phase)), "Linear");
+}
+
+void CudaBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
+  Multiply(As<PackedMatrix>(args.weight), args.phase, Rows(args.phase), args.input.data, type_, false, nullptr,
+           args.output.data);
+}
+
+void CudaBackend::Norm(const NormArgs& args) {
+  const auto& weight = As<PackedNormWeight>(args.weight);
+  if (!Launches() || Rows(args.phase) == 0) return;
+  const NormKernelArgs kernel{.type = type_,
+                              .kind = weight.kind,
+                              .input = Floats(args.input),
+                              .gamma = weight.gamma.as<float>(),
+                              .beta = weight.beta.as<float>(),
+                              .epsilon = weight.epsilon,
+                              .residual = args.residual != nullptr ? MutableFloats(*args.residual) : nullptr,
+                              .state = args.state.data,
+                              .rows = Rows(args.phase),
+                              .d = static_cast<int>(weight.d)};
+  context_->Check(LaunchNorm(kernel, stream(args.phase)), "Norm");
+}
+
+void CudaBackend::EncoderAttention(const EncoderAttentionArgs& args) {
+  if (args.head_dim > kMaxHeadDim) {
+    context_->Fail(absl::InvalidArgumentError(absl::StrCat("device: cuda takes encoder heads up to ", kMaxHeadDim,
+                                                           " wide; this model's have ", args.head_dim)));
+  }
+  const EncodeArrays& arrays = arrays_.encode();
+  if (!Launches() || arrays.max_items == 0) return;
+  const EncoderAttentionKernelArgs kernel{.device = context_->device(),
+                                          .type = type_,
+                                          .qkv = args.qkv.data,
+                                          .heads = args.heads,
+                                          .head_dim = args.head_dim,
+                                          .output = args.output.data,
+                                          .items = arrays.items,
+                                          .items_count = arrays.items_count,
+                                          .max_items = arrays.max_items};
+  context_->Check(LaunchEncoderAttention(kernel, stream(Phase::kEncode)), "EncoderAttention");
+}
+
+void CudaBackend::StoreEncoder(const StoreEncoderArgs& args) {
+  if (!Launches() || encode_positions_ == 0) return;
+  const StoreEncoderKernelArgs kernel{.type = type_,
+                                      .states = args.states.data,
+                                      .token_slots = arrays_.encode().token_slots,
+                                      .el = shape_.el,
+                                      .d = shape_.d,
+                                      .heads = shape_.heads,
+                                      .head_dim = shape_.head_dim,
+                                      .pages = encoder_[args.layer].data(),
+                                      .positions = encode_positions_};
+  context_->Check(LaunchStoreEncoder(kernel, stream(Phase::kEncode)), "StoreEncoder");
+  stored_.Record(*context_, stream(Phase::kEncode));
+}
+
+AttentionWorkspace CudaBackend::Workspace() const {
+  return {.sums = sums_.as<float>(), .scales = scales_.as<float2>(), .arrivals = arrivals_.as<int32_t>()};
+}
+
+void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
+  if (!Launches() || bucket_.positions == 0) return;
+  const CrossAttentionKernelArgs kernel{.device = context_->device(),
+                                        .type = type_,
+                                        .el = shape_.el,
+                                        .heads = shape_.heads,
+                                        .d = shape_.d,
+                                        .head_dim = shape_.head_dim,
+                                        .query = args.query.data,
+                                        .output = args.output.data,
+                                        .pages = encoder_[shape_.el ? 0 : args.layer].data(),
+                                        .page_list = decode_.page_list,
+                                        .items = decode_.cross_items,
+                                        .items_count = decode_.cross_count,
+                                        .max_items = decode_.max_cross_items,
+                                        .workspace = Workspace()};
+  context_->Check(LaunchCrossAttention(kernel, stream(Phase::kDecode)), "CrossAttention");
+}
+
+void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
+  if (!Launches() || bucket_.positions == 0) return;
+  std::byte* memory = decoder_[args.layer].data();
+  const StoreCellsKernelArgs store{.type = type_,
+                                   .states = args.states.data,
+                                   .cells = decode_.cells,
+                                   .memory = memory,
+                                   .width = static_cast<int>(StateWidth(shape_)),
+                                   .rows = bucket_.positions};
+  if (!context_->Check(LaunchStoreCells(store, stream(Phase::kDecode)), "SelfAttention")) return;
+  const SelfAttentionKernelArgs kernel{.device = context_->device(),
+                                       .type = type_,
+                                       .el = shape_.el,
+                                       .heads = shape_.heads,
+                                       .d = shape_.d,
+                                       .head_dim = shape_.head_dim,
+                                       .query = args.query.data,
+                                       .output = args.output.data,
+                                       .memory = memory,
+                                       .ancestry = decode_.ancestry,
+                                       .items = decode_.self_items,
+                                       .items_count = decode_.self_count,
+                                       .max_items = decode_.max_self_items,
+                                       .workspace = Workspace()};
+  context_->Check(LaunchSelfAttention(kernel, stream(Phase::kDecode)), "SelfAttention");
+}
+
+void CudaBackend::SelectTokens(const SelectTokensArgs& args) {
+  const auto& weight = As<PackedMatrix>(args.weight);
+  if (!context_->ok()) return;
+  if (selection_.Reserve(*context_, type_, limits_.select_rows, weight.out, weight.in)) graphs_.Forget();
+  if (Launches() && bucket_.select_rows > 0) {
+    const GatherKernelArgs gather{.type = type_,
+                                  .input = args.input.data,
+                                  .rows = decode_.select_positions,
+                                  .output = selection_.input(),
+                                  .count = bucket_.select_rows,
+                                  .cols = static_cast<int>(weight.in)};
+    context_->Check(LaunchGather(gather, stream(Phase::kDecode)), "SelectTokens");
+  }
+  Multiply(weight, Phase::kDecode, bucket_.select_rows, selection_.input(), DataType::kFloat32, false, nullptr,
+           selection_.logits());
+  if (Launches() && bucket_.select_rows > 0) selection_.Launch(*context_, decode_, bucket_.select_rows);
+}
+
+}  // namespace elserve::cuda

@@ -1,0 +1,22 @@
+// What a card may be expected to reach, from what it says of itself. For the choice between el and kv alone.
+#ifndef ELSERVE_ENGINE_BACKEND_CUDA_DEVICE_FIGURES_H_
+#define ELSERVE_ENGINE_BACKEND_CUDA_DEVICE_FIGURES_H_
+
+#include "engine/backend/backend.h"
+
+namespace elserve::cuda {
+
+struct CardClocks {
+  int major = 8, minor = 0;  // compute capability
+  int processors = 0;        // multiprocessors
+  double clock_hertz = 0;
+  double memory_hertz = 0;  // two transfers each
+  int memory_bits = 0;      // of the bus
+};
+
+// free_bytes stays 0.
+DeviceFigures AssumedFigures(const CardClocks& card, DataType type);
+
+}  // namespace elserve::cuda
+
+#endif  // ELSERVE_ENGINE_BACKEND_CUDA_DEVICE_FIGURES_H_
