@@ -19,11 +19,12 @@ constexpr std::chrono::seconds kFlush{2};
 
 void LogModel(const v1::Model& model) {
   spdlog::info(
-      "model={} loaded family={} parameters={} device=\"{}\" precision={} attention={} reason=\"{}\" "
+      "model={} loaded family={} parameters={} device={} device_name=\"{}\" device_reason=\"{}\" precision={} "
+      "attention={} reason=\"{}\" "
       "encoder_memory_tokens={} decoder_memory_tokens={} max_rows={}",
-      model.name(), model.family(), model.parameter_count(), model.device_name(), model.precision(), model.attention(),
-      model.attention_reason(), model.limits().encoder_memory_tokens(), model.limits().decoder_memory_tokens(),
-      model.limits().max_rows());
+      model.name(), model.family(), model.parameter_count(), model.device(), model.device_name(), model.device_reason(),
+      model.precision(), model.attention(), model.attention_reason(), model.limits().encoder_memory_tokens(),
+      model.limits().decoder_memory_tokens(), model.limits().max_rows());
 }
 
 }  // namespace

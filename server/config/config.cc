@@ -150,12 +150,33 @@ void ReadNameAndPath(const fs::path& folder, YamlMap* map, ServedModelConfig* mo
   model->path = full.string();
 }
 
+// auto, cpu, cuda or cuda:N. Whether this build and this machine have it is asked when the model is loaded.
+void ReadDevice(YamlMap* map, ServedModelConfig* model, YamlErrors* errors) {
+  constexpr int kMaxDevices = 64;
+  std::string text;
+  const auto value = map->Text("device", &text);
+  if (!value || text == "auto") return;
+  if (text == "cpu") {
+    model->device = DeviceChoice::kCpu;
+    return;
+  }
+  model->device = DeviceChoice::kCuda;
+  if (text == "cuda") return;
+  std::string_view number = text;
+  const bool numbered = number.substr(0, 5) == "cuda:";
+  if (numbered) number.remove_prefix(5);
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), model->device_index);
+  if (!numbered || error != std::errc() || end != number.data() + number.size() || model->device_index < 0 ||
+      model->device_index >= kMaxDevices) {
+    RefuseYaml(*value, absl::StrCat("auto, cpu, cuda or cuda:N with N from 0 to ", kMaxDevices - 1), errors);
+  }
+}
+
 ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, YamlErrors* errors) {
   ServedModelConfig model;
   YamlMap map(value, errors);
   ReadNameAndPath(folder, &map, &model, errors);
-  map.Choice<DeviceChoice>("device", {{"auto", DeviceChoice::kAuto}, {"cpu", DeviceChoice::kCpu}},
-                           " (this version has no cuda backend)", &model.device);
+  ReadDevice(&map, &model, errors);
   map.Choice<PrecisionChoice>("precision",
                               {{"auto", PrecisionChoice::kAuto},
                                {"float32", PrecisionChoice::kFloat32},

@@ -13,7 +13,7 @@
 
 namespace elserve {
 
-enum class DeviceChoice { kAuto, kCpu };
+enum class DeviceChoice { kAuto, kCpu, kCuda };
 enum class PrecisionChoice { kAuto, kFloat32, kBFloat16 };
 enum class AttentionChoice { kAuto, kEl, kKv };
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
@@ -34,6 +34,7 @@ struct ServedModelConfig {
   std::string name;  // unique; 1 to 128 of A-Z a-z 0-9 . _ -
   std::string path;  // an existing directory; as written if absolute, else below the configuration file's directory
   DeviceChoice device = DeviceChoice::kAuto;
+  int device_index = 0;  // N of `device: cuda:N`
   PrecisionChoice precision = PrecisionChoice::kAuto;
   AttentionChoice attention = AttentionChoice::kAuto;
   // `memory`: bytes, or (memory_bytes 0) a fraction of the device's free memory.

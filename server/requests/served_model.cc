@@ -50,7 +50,18 @@ v1::Model::Tasks DescribeTasks(const ServedModelConfig& config) {
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
   EngineOptions options;
   options.checkpoint = config.path;
-  options.device = config.device == DeviceChoice::kCpu ? DeviceKind::kCpu : DeviceKind::kAuto;
+  switch (config.device) {
+    case DeviceChoice::kAuto:
+      options.device = DeviceKind::kAuto;
+      break;
+    case DeviceChoice::kCpu:
+      options.device = DeviceKind::kCpu;
+      break;
+    case DeviceChoice::kCuda:
+      options.device = DeviceKind::kCuda;
+      break;
+  }
+  options.device_index = config.device_index;
   switch (config.precision) {
     case PrecisionChoice::kAuto:
       options.precision = Precision::kAuto;
@@ -168,6 +179,7 @@ v1::Model ServedModel::Describe() const {
   model.set_vocab_size(info.vocab_size);
   model.set_device(info.device);
   model.set_device_name(info.device_name);
+  model.set_device_reason(info.device_reason);
   model.set_precision(info.precision == Precision::kBFloat16 ? "bfloat16" : "float32");
   model.set_attention(info.attention == AttentionForm::kKv ? "kv" : "el");
   model.set_attention_reason(info.attention_reason);

@@ -26,7 +26,8 @@ void Print(const v1::Model& model) {
   std::cout << model.name() << "\n"
             << "  family      " << model.family() << ", " << model.parameter_count() << " parameters, d_model "
             << model.d_model() << ", " << model.encoder_layers() << " + " << model.decoder_layers() << " layers\n"
-            << "  device      " << model.device_name() << ", " << model.precision() << "\n"
+            << "  device      " << model.device() << ": " << model.device_name() << ", " << model.precision() << " ("
+            << model.device_reason() << ")\n"
             << "  attention   " << model.attention() << " (" << model.attention_reason() << ")\n"
             << "  limits      " << limits.max_source_tokens() << " source tokens, " << limits.max_decoder_tokens()
             << " decoder tokens, " << limits.max_num_beams() << " beams\n"

@@ -83,8 +83,8 @@ models:
     defaults: {num_beams: 4, max_new_tokens: 60, early_stopping: never, eos_token_id: [2, 3], length_penalty: 0.6}
     tasks:
       questions: {format: highlight, prefix: "ask: ", highlight: "**"}
-  - {name: b, path: ../engine, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: "}}}
-  - {name: c, path: ../engine, memory: 1048576, tasks: {questions: {}}}
+  - {name: b, path: ../engine, device: cuda, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: "}}}
+  - {name: c, path: ../engine, device: "cuda:3", memory: 1048576, tasks: {questions: {}}}
 logging: {level: debug, format: json}
 )");
   EXPECT_EQ(config.listen, "[::1]:0");
@@ -185,9 +185,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"PathIsAFile", "models:\n  - name: m\n    path: ../CMakeLists.txt\n", 3, "a checkpoint's directory"},
         BadCase{"PathIsAMap", "models:\n  - name: m\n    path: {a: b}\n", 3,
                 "models[0].path is a map; allowed is a text"},
-        BadCase{"DeviceCuda", Model("device: cuda"), 4,
-                "device is cuda; allowed is auto, cpu (this version has no cuda"},
-        BadCase{"DeviceCudaNumber", Model("device: cuda:1"), 4, "device is cuda:1; allowed"},
+        BadCase{"Device", Model("device: gpu"), 4, "device is gpu; allowed is auto, cpu, cuda or cuda:N"},
+        BadCase{"DeviceWithoutNumber", Model("device: 'cuda:'"), 4, "device is cuda:; allowed"},
+        BadCase{"DeviceBadNumber", Model("device: cuda:1x"), 4, "device is cuda:1x; allowed"},
+        BadCase{"DeviceNegative", Model("device: cuda:-1"), 4, "device is cuda:-1; allowed"},
+        BadCase{"DeviceTooHigh", Model("device: cuda:64"), 4, "N from 0 to 63"},
         BadCase{"PrecisionInt8", Model("precision: int8"), 4,
                 "precision is int8; allowed is auto, float32, bfloat16 (this"},
         BadCase{"Attention", Model("attention: flash"), 4, "attention is flash; allowed is auto, el, kv"},
