@@ -19,11 +19,11 @@ class BatchingTest : public testing::TestWithParam<Variant> {
  protected:
   // `alone` with one thread and much room, `crowded` with several threads and little.
   void Load(const std::string& checkpoint, int max_rows, int encoder_tokens, int decoder_tokens, int encode_tokens) {
-    EngineOptions options = CpuOptions(checkpoint, GetParam(), &one_);
+    EngineOptions options = OptionsFor(checkpoint, GetParam(), &one_);
     options.encoder_memory_tokens = options.decoder_memory_tokens = 8192;
     options.encode_tokens_per_step = 2048;
     alone_ = LoadEngine(options);
-    options = CpuOptions(checkpoint, GetParam(), &several_);
+    options = OptionsFor(checkpoint, GetParam(), &several_);
     options.max_rows = max_rows;
     options.encoder_memory_tokens = encoder_tokens;
     options.decoder_memory_tokens = decoder_tokens;
@@ -98,14 +98,14 @@ TEST_P(BatchingTest, EndingWhatIsGoneIsIgnored) {
   EXPECT_TRUE(result.idle);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, BatchingTest, testing::ValuesIn(kVariants), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(All, BatchingTest, testing::ValuesIn(Variants()), testing::PrintToStringParamName());
 
 // EL-attention is algebra, no approximation: where no two sums are close, both forms find the same tokens in float32.
-void ExpectFormsAgree(const std::string& checkpoint, std::vector<Request> requests) {
+void ExpectFormsAgree(DeviceKind device, const std::string& checkpoint, const std::vector<Request>& requests) {
   ThreadPool pool(2);
   std::vector<Outcome> outcomes[2];
   for (const AttentionForm form : {AttentionForm::kEl, AttentionForm::kKv}) {
-    EngineOptions options = CpuOptions(checkpoint, {Precision::kFloat32, form}, &pool);
+    EngineOptions options = OptionsFor(checkpoint, {Precision::kFloat32, form, device}, &pool);
     options.encoder_memory_tokens = options.decoder_memory_tokens = 8192;
     options.max_rows = 96;
     const std::unique_ptr<Engine> engine = LoadEngine(options);
@@ -126,11 +126,15 @@ void ExpectFormsAgree(const std::string& checkpoint, std::vector<Request> reques
 }
 
 TEST(AttentionForms, AgreeInFloat32OnATinyModel) {
-  ExpectFormsAgree(TinyCheckpoint(), RandomRequests(150, {96, 40, 283}, /*seed=*/11));
+  for (const DeviceKind device : Devices()) {
+    ExpectFormsAgree(device, TinyCheckpoint(), RandomRequests(150, {96, 40, 283}, /*seed=*/11));
+  }
 }
 
 TEST(AttentionForms, AgreeInFloat32OnTheEmbeddedModel) {
-  ExpectFormsAgree(SynopsisCheckpoint(), RandomRequests(60, {200, 16, 8192}, /*seed=*/12));
+  for (const DeviceKind device : Devices()) {
+    ExpectFormsAgree(device, SynopsisCheckpoint(), RandomRequests(60, {200, 16, 8192}, /*seed=*/12));
+  }
 }
 
 }  // namespace

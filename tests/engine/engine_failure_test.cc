@@ -57,8 +57,8 @@ TEST_P(FailureTest, NonFiniteLogitsFailOneSequenceAlone) {
   ThreadPool pool(2);
   TestDirectory directory;
   WritePoisoned(value, directory);
-  const std::unique_ptr<Engine> sound = LoadEngine(CpuOptions(TinyCheckpoint(), variant, &pool));
-  const std::unique_ptr<Engine> poisoned = LoadEngine(CpuOptions(directory.path(), variant, &pool));
+  const std::unique_ptr<Engine> sound = LoadEngine(OptionsFor(TinyCheckpoint(), variant, &pool));
+  const std::unique_ptr<Engine> poisoned = LoadEngine(OptionsFor(directory.path(), variant, &pool));
   ASSERT_TRUE(sound && poisoned);
 
   std::vector<Request> requests = RandomRequests(90, {96, 24, 283}, /*seed=*/31);
@@ -95,7 +95,7 @@ std::string NameOf(const testing::TestParamInfo<FailureTest::ParamType>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FailureTest,
-                         testing::Combine(testing::ValuesIn(kVariants),
+                         testing::Combine(testing::ValuesIn(Variants()),
                                           testing::Values(std::numeric_limits<float>::quiet_NaN(),
                                                           std::numeric_limits<float>::infinity())),
                          NameOf);

@@ -19,7 +19,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr Variant kFloat32El = kVariants[0];
+constexpr Variant kFloat32El = {Precision::kFloat32, AttentionForm::kEl};
 
 // Three encoder layers and 48 positions: a document takes three steps if the budget pays one layer a step.
 std::string SlowCheckpoint() { return ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-relu"; }
@@ -35,7 +35,7 @@ DecodingSpec Decoding(int beams, int max_length) {
 class EngineTest : public testing::Test {
  protected:
   std::unique_ptr<Engine> Load(const std::string& checkpoint, int encode_tokens_per_step = 90) {
-    EngineOptions options = CpuOptions(checkpoint, kFloat32El, &pool_);
+    EngineOptions options = OptionsFor(checkpoint, kFloat32El, &pool_);
     options.encode_tokens_per_step = encode_tokens_per_step;
     return LoadEngine(options);
   }
@@ -66,6 +66,7 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
   EXPECT_GE(info.weight_bytes, 4 * 9'000'000);
   EXPECT_EQ(info.device, "cpu");
   EXPECT_FALSE(info.device_name.empty());
+  EXPECT_EQ(info.device_reason, "as configured");
   EXPECT_EQ(info.attention_reason, "as configured");
   EXPECT_EQ(info.capacity.rows, 24);
   EXPECT_EQ(info.capacity.encoder_pages, 1024 / 64);
@@ -77,7 +78,7 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
 }
 
 TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {
-  EngineOptions options = CpuOptions(SynopsisCheckpoint(), kFloat32El, &pool_);
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
   const std::unique_ptr<Engine> el = LoadEngine(options);
   options.attention = AttentionForm::kKv;
   const std::unique_ptr<Engine> kv = LoadEngine(options);
@@ -88,17 +89,28 @@ TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {
 }
 
 TEST_F(EngineTest, AutoChoosesAndSaysWhy) {
-  EngineOptions options = CpuOptions(SynopsisCheckpoint(), {Precision::kAuto, AttentionForm::kAuto}, &pool_);
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), {Precision::kAuto, AttentionForm::kAuto}, &pool_);
   options.device = DeviceKind::kAuto;
   const std::unique_ptr<Engine> engine = LoadEngine(options);
   ASSERT_TRUE(engine);
   EXPECT_NE(engine->info().precision, Precision::kAuto);
   EXPECT_NE(engine->info().attention, AttentionForm::kAuto);
   EXPECT_THAT(engine->info().attention_reason, HasSubstr("ms by el"));
+  // Where it is the cpu, it says why it is not a GPU.
+  const std::string& why = engine->info().device_reason;
+  EXPECT_THAT(why, HasSubstr(engine->info().device == "cpu" ? "auto: the cpu, because device: cuda" : "auto: a CUDA"));
+}
+
+TEST_F(EngineTest, ADeviceThatIsNotThereIsAnError) {
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.device = DeviceKind::kCuda;
+  options.device_index = 4000;
+  EXPECT_THAT(LoadError(options), HasSubstr("device"));
+  EXPECT_THAT(LoadError(options), HasSubstr("cuda"));
 }
 
 TEST_F(EngineTest, BadOptionsAreErrorsThatNameThem) {
-  const EngineOptions good = CpuOptions(TinyCheckpoint(), kFloat32El, &pool_);
+  const EngineOptions good = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
   EngineOptions options = good;
   options.max_rows = -1;
   EXPECT_THAT(LoadError(options), HasSubstr("max_rows is -1"));
@@ -283,7 +295,7 @@ TEST_F(EngineTest, MemoryComesBackFromEveryStage) {
 // A document that is dropped while its batch is encoded gives its pages to another at once; what the batch computes
 // for it must not land there.
 TEST_F(EngineTest, PagesOfADroppedDocumentAreNotWritten) {
-  EngineOptions options = CpuOptions(SlowCheckpoint(), kFloat32El, &pool_);
+  EngineOptions options = OptionsFor(SlowCheckpoint(), kFloat32El, &pool_);
   options.encode_tokens_per_step = 1;
   options.encoder_memory_tokens = 64;  // one document at a time
   const std::unique_ptr<Engine> engine = LoadEngine(options);

@@ -207,5 +207,24 @@ TEST(MemoryPlan, AutoTakesTheFormThatFits) {
   EXPECT_TRUE(Plan(in).el);
 }
 
+// A device's own figures replace those of the processor's threads.
+TEST(MemoryPlan, AutoFollowsTheDevicesFigures) {
+  MemoryPlanInput in = Base();
+  in.form = Form::kAuto;
+  in.budget_bytes = int64_t{40} << 30;
+  // Arithmetic without end: what is read decides, and el reads less.
+  in.flops = 1e18;
+  in.bytes_per_second = 1e12;
+  const MemoryPlan fast = Plan(in);
+  EXPECT_TRUE(fast.el) << fast.reason;
+  // Memory without end: what is multiplied decides, and kv multiplies less.
+  in.flops = 1e12;
+  in.bytes_per_second = 1e18;
+  const MemoryPlan slow = Plan(in);
+  EXPECT_FALSE(slow.el) << slow.reason;
+  in.threads = 64;
+  EXPECT_EQ(Plan(in).reason, slow.reason);
+}
+
 }  // namespace
 }  // namespace elserve

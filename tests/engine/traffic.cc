@@ -9,6 +9,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
+#if ELSERVE_TEST_CUDA
+#include "tests/engine/backend/cuda/cuda_under_test.h"
+#endif
 
 namespace elserve {
 namespace {
@@ -235,15 +238,42 @@ std::string BitDifference(const Outcome& a, const Outcome& b) {
   return "";
 }
 
+const std::vector<DeviceKind>& Devices() {
+  static const auto* const devices = [] {
+    auto* const found = new std::vector<DeviceKind>;
+#if ELSERVE_TEST_CPU
+    found->push_back(DeviceKind::kCpu);
+#endif
+#if ELSERVE_TEST_CUDA
+    if (CudaIsUnderTest()) found->push_back(DeviceKind::kCuda);
+#endif
+    return found;
+  }();
+  return *devices;
+}
+
+std::vector<Variant> Variants() {
+  std::vector<Variant> variants;
+  for (const DeviceKind device : Devices()) {
+    for (const Precision precision : {Precision::kFloat32, Precision::kBFloat16}) {
+      for (const AttentionForm attention : {AttentionForm::kEl, AttentionForm::kKv}) {
+        variants.push_back({precision, attention, device});
+      }
+    }
+  }
+  return variants;
+}
+
 void PrintTo(const Variant& variant, std::ostream* out) {
-  *out << (variant.precision == Precision::kFloat32 ? "float32" : "bfloat16")
+  *out << (variant.device == DeviceKind::kCuda ? "cuda_" : "")
+       << (variant.precision == Precision::kFloat32 ? "float32" : "bfloat16")
        << (variant.attention == AttentionForm::kEl ? "_el" : "_kv");
 }
 
-EngineOptions CpuOptions(std::string checkpoint, const Variant& variant, ThreadPool* pool) {
+EngineOptions OptionsFor(std::string checkpoint, const Variant& variant, ThreadPool* pool) {
   EngineOptions options;
   options.checkpoint = std::move(checkpoint);
-  options.device = DeviceKind::kCpu;
+  options.device = variant.device;
   options.precision = variant.precision;
   options.attention = variant.attention;
   options.max_rows = 24;

@@ -94,19 +94,20 @@ std::vector<Outcome> RunAlone(Engine* engine, std::span<const Request> requests)
 // Where two outcomes differ in any bit of tokens, scores or log-probabilities, or in what was streamed; empty if not.
 std::string BitDifference(const Outcome& a, const Outcome& b);
 
-// Float32 or bfloat16, el or kv: what most tests are run with.
+// The devices of this build that are there: kCpu, kCuda.
+const std::vector<DeviceKind>& Devices();
+
+// Float32 or bfloat16, el or kv, on each device: what most tests are run with.
 struct Variant {
   Precision precision;
   AttentionForm attention;
+  DeviceKind device = DeviceKind::kCpu;
 };
-inline constexpr Variant kVariants[] = {{Precision::kFloat32, AttentionForm::kEl},
-                                        {Precision::kFloat32, AttentionForm::kKv},
-                                        {Precision::kBFloat16, AttentionForm::kEl},
-                                        {Precision::kBFloat16, AttentionForm::kKv}};
-void PrintTo(const Variant& variant, std::ostream* out);  // "bfloat16_el"
+std::vector<Variant> Variants();
+void PrintTo(const Variant& variant, std::ostream* out);  // "bfloat16_el", "cuda_bfloat16_el"
 
-// On the cpu backend, with room for little unless the test says otherwise.
-EngineOptions CpuOptions(std::string checkpoint, const Variant& variant, ThreadPool* pool);
+// With room for little unless the test says otherwise.
+EngineOptions OptionsFor(std::string checkpoint, const Variant& variant, ThreadPool* pool);
 
 // Loads an engine or fails the running test and returns null.
 std::unique_ptr<Engine> LoadEngine(const EngineOptions& options);

@@ -15,6 +15,9 @@
 #include "engine/thread_pool.h"
 #include "gtest/gtest.h"
 #include "tests/golden/golden_cases.h"
+#ifdef ELSERVE_TEST_CUDA
+#include "tests/engine/backend/cuda/cuda_under_test.h"
+#endif
 
 namespace elserve {
 namespace {
@@ -28,8 +31,10 @@ struct Setup {
 void PrintTo(const Setup& setup, std::ostream* out) { *out << setup.file; }
 
 std::string NameOf(const testing::TestParamInfo<Setup>& info) {
-  std::string name = info.param.file + (info.param.device == DeviceKind::kCpu ? "_cpu" : "_reference") +
-                     (info.param.attention == AttentionForm::kEl ? "_el" : "_kv");
+  const char* const device = info.param.device == DeviceKind::kCpu    ? "_cpu"
+                             : info.param.device == DeviceKind::kCuda ? "_cuda"
+                                                                      : "_reference";
+  std::string name = info.param.file + device + (info.param.attention == AttentionForm::kEl ? "_el" : "_kv");
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
@@ -169,6 +174,11 @@ std::vector<Setup> AllSetups() {
     }
 #ifdef ELSERVE_TEST_CPU
     setups.push_back({kSynopsisGoldenFile, DeviceKind::kCpu, attention});
+#endif
+#ifdef ELSERVE_TEST_CUDA
+    if (!CudaIsUnderTest()) continue;
+    for (const char* file : kTinyGoldenFiles) setups.push_back({file, DeviceKind::kCuda, attention});
+    setups.push_back({kSynopsisGoldenFile, DeviceKind::kCuda, attention});
 #endif
   }
   return setups;

@@ -1,12 +1,16 @@
 #include "tests/engine/backend/backends_under_test.h"
 
+#include <gtest/gtest.h>
+
 #include "engine/backend/reference/reference_backend.h"
 
 #if ELSERVE_TEST_CPU
-#include <gtest/gtest.h>
-
 #include "engine/backend/cpu/cpu_backend.h"
 #include "engine/thread_pool.h"
+#endif
+#if ELSERVE_TEST_CUDA
+#include "engine/backend/cuda/cuda_backend.h"
+#include "tests/engine/backend/cuda/cuda_under_test.h"
 #endif
 
 namespace elserve {
@@ -25,12 +29,29 @@ BackendUnderTest Cpu(DataType state_type, cpu::Isa isa) {
 }
 #endif
 
+#if ELSERVE_TEST_CUDA
+BackendUnderTest Cuda(DataType state_type) {
+  const std::string precision = state_type == DataType::kFloat32 ? "float32" : "bfloat16";
+  return {.name = "cuda " + precision, .state_type = state_type, .make = [=] {
+            auto backend = MakeCudaBackend({.state_type = state_type});
+            if (!backend.ok()) ADD_FAILURE() << backend.status();
+            return backend.ok() ? *std::move(backend) : nullptr;
+          }};
+}
+#endif
+
 std::vector<BackendUnderTest> Make() {
   std::vector<BackendUnderTest> backends;
 #if ELSERVE_TEST_CPU
   for (int isa = 0; cpu::HasAvx2() && isa <= static_cast<int>(cpu::DetectIsa()); ++isa) {
     backends.push_back(Cpu(DataType::kFloat32, static_cast<cpu::Isa>(isa)));
     backends.push_back(Cpu(DataType::kBFloat16, static_cast<cpu::Isa>(isa)));
+  }
+#endif
+#if ELSERVE_TEST_CUDA
+  if (CudaIsUnderTest()) {
+    backends.push_back(Cuda(DataType::kFloat32));
+    backends.push_back(Cuda(DataType::kBFloat16));
   }
 #endif
   if (backends.empty()) {

@@ -17,8 +17,8 @@ struct BackendUnderTest {
   std::function<std::unique_ptr<Backend>()> make;
 };
 
-// cpu in every precision and every instruction set that this processor has; the reference itself, which checks the
-// tests alone, where the cpu backend is not built or cannot run.
+// cpu in every precision and every instruction set that this processor has, cuda in every precision where there is a
+// device; the reference itself, which checks the tests alone, where neither is built or can run.
 const std::vector<BackendUnderTest>& BackendsUnderTest();
 
 }  // namespace elserve
