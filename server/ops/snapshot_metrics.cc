@@ -89,6 +89,27 @@ const Metric kMetrics[] = {
      [](const Sample& s) { return D(s.loop.jobs.generated_tokens); }},
 };
 
+// What was loaded, as labels.
+MetricFamily ModelFamily(const std::vector<const ServedModel*>& models) {
+  MetricFamily family;
+  family.name = "elserve_model_info";
+  family.help = "1, with what the model runs on and how.";
+  family.type = kGauge;
+  for (const ServedModel* model : models) {
+    const v1::Model described = model->Describe();
+    ClientMetric sample;
+    sample.label = {{"model", model->name()},
+                    {"family", described.family()},
+                    {"device", described.device()},
+                    {"device_name", described.device_name()},
+                    {"precision", described.precision()},
+                    {"attention", described.attention()}};
+    sample.gauge.value = 1;
+    family.metric.push_back(std::move(sample));
+  }
+  return family;
+}
+
 }  // namespace
 
 std::vector<MetricFamily> CollectSnapshots(const std::vector<const ServedModel*>& models) {
@@ -96,6 +117,7 @@ std::vector<MetricFamily> CollectSnapshots(const std::vector<const ServedModel*>
   snapshots.reserve(models.size());
   for (const ServedModel* model : models) snapshots.push_back(model->loop().Snapshot());
   std::vector<MetricFamily> families;
+  families.push_back(ModelFamily(models));
   for (const Metric& metric : kMetrics) {
     MetricFamily family;
     family.name = metric.name;

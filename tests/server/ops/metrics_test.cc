@@ -53,6 +53,8 @@ TEST(MetricsTest, ShowsStepsAndTheLoop) {
   EXPECT_THAT(text, HasSubstr("elserve_step_seconds_sum{model=\"fake\"} 0.75\n"));
   EXPECT_THAT(text, HasSubstr("elserve_queue_length{model=\"fake\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("elserve_healthy{model=\"fake\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("elserve_model_info{model=\"fake\",family=\"bart\",device=\"\",device_name=\"\","
+                              "precision=\"float32\",attention=\"el\"} 1\n"));
   // 64 tokens of 100 bytes a page, 16 positions of 10 bytes a block.
   EXPECT_THAT(text, HasSubstr("elserve_memory_capacity_bytes{model=\"fake\"} " +
                               std::to_string((int64_t{1} << 20) * (64 * 100 + 16 * 10)) + "\n"));
