@@ -69,6 +69,13 @@ __device__ __forceinline__ float Exp2(float x) {
   return y;
 }
 
+// The value, of which the compiler knows nothing: what is computed from it in a loop stays in the loop, and its
+// registers are free outside.
+__device__ __forceinline__ int Opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Rounded to bfloat16, `low` in the lower half.
 __device__ __forceinline__ uint32_t PackBFloat16(float low, float high) {
   uint32_t packed;

@@ -51,9 +51,9 @@ class Planner {
   int arrivals_ = 0;
 };
 
-AttentionBounds Bound(const AttentionGeometry& geometry, int positions, int length) {
-  // A tile holds at least one position's lanes, or kTileLanes of them.
-  const int64_t tiles = positions * (geometry.el ? CeilDiv(geometry.heads, kTileLanes) : 1);
+// `tile_lanes`: of the EL form. A tile holds at least one position's lanes, or as many as it can.
+AttentionBounds Bound(const AttentionGeometry& geometry, int positions, int length, int tile_lanes) {
+  const int64_t tiles = positions * (geometry.el ? CeilDiv(geometry.heads, tile_lanes) : 1);
   const int64_t splits =
       std::max<int64_t>(1, std::min<int64_t>(CeilDiv(length, geometry.el ? kElSplit : kKeyValueSplit), kMaxSplits));
   AttentionBounds bounds;
@@ -93,8 +93,8 @@ int PlanSelfAttention(const AttentionGeometry& geometry, const DecodeLayout& lay
   for (int p = 0; p < layout.positions(); ++p) {
     const int length = layout.position_ids[p] + 1;
     if (geometry.el) {
-      for (int head = 0; head < geometry.heads; head += kTileLanes) {
-        planner.AddTile(p * geometry.heads + head, std::min(kTileLanes, geometry.heads - head), source, 1, length);
+      for (int head = 0; head < geometry.heads; head += kSelfTileLanes) {
+        planner.AddTile(p * geometry.heads + head, std::min(kSelfTileLanes, geometry.heads - head), source, 1, length);
       }
     } else {
       planner.AddTile(p, 1, source, 1, length);
@@ -121,11 +121,11 @@ int PlanEncoderAttention(const EncodeLayout& layout, EncodeItem* items) {
 }
 
 AttentionBounds BoundCrossAttention(const AttentionGeometry& geometry, int positions, int length) {
-  return Bound(geometry, positions, length);
+  return Bound(geometry, positions, length, kTileLanes);
 }
 
 AttentionBounds BoundSelfAttention(const AttentionGeometry& geometry, int positions, int length) {
-  return Bound(geometry, positions, length);
+  return Bound(geometry, positions, length, kSelfTileLanes);
 }
 
 int64_t BoundEncoderAttention(int positions) { return positions; }

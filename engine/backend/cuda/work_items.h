@@ -13,7 +13,8 @@
 
 namespace elserve::cuda {
 
-inline constexpr int kTileLanes = 32;      // EL
+inline constexpr int kTileLanes = 32;      // EL, cross-attention
+inline constexpr int kSelfTileLanes = 16;  // EL, self-attention: the lanes of one position
 inline constexpr int kTilePositions = 16;  // K/V, cross-attention; self-attention takes one position at a time
 inline constexpr int kEncoderTile = 128;   // queries of the encoder's attention
 inline constexpr int kMaxSplits = 16;

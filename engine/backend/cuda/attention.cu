@@ -1,0 +1,33 @@
+// Which attention kernel takes which shape.
+#include "engine/backend/cuda/attention.cuh"
+
+namespace elserve::cuda {
+
+cudaError_t LaunchCrossAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  if (args.el ? LaunchElAttention(args, stream, &error) : LaunchKeyValueCrossAttention(args, stream, &error))
+    return error;
+  return LaunchPlainAttention(args, stream);
+}
+
+cudaError_t LaunchSelfAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  if (args.el ? LaunchElAttention(args, stream, &error) : LaunchKeyValueSelfAttention(args, stream, &error))
+    return error;
+  return LaunchPlainAttention(args, stream);
+}
+
+cudaError_t LaunchEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  if (LaunchTensorEncoderAttention(args, stream, &error)) return error;
+  return LaunchPlainAttention(args, stream);
+}
+
+cudaError_t PrepareKernels(const Device& device) {
+  for (const auto prepare : {PrepareElAttention, PrepareKeyValueAttention, PrepareEncoderAttention}) {
+    if (const cudaError_t error = prepare(device); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace elserve::cuda

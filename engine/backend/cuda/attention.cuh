@@ -1,0 +1,109 @@
+// What the attention kernels share: how a tile's splits become one result.
+//
+// A split leaves, for each row, m (the greatest score, times log2(e)), l (the sum of 2^(score - m)) and o (the sum of
+// weighted values, not divided). With M = max m_s the result is sum_s 2^(m_s - M) o_s / sum_s 2^(m_s - M) l_s, over the
+// splits in their order: exact but for rounding, and the same whichever block comes last.
+#ifndef ELSERVE_ENGINE_BACKEND_CUDA_ATTENTION_CUH_
+#define ELSERVE_ENGINE_BACKEND_CUDA_ATTENTION_CUH_
+
+#include "engine/backend/cuda/kernels.h"
+#include "engine/backend/cuda/state.cuh"
+
+namespace elserve::cuda {
+
+inline constexpr float kLog2E = 1.4426950408889634f;
+#define ELSERVE_MINUS_INFINITY (-__uint_as_float(0x7f800000u))
+
+// Called by all threads of a block that has written its partial rows: whether all other splits of the tile have done
+// so before. The counter is zero again after the last.
+__device__ __forceinline__ bool LastArrival(int32_t* counter, int splits) {
+  __shared__ int last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    last = atomicAdd(counter, 1) == splits - 1;
+    if (last) *counter = 0;
+  }
+  __syncthreads();
+  const bool result = last != 0;
+  if (result) __threadfence();
+  return result;
+}
+
+// One row of a tile in splits: its partial rows are first, first + step, ...
+struct SplitRows {
+  int64_t first;
+  int64_t step;
+  int splits;
+};
+
+// Merges a row of `width` into `output`; called by a warp, or by some lanes of it: `lane` of `lanes`.
+template <typename T>
+__device__ void MergeRow(const AttentionWorkspace& workspace, const SplitRows& rows, int width, T* output, int lane,
+                         int lanes) {
+  float greatest = ELSERVE_MINUS_INFINITY, total = 0;
+  for (int s = 0; s < rows.splits; ++s)
+    greatest = fmaxf(greatest, __ldcg(&workspace.scales[rows.first + s * rows.step]).x);
+  for (int s = 0; s < rows.splits; ++s) {
+    const float2 scale = __ldcg(&workspace.scales[rows.first + s * rows.step]);
+    total += Exp2(scale.x - greatest) * scale.y;
+  }
+  const float inverse = 1.0f / total;
+  if (width % 4 == 0) {
+    for (int i = 4 * lane; i < width; i += 4 * lanes) {
+      float4 sum = make_float4(0, 0, 0, 0);
+      for (int s = 0; s < rows.splits; ++s) {
+        const int64_t row = rows.first + s * rows.step;
+        const float weight = Exp2(__ldcg(&workspace.scales[row]).x - greatest);
+        const float4 part = __ldcg(reinterpret_cast<const float4*>(workspace.sums + row * width + i));
+        sum = make_float4(sum.x + weight * part.x, sum.y + weight * part.y, sum.z + weight * part.z,
+                          sum.w + weight * part.w);
+      }
+      sum = make_float4(sum.x * inverse, sum.y * inverse, sum.z * inverse, sum.w * inverse);
+      Store4(output + i, sum);
+    }
+    return;
+  }
+  for (int i = lane; i < width; i += lanes) {
+    float sum = 0;
+    for (int s = 0; s < rows.splits; ++s) {
+      const int64_t row = rows.first + s * rows.step;
+      sum += Exp2(__ldcg(&workspace.scales[row]).x - greatest) * __ldcg(&workspace.sums[row * width + i]);
+    }
+    output[i] = FromFloat<T>(sum * inverse);
+  }
+}
+
+// Where 16-byte piece `piece` of row `row` lies in a shared tile whose rows have kPieces pieces: rows that a matrix
+// load reads together (eight, one piece each) fall on different banks.
+template <int kPieces>
+__device__ __forceinline__ int Swizzled(int row, int piece) {
+  static_assert(kPieces == 2 || kPieces == 4 || kPieces % 8 == 0);
+  if constexpr (kPieces % 8 == 0) return row * kPieces + (piece ^ (row & 7));
+  constexpr int kRowsApart = kPieces == 4 ? 2 : 4;  // that fill all banks together
+  return row * kPieces + (piece ^ (row / kRowsApart & (kPieces - 1)));
+}
+
+// Whether the kernels for tensor cores can run: bfloat16, rows and heads of whole 16-byte pieces.
+inline bool FitsTensorCores(DataType type, int width) { return type == DataType::kBFloat16 && width % 8 == 0; }
+
+// The launchers of the forms, among which attention.cu chooses. Each returns false where the shape or
+// the device does not fit it.
+bool LaunchElAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchElAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchKeyValueCrossAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchKeyValueSelfAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchTensorEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+// Any shape and type.
+cudaError_t LaunchPlainAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream);
+cudaError_t LaunchPlainAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream);
+cudaError_t LaunchPlainAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream);
+
+// Once for each device.
+cudaError_t PrepareElAttention(const Device& device);
+cudaError_t PrepareKeyValueAttention(const Device& device);
+cudaError_t PrepareEncoderAttention(const Device& device);
+
+}  // namespace elserve::cuda
+
+#endif  // ELSERVE_ENGINE_BACKEND_CUDA_ATTENTION_CUH_
