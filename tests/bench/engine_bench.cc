@@ -1,8 +1,12 @@
-// The engine alone on documents of a benchmark: documents a second and where a step's time goes. See README.md here.
+// The engine alone on documents of a benchmark: documents and tokens a second, and where a step's time goes. See
+// README.md here.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <map>
+#include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,9 +20,18 @@ namespace elserve {
 namespace {
 
 struct Options {
-  std::string model, ids, precision = "auto", attention = "auto";
-  int beams = 4, out = 64, documents = 32, rows = 256, encode_tokens = 2048;
+  std::string model, ids, device = "auto", precision = "auto", attention = "auto";
+  int beams = 4, out = 64, documents = 32, copies = 1, least = 1024, most = 1024, rows = 256, encode_tokens = 2048;
+  int warm_documents = 0;
   double memory_gib = 4;
+  bool json = false;
+};
+
+struct Measured {
+  double seconds = 0;
+  int steps = 0, most_in_flight = 0;
+  int64_t rows = 0;
+  StepTimes times;
 };
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -33,6 +46,21 @@ std::vector<std::vector<int32_t>> ReadDocuments(const std::string& path, int mos
   return documents;
 }
 
+// Random ordinary tokens between BART's special ones, of evenly spread lengths.
+std::vector<std::vector<int32_t>> RandomDocuments(const Options& o, int count, int vocab) {
+  std::mt19937 random(7);
+  std::vector<std::vector<int32_t>> documents;
+  for (int d = 0; d < count; ++d) {
+    const int length = o.least + static_cast<int>(random() % (o.most - o.least + 1));
+    std::vector<int32_t> ids(length);
+    for (int32_t& id : ids) id = 5 + static_cast<int32_t>(random() % (vocab - 5));
+    ids.front() = 0;
+    ids.back() = 2;
+    documents.push_back(std::move(ids));
+  }
+  return documents;
+}
+
 DecodingSpec Spec(const Options& o) {
   DecodingSpec spec;
   spec.num_beams = o.beams;
@@ -43,70 +71,120 @@ DecodingSpec Spec(const Options& o) {
   return spec;
 }
 
-int Run(const Options& o) {
-  ThreadPool pool(ThreadPool::AvailableProcessors());
+absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool) {
+  static const std::map<std::string, DeviceKind> devices = {
+      {"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}};
+  static const std::map<std::string, Precision> precisions = {
+      {"auto", Precision::kAuto}, {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
+  static const std::map<std::string, AttentionForm> forms = {
+      {"auto", AttentionForm::kAuto}, {"el", AttentionForm::kEl}, {"kv", AttentionForm::kKv}};
   EngineOptions options;
   options.checkpoint = o.model;
-  options.precision = o.precision == "auto"      ? Precision::kAuto
-                      : o.precision == "float32" ? Precision::kFloat32
-                                                 : Precision::kBFloat16;
-  options.attention = o.attention == "auto" ? AttentionForm::kAuto
-                      : o.attention == "el" ? AttentionForm::kEl
-                                            : AttentionForm::kKv;
+  options.device = devices.at(o.device);
+  options.precision = precisions.at(o.precision);
+  options.attention = forms.at(o.attention);
   options.memory_bytes = static_cast<int64_t>(o.memory_gib * (int64_t{1} << 30));
   options.max_rows = o.rows;
   options.encode_tokens_per_step = o.encode_tokens;
-  options.pool = &pool;
-  auto engine = Engine::Load(options);
-  if (!engine.ok()) {
-    std::fprintf(stderr, "%s\n", engine.status().ToString().c_str());
-    return 1;
-  }
-  const ModelInfo& info = (*engine)->info();
-  std::printf("%s\n%s, attention %s (%s)\n", info.device_name.c_str(),
-              info.precision == Precision::kFloat32 ? "float32" : "bfloat16",
-              info.attention == AttentionForm::kEl ? "el" : "kv", info.attention_reason.c_str());
-  const auto documents = ReadDocuments(o.ids, o.documents);
-  const DecodingSpec spec = Spec(o);
-  StepTimes total;
+  options.pool = pool;
+  return Engine::Load(options);
+}
+
+// All documents, as many at once as the memory and the rows allow. `first_id`: of ids that were not used before.
+absl::StatusOr<Measured> Measure(Engine& engine, const std::vector<std::vector<int32_t>>& documents,
+                                 const DecodingSpec& spec, SequenceId first_id) {
+  Measured m;
   size_t next = 0, done = 0;
-  int steps = 0, most = 0;
-  int64_t rows = 0;
   StepResult result;
   const double begin = Seconds();
   while (done < documents.size()) {
     StepPlan plan;
-    Resources free = (*engine)->free();
+    Resources free = engine.free();
     while (next < documents.size()) {
-      const auto needed = (*engine)->Measure({static_cast<int>(documents[next].size()), &spec});
-      if (!needed.ok()) {
-        std::fprintf(stderr, "%s\n", needed.status().ToString().c_str());
-        return 1;
-      }
+      const auto needed = engine.Measure({static_cast<int>(documents[next].size()), &spec});
+      if (!needed.ok()) return needed.status();
       if (!needed->Fits(free)) break;
       free -= *needed;
-      plan.admissions.push_back({next + 1, documents[next], spec, false});
+      plan.admissions.push_back({first_id + next, documents[next], spec, false});
       ++next;
     }
-    if (const absl::Status status = (*engine)->Step(plan, &result); !status.ok()) {
-      std::fprintf(stderr, "%s\n", status.ToString().c_str());
-      return 1;
+    if (const absl::Status status = engine.Step(plan, &result); !status.ok()) return status;
+    for (const SequenceUpdate& update : result.updates) {
+      if (!update.status.ok()) return update.status;
+      done += update.finished;
     }
-    for (const SequenceUpdate& update : result.updates) done += update.finished;
-    ++steps;
-    rows += result.rows;
-    most = std::max(most, result.sequences);
-    total.encode += result.times.encode;
-    total.decode += result.times.decode;
-    total.select += result.times.select;
-    total.search += result.times.search;
+    ++m.steps;
+    m.rows += result.rows;
+    m.most_in_flight = std::max(m.most_in_flight, result.sequences);
+    m.times.encode += result.times.encode;
+    m.times.decode += result.times.decode;
+    m.times.select += result.times.select;
+    m.times.search += result.times.search;
   }
-  const double seconds = Seconds() - begin;
-  const double n = static_cast<double>(documents.size());
-  std::printf("documents/s %.3f  seconds %.2f  steps %d  rows/step %.1f  most in flight %d\n", n / seconds, seconds,
-              steps, static_cast<double>(rows) / steps, most);
-  std::printf("ms/document: encode %.1f  decode %.1f  vocabulary+select %.1f  search %.2f\n", 1e3 * total.encode / n,
-              1e3 * total.decode / n, 1e3 * total.select / n, 1e3 * total.search / n);
+  m.seconds = Seconds() - begin;
+  return m;
+}
+
+void Print(const Options& o, const ModelInfo& info, const Measured& m, size_t sequences) {
+  const double n = static_cast<double>(sequences) / o.copies;
+  const double tokens = static_cast<double>(sequences) * o.out;
+  if (o.json) {
+    const nlohmann::json line = {{"device", info.device_name},
+                                 {"precision", info.precision == Precision::kFloat32 ? "float32" : "bfloat16"},
+                                 {"attention", info.attention == AttentionForm::kEl ? "el" : "kv"},
+                                 {"beams", o.beams},
+                                 {"copies", o.copies},
+                                 {"documents", n},
+                                 {"documents_per_second", n / m.seconds},
+                                 {"tokens_per_second", tokens / m.seconds},
+                                 {"most_in_flight", m.most_in_flight},
+                                 {"seconds", m.seconds},
+                                 {"steps", m.steps},
+                                 {"waiting_for_device", m.times.select / m.seconds},
+                                 {"search_seconds", m.times.search}};
+    std::printf("%s\n", line.dump().c_str());
+    return;
+  }
+  std::printf("documents/s %.3f  tokens/s %.0f  seconds %.2f  steps %d  rows/step %.1f  most in flight %d\n",
+              n / m.seconds, tokens / m.seconds, m.seconds, m.steps, static_cast<double>(m.rows) / m.steps,
+              m.most_in_flight);
+  std::printf("ms/document: encode %.1f  decode %.1f  vocabulary+select %.1f  search %.2f\n", 1e3 * m.times.encode / n,
+              1e3 * m.times.decode / n, 1e3 * m.times.select / n, 1e3 * m.times.search / n);
+  if (info.device == "cuda") {
+    std::printf("the engine's thread waited %.1f%% of the time for the device, which idles at most the rest\n",
+                100 * m.times.select / m.seconds);
+  }
+}
+
+int Failed(const absl::Status& status) {
+  std::fprintf(stderr, "engine_bench: %s\n", status.ToString().c_str());
+  return 1;
+}
+
+int Run(const Options& o) {
+  ThreadPool pool(ThreadPool::AvailableProcessors());
+  const absl::StatusOr<std::unique_ptr<Engine>> engine = Load(o, &pool);
+  if (!engine.ok()) return Failed(engine.status());
+  const ModelInfo& info = (*engine)->info();
+  if (!o.json) {
+    std::printf("%s (%s)\n%s, attention %s (%s)\n", info.device_name.c_str(), info.device_reason.c_str(),
+                info.precision == Precision::kFloat32 ? "float32" : "bfloat16",
+                info.attention == AttentionForm::kEl ? "el" : "kv", info.attention_reason.c_str());
+  }
+  const auto documents =
+      o.ids.empty() ? RandomDocuments(o, o.documents, info.vocab_size) : ReadDocuments(o.ids, o.documents);
+  if (documents.empty()) return Failed(absl::InvalidArgumentError("there are no documents"));
+  std::vector<std::vector<int32_t>> sequences;
+  for (const auto& document : documents) sequences.insert(sequences.end(), o.copies, document);
+  const DecodingSpec spec = Spec(o);
+  if (o.warm_documents > 0) {
+    const auto warm = RandomDocuments(o, o.warm_documents, info.vocab_size);
+    const auto measured = Measure(**engine, warm, spec, 1);
+    if (!measured.ok()) return Failed(measured.status());
+  }
+  const auto measured = Measure(**engine, sequences, spec, 1'000'000);
+  if (!measured.ok()) return Failed(measured.status());
+  Print(o, info, *measured, sequences.size());
   return 0;
 }
 
@@ -117,15 +195,23 @@ int main(int argc, char** argv) {
   elserve::Options o;
   CLI::App app("Times the engine alone on a benchmark's documents");
   app.add_option("model", o.model, "checkpoint directory")->required();
-  app.add_option("ids", o.ids, "token ids, one JSON list a line")->required();
+  app.add_option("ids", o.ids, "token ids, one JSON list a line; none: random documents");
+  app.add_option("--least", o.least, "tokens of random documents, at least")->check(CLI::Range(2, 1 << 20));
+  app.add_option("--most", o.most, "likewise, at most")->check(CLI::Range(2, 1 << 20));
+  app.add_option("--device", o.device)->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--precision", o.precision)->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
   app.add_option("--attention", o.attention)->check(CLI::IsMember({"auto", "el", "kv"}));
   app.add_option("--beams", o.beams);
   app.add_option("--out", o.out, "new tokens of each document");
   app.add_option("--documents", o.documents);
+  app.add_option("--copies", o.copies, "give each document so many times: with one beam, a row with memory of its own")
+      ->check(CLI::Range(1, 64));
+  app.add_option("--warm-documents", o.warm_documents, "run so many before, which do not count");
+  app.add_flag("--json", o.json, "one line of JSON");
   app.add_option("--max-rows", o.rows);
   app.add_option("--memory-gib", o.memory_gib);
   app.add_option("--encode-tokens-per-step", o.encode_tokens);
   CLI11_PARSE(app, argc, argv);
+  o.most = std::max(o.most, o.least);
   return elserve::Run(o);
 }

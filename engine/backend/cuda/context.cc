@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "engine/backend/cuda/device_figures.h"
 
 namespace elserve::cuda {
 namespace {
@@ -155,17 +154,20 @@ void Context::Synchronize() {
   Check(cudaStreamSynchronize(decode_stream_), "decoding");
 }
 
+CardClocks Context::Clocks() const {
+  return {.major = major_,
+          .minor = minor_,
+          .processors = kernels_device_.processors,
+          .clock_hertz = 1e3 * Attribute(cudaDevAttrClockRate, device_),
+          .memory_hertz = 1e3 * Attribute(cudaDevAttrMemoryClockRate, device_),
+          .memory_bits = Attribute(cudaDevAttrGlobalMemoryBusWidth, device_)};
+}
+
 DeviceFigures Context::Figures(DataType type) const {
   size_t free = 0, total = 0;
   cudaSetDevice(device_);
   if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = 0;
-  DeviceFigures figures = AssumedFigures({.major = major_,
-                                          .minor = minor_,
-                                          .processors = kernels_device_.processors,
-                                          .clock_hertz = 1e3 * Attribute(cudaDevAttrClockRate, device_),
-                                          .memory_hertz = 1e3 * Attribute(cudaDevAttrMemoryClockRate, device_),
-                                          .memory_bits = Attribute(cudaDevAttrGlobalMemoryBusWidth, device_)},
-                                         type);
+  DeviceFigures figures = AssumedFigures(Clocks(), type);
   figures.free_bytes = static_cast<int64_t>(free);
   return figures;
 }

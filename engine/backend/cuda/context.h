@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/backend/backend.h"
+#include "engine/backend/cuda/device_figures.h"
 #include "engine/backend/cuda/device_memory.h"
 #include "engine/backend/cuda/kernels.h"
 
@@ -61,6 +62,8 @@ class Context {
   // Waits for both streams.
   void Synchronize();
 
+  CardClocks Clocks() const;
+  // What is assumed of the card, and the memory that is free now.
   DeviceFigures Figures(DataType type) const;
 
  private:

@@ -66,8 +66,9 @@ class CudaBackend final : public Backend {
   std::vector<float> Read(const Tensor& tensor, int64_t rows) override;
   void Write(const Tensor& tensor, std::span<const float> values) override;
 
-  // For benchmarks: where operations of the phase run.
+  // For benchmarks: where operations of the phase run, and what the card is.
   cudaStream_t stream(Phase phase) const { return context_->stream(phase); }
+  const Context& context() const { return *context_; }
 
  private:
   DataType TypeOf(Storage storage) const { return storage == Storage::kResidual ? DataType::kFloat32 : type_; }

@@ -18,11 +18,18 @@ double Float32PerClock(const CardClocks& card) { return card.major == 8 && card.
 
 }  // namespace
 
-DeviceFigures AssumedFigures(const CardClocks& card, DataType type) {
+DeviceFigures PeakFigures(const CardClocks& card, DataType type) {
   const double per_clock = type == DataType::kBFloat16 ? BFloat16PerClock(card) : Float32PerClock(card);
   DeviceFigures figures;
-  figures.flops = kShareOfFlops * per_clock * card.processors * card.clock_hertz;
-  figures.bytes_per_second = kShareOfBandwidth * 2 * card.memory_hertz * card.memory_bits / 8;
+  figures.flops = per_clock * card.processors * card.clock_hertz;
+  figures.bytes_per_second = 2 * card.memory_hertz * card.memory_bits / 8;
+  return figures;
+}
+
+DeviceFigures AssumedFigures(const CardClocks& card, DataType type) {
+  DeviceFigures figures = PeakFigures(card, type);
+  figures.flops *= kShareOfFlops;
+  figures.bytes_per_second *= kShareOfBandwidth;
   return figures;
 }
 

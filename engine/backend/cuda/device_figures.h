@@ -1,4 +1,5 @@
-// What a card may be expected to reach, from what it says of itself. For the choice between el and kv alone.
+// What a card can reach at most, from what it says of itself and the data sheets, and what is expected of it: for the
+// choice between el and kv, and for figures to be compared with.
 #ifndef ELSERVE_ENGINE_BACKEND_CUDA_DEVICE_FIGURES_H_
 #define ELSERVE_ENGINE_BACKEND_CUDA_DEVICE_FIGURES_H_
 
@@ -14,7 +15,9 @@ struct CardClocks {
   int memory_bits = 0;      // of the bus
 };
 
-// free_bytes stays 0.
+// The data sheet's peak; free_bytes stays 0.
+DeviceFigures PeakFigures(const CardClocks& card, DataType type);
+// The part of it that the memory plan counts on.
 DeviceFigures AssumedFigures(const CardClocks& card, DataType type);
 
 }  // namespace elserve::cuda
