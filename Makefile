@@ -1,7 +1,7 @@
 # `make help` says what there is. Needs GNU make and, for `deps`, Debian's apt.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build test demo bench rouge format check-format lint asan tsan clean
+.PHONY: help deps build test test-gpu demo bench bench-gpu gpu-bundle rouge format check-format lint asan tsan clean
 
 BUILD := build/release
 
@@ -69,6 +69,16 @@ endef
 
 bench: build ## measure the served system against its peers (Python in build/bench-venv; over an hour)
 	@set -e; $(call python,bench-venv,tests/bench/requirements.txt); build/bench-venv/bin/python tests/bench/run.py $(BENCH)
+
+test-gpu: build ## the cuda backend on a GPU: every operation, golden parity, batch properties; fails where there is none
+	@cmake --build --preset release --target gpu_tests && tests/bench/gpu.sh test
+
+bench-gpu: build ## measure the cuda backend: operations, steps, and the engine beside transformers (Python with torch)
+	@tests/bench/gpu.sh operations && tests/bench/gpu.sh figures $(BENCH)
+
+gpu-bundle: deps ## what a bare GPU machine needs for the two above: build/gpu/gpu-bundle, run by its gpu.sh
+	@cmake -G Ninja -B build/gpu -DCMAKE_BUILD_TYPE=Release -DELSERVE_CUDA=on -DELSERVE_CPU=OFF -DELSERVE_STATIC=ON \
+	  -DELSERVE_TEST_DATA=. && cmake --build build/gpu --target gpu_bundle && du -sh build/gpu/gpu-bundle
 
 rouge: build ## compare answers to held-out texts with transformers' (Python in build/rouge-venv)
 	@set -e; $(call python,rouge-venv,tests/bench/rouge_requirements.txt); \

@@ -135,10 +135,10 @@ function(elserve_test path)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 
-# The test includes the cuda backend where that is built, and is one of `make test-gpu`.
+# The test takes in the cuda backend where that is built, and is part of gpu_tests (gpu_bundle.cmake).
 function(elserve_gpu_test name)
   if(ELSERVE_WITH_CUDA)
     target_compile_definitions(${name} PRIVATE ELSERVE_TEST_CUDA=1)
-    set_tests_properties(${name} PROPERTIES LABELS gpu)
+    set_property(GLOBAL APPEND PROPERTY ELSERVE_GPU_TESTS ${name})
   endif()
 endfunction()

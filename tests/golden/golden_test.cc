@@ -164,7 +164,7 @@ TEST_P(GoldenTest, EngineAnswersAsTransformers) {
 std::vector<Setup> AllSetups() {
   std::vector<Setup> setups;
   for (AttentionForm attention : {AttentionForm::kEl, AttentionForm::kKv}) {
-    for (const char* file : kTinyGoldenFiles) {
+    for ([[maybe_unused]] const char* file : kTinyGoldenFiles) {
 #ifdef ELSERVE_TEST_REFERENCE
       setups.push_back({file, DeviceKind::kReference, attention});
 #endif

@@ -23,8 +23,12 @@ absl::StatusOr<std::unique_ptr<Context>> Context::Create(int device) {
   int devices = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess) {
     cudaGetLastError();
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    // Without any driver CUDA speaks of an old one.
+    const char* const missing = driver == 0 ? ", since no NVIDIA driver is installed (CUDA says: " : " (CUDA says: ";
     return absl::FailedPreconditionError(
-        absl::StrCat(Option(device), "no CUDA device can be used here: ", cudaGetErrorString(error)));
+        absl::StrCat(Option(device), "no CUDA device can be used here", missing, cudaGetErrorString(error), ")"));
   }
   if (devices == 0)
     return absl::FailedPreconditionError(absl::StrCat(Option(device), "this machine has no CUDA device"));

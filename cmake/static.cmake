@@ -1,0 +1,16 @@
+# Links abseil and the compiler's libraries statically. abseil's package names its shared libraries, whose static ones stand
+# beside them. For programs without gRPC: that brings shared libraries of its own.
+add_link_options(-static-libgcc -static-libstdc++)
+get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
+foreach(target IN LISTS targets)
+  if(target MATCHES "^absl::")
+    get_target_property(configurations ${target} IMPORTED_CONFIGURATIONS)
+    foreach(configuration IN LISTS configurations)
+      get_target_property(location ${target} IMPORTED_LOCATION_${configuration})
+      if(location)
+        string(REGEX REPLACE "\\.so(\\..*)?$" ".a" location ${location})
+        set_target_properties(${target} PROPERTIES IMPORTED_LOCATION_${configuration} ${location})
+      endif()
+    endforeach()
+  endif()
+endforeach()
