@@ -1,9 +1,474 @@
+// Attention over keys and values of each head, bfloat16: softmax(q K^T) V.
+//
+// Cross-attention: the positions (beams) of a document share its K, V [n, head_dim], which stand head by head in pages
+// of 64 tokens. A block takes a tile of 16 positions, one head and one split; each of its 4 warps takes every fourth
+// page on its own (8 + 8 KiB for heads of 64, all under way at once by cp.async), so no barrier stands in the loop, and
+// the warps' results merge once, in their order. 4 * 16 n head_dim operations (mostly padding: beams are few) for 4 n
+// head_dim bytes: bound by memory.
+//
+// Self-attention: every position has cells of its own (beams share most, in the second-level cache). No two queries
+// share a key, so there is nothing for tensor cores: a block takes one position, its threads the 16-byte pieces of a
+// cell's row and 4 groups of them every fourth batch of cells. 4 t heads head_dim bytes for a history of t: bound by
+// memory.
 #include "engine/backend/cuda/attention.cuh"
+#include "engine/backend/cuda/launch.cuh"
 
 namespace elserve::cuda {
+namespace {
 
-bool LaunchKeyValueCrossAttention(const CrossAttentionKernelArgs&, cudaStream_t, cudaError_t*) { return false; }
-bool LaunchKeyValueSelfAttention(const SelfAttentionKernelArgs&, cudaStream_t, cudaError_t*) { return false; }
-cudaError_t PrepareKeyValueAttention(const Device&) { return cudaSuccess; }
+constexpr int kWarps = 4;
+constexpr int kThreads = 32 * kWarps;
+
+struct CrossArgs {
+  const BFloat16* query;  // [positions, heads * head_dim], as output
+  BFloat16* output;
+  const BFloat16* pages;
+  const int32_t* page_list;
+  int heads;
+  int head_dim;
+  const AttentionItem* items;
+  const int32_t* items_count;
+  AttentionWorkspace workspace;
+};
+
+// kDim: head_dim rounded up, the rest zeros. Shared memory: [warp][keys, values][64][kDim], then the warps' scales.
+template <int kDim>
+class CrossTile {
+  static constexpr int kPieces = kDim / 8;
+  static constexpr int kSteps = kDim / 16;
+  static constexpr int kColumnTiles = kDim / 8;
+  static constexpr int kTokenTiles = kPageTokens / 8;
+  static constexpr int kPageBytes = kPageTokens * kDim * 2;
+
+ public:
+  static constexpr int kScales = kWarps * 2 * kPageBytes;  // float2 [warp][16]
+  static constexpr int kSharedBytes = kScales + kWarps * kTilePositions * 8;
+  static_assert(kTilePositions == 16 && 2 * kPageBytes >= 16 * kDim * 4, "a warp's sums fit where its page was");
+
+  __device__ CrossTile(const CrossArgs& args, const AttentionItem& item, int head)
+      : args_(args),
+        item_(item),
+        head_(head),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        warp_(static_cast<int>(threadIdx.x) / 32) {}
+
+  __device__ void Run() {
+    uint32_t queries[kSteps][4];
+    ReadQueries(queries);
+    float sums[kColumnTiles][4] = {};
+    float greatest[2] = {ELSERVE_MINUS_INFINITY, ELSERVE_MINUS_INFINITY}, total[2] = {};
+    const int pages = CeilDiv(item_.tokens, kPageTokens);
+    for (int page = warp_; page < pages; page += kWarps) {
+      const int tokens = min(kPageTokens, item_.tokens - page * kPageTokens);
+      LoadPage(args_.page_list[item_.source + page], tokens);
+      WaitCopies<1>();
+      __syncwarp();
+      float scores[kTokenTiles][4] = {};
+      Score(queries, scores);
+      uint32_t weights[kTokenTiles][2];
+      Softmax(scores, tokens, greatest, total, sums, weights);
+      WaitCopies<0>();
+      __syncwarp();
+      AddWeighted(weights, sums);
+      __syncwarp();
+    }
+    Merge(greatest, total, sums);
+  }
+
+ private:
+  __device__ BFloat16* Page(int values) const {
+    return reinterpret_cast<BFloat16*>(DynamicShared() + (warp_ * 2 + values) * kPageBytes);
+  }
+  __device__ static uint4* Piece(BFloat16* page, int row, int piece) {
+    return reinterpret_cast<uint4*>(page) + Swizzled<kPieces>(row, piece);
+  }
+  __device__ int64_t QueryAt(int row) const {
+    return ((item_.first + row) * int64_t{args_.heads} + head_) * args_.head_dim;
+  }
+
+  // Straight from memory into fragments: 16 rows are read once.
+  __device__ void ReadQueries(uint32_t (&queries)[kSteps][4]) const {
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = lane_ / 4 + i % 2 * 8, column = k * 16 + i / 2 * 8 + lane_ % 4 * 2;
+        const bool valid = row < item_.count && column < args_.head_dim;
+        queries[k][i] = valid ? *reinterpret_cast<const uint32_t*>(args_.query + QueryAt(row) + column) : 0;
+      }
+    }
+  }
+
+  // Keys are one group of copies, values the next.
+  __device__ void LoadPage(int page, int tokens) const {
+#pragma unroll
+    for (int values = 0; values < 2; ++values) {
+      const int64_t block = (int64_t{page} * 2 + values) * args_.heads + head_;
+      const BFloat16* from = args_.pages + block * kPageTokens * args_.head_dim;
+      BFloat16* to = Page(values);
+#pragma unroll 4
+      for (int i = lane_; i < kPageTokens * kPieces; i += 32) {
+        const int row = i / kPieces, piece = i % kPieces;
+        const bool valid = row < tokens && piece * 8 < args_.head_dim;
+        CopyAsync16(Piece(to, row, piece), from + (valid ? row * args_.head_dim + piece * 8 : 0), valid);
+      }
+      CommitCopies();
+    }
+  }
+
+  __device__ void Score(const uint32_t (&queries)[kSteps][4], float (&scores)[kTokenTiles][4]) const {
+#pragma unroll
+    for (int n = 0; n < kTokenTiles; n += 2) {
+#pragma unroll
+      for (int k = 0; k < kSteps; ++k) {
+        uint32_t keys[4];
+        LoadMatrix4(keys, Piece(Page(0), n * 8 + lane_ / 16 * 8 + lane_ % 8, k * 2 + lane_ / 8 % 2));
+        MultiplyAdd(scores[n], queries[k], keys[0], keys[1]);
+        MultiplyAdd(scores[n + 1], queries[k], keys[2], keys[3]);
+      }
+    }
+  }
+
+  // A thread has rows lane / 4 and lane / 4 + 8; its three neighbours have the rest of their tokens.
+  __device__ void Softmax(float (&scores)[kTokenTiles][4], int tokens, float (&greatest)[2], float (&total)[2],
+                          float (&sums)[kColumnTiles][4], uint32_t (&weights)[kTokenTiles][2]) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float top = greatest[half];
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& score = scores[n][half * 2 + i];
+          score = n * 8 + lane_ % 4 * 2 + i < tokens ? score * kLog2E : ELSERVE_MINUS_INFINITY;
+          top = fmaxf(top, score);
+        }
+      }
+      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+      const float shrink = Exp2(greatest[half] - top);
+      greatest[half] = top;
+      total[half] *= shrink;
+#pragma unroll
+      for (int n = 0; n < kColumnTiles; ++n) {
+        sums[n][half * 2] *= shrink;
+        sums[n][half * 2 + 1] *= shrink;
+      }
+#pragma unroll
+      for (int n = 0; n < kTokenTiles; ++n) {
+        const int token = n * 8 + lane_ % 4 * 2;
+        const float low = token < tokens ? Exp2(scores[n][half * 2] - top) : 0.0f;
+        const float high = token + 1 < tokens ? Exp2(scores[n][half * 2 + 1] - top) : 0.0f;
+        weights[n][half] = PackBFloat16(low, high);
+        // The sum is of what the product multiplies by: the rounded weights.
+        total[half] += __uint_as_float(weights[n][half] << 16) + __uint_as_float(weights[n][half] & 0xffff0000u);
+      }
+    }
+  }
+
+  // The weights' fragments as a product's result are what the next product takes as its left side.
+  __device__ void AddWeighted(const uint32_t (&weights)[kTokenTiles][2], float (&sums)[kColumnTiles][4]) const {
+#pragma unroll
+    for (int k = 0; k < kTokenTiles / 2; ++k) {
+      const uint32_t a[4] = {weights[2 * k][0], weights[2 * k][1], weights[2 * k + 1][0], weights[2 * k + 1][1]};
+#pragma unroll
+      for (int n = 0; n < kColumnTiles; n += 2) {
+        uint32_t values[4];
+        LoadMatrix4Transposed(values, Piece(Page(1), k * 16 + lane_ % 16, n + lane_ / 16));
+        MultiplyAdd(sums[n], a, values[0], values[1]);
+        MultiplyAdd(sums[n + 1], a, values[2], values[3]);
+      }
+    }
+  }
+
+  // The warps' sums meet in shared memory, where their pages were; a thread adds up columns of a row, warp after warp.
+  __device__ void Merge(float (&greatest)[2], float (&total)[2], float (&sums)[kColumnTiles][4]) const {
+    auto* scales = reinterpret_cast<float2*>(DynamicShared() + kScales);
+    float* own = reinterpret_cast<float*>(Page(0));
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = half * 8 + lane_ / 4;
+      total[half] += __shfl_xor_sync(~0u, total[half], 1);
+      total[half] += __shfl_xor_sync(~0u, total[half], 2);
+      if (lane_ % 4 == 0) scales[warp_ * kTilePositions + row] = make_float2(greatest[half], total[half]);
+#pragma unroll
+      for (int n = 0; n < kColumnTiles; ++n) {
+        *reinterpret_cast<float2*>(own + row * kDim + n * 8 + lane_ % 4 * 2) =
+            make_float2(sums[n][half * 2], sums[n][half * 2 + 1]);
+      }
+    }
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < item_.count * kDim / 4; i += kThreads) {
+      const int row = i / (kDim / 4), column = i % (kDim / 4) * 4;
+      if (column < args_.head_dim) MergeColumns(scales, row, column);
+    }
+    if (item_.splits == 1) return;
+    if (!LastArrival(args_.workspace.arrivals + int64_t{item_.arrival} * args_.heads + head_, item_.splits)) return;
+    for (int row = warp_; row < item_.count; row += kWarps) {
+      const SplitRows rows = {(int64_t{item_.partial} + row) * args_.heads + head_, int64_t{item_.count} * args_.heads,
+                              item_.splits};
+      MergeRow(args_.workspace, rows, args_.head_dim, args_.output + QueryAt(row), lane_, 32);
+    }
+  }
+
+  __device__ void MergeColumns(const float2* scales, int row, int column) const {
+    float top = ELSERVE_MINUS_INFINITY, all = 0;
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) top = fmaxf(top, scales[warp * kTilePositions + row].x);
+    float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) {
+      // A warp without pages has the maximum -infinity and zeros.
+      const float2 scale = scales[warp * kTilePositions + row];
+      const float weight = Exp2(scale.x - top);
+      const float4 part =
+          Load4(reinterpret_cast<const float*>(DynamicShared() + warp * 2 * kPageBytes) + row * kDim + column);
+      all += weight * scale.y;
+      sum = make_float4(sum.x + weight * part.x, sum.y + weight * part.y, sum.z + weight * part.z,
+                        sum.w + weight * part.w);
+    }
+    if (item_.splits > 1) {
+      const int64_t partial = (int64_t{item_.partial} + item_.split * item_.count + row) * args_.heads + head_;
+      if (column == 0) args_.workspace.scales[partial] = make_float2(top, all);
+      Store4(args_.workspace.sums + partial * args_.head_dim + column, sum);
+      return;
+    }
+    const float inverse = 1.0f / all;
+    Store4(args_.output + QueryAt(row) + column,
+           make_float4(sum.x * inverse, sum.y * inverse, sum.z * inverse, sum.w * inverse));
+  }
+
+  const CrossArgs& args_;
+  const AttentionItem& item_;
+  const int head_;
+  const int lane_;
+  const int warp_;
+};
+
+template <int kDim>
+__global__ void __launch_bounds__(kThreads, kDim > 64 ? 1 : 3)
+    KeyValueCrossKernel(const __grid_constant__ CrossArgs args) {
+  const int64_t count = int64_t{*args.items_count} * args.heads;
+  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
+    const AttentionItem item = args.items[i / args.heads];
+    CrossTile<kDim>(args, item, static_cast<int>(i % args.heads)).Run();
+    __syncthreads();  // the pages' place is used again
+  }
+}
+
+struct CrossInstance {
+  int max_dim;
+  int shared_bytes;
+  void (*kernel)(CrossArgs);
+};
+template <int kDim>
+constexpr CrossInstance MakeCross() {
+  return {kDim, CrossTile<kDim>::kSharedBytes, KeyValueCrossKernel<kDim>};
+}
+constexpr CrossInstance kCross[] = {MakeCross<16>(), MakeCross<32>(), MakeCross<64>(), MakeCross<128>()};
+
+struct SelfArgs {
+  const BFloat16* query;
+  BFloat16* output;
+  const BFloat16* cells;
+  const int32_t* ancestry;
+  int heads;
+  int head_dim;
+  const AttentionItem* items;
+  const int32_t* items_count;
+  AttentionWorkspace workspace;
+};
+
+constexpr int kGroups = 4;  // that share a position's cells
+constexpr int kGroupThreads = 128;
+constexpr int kBatch = 4;  // cells whose loads a thread has under way at once
+
+// Eight values of bfloat16.
+struct Eight {
+  float v[8];
+};
+__device__ __forceinline__ Eight Unpack(uint4 packed) {
+  const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+  Eight result;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    result.v[2 * i] = __uint_as_float(words[i] << 16);
+    result.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+  return result;
+}
+
+// kPieces: threads of a head, head_dim / 8. A group takes kGroupThreads / kPieces heads; blockIdx.y the next ones.
+template <int kPieces>
+__global__ void __launch_bounds__(kGroups* kGroupThreads) KeyValueSelfKernel(const __grid_constant__ SelfArgs args) {
+  __shared__ float sums_shared[kGroups][kGroupThreads][9];  // 9: no two threads of eight values on one bank
+  __shared__ float2 scales_shared[kGroups][kGroupThreads];
+  const int group = static_cast<int>(threadIdx.x) / kGroupThreads,
+            thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+  const int inner = args.heads * args.head_dim;
+  const int column = (static_cast<int>(blockIdx.y) * kGroupThreads + thread) * 8;  // of all heads'
+  const bool active = column < inner;
+  const int head = column / args.head_dim;
+  const int count = *args.items_count;
+  for (int i = static_cast<int>(blockIdx.x); i < count; i += static_cast<int>(gridDim.x)) {
+    const AttentionItem item = args.items[i];
+    const int32_t* ancestry = args.ancestry + item.source;
+    Eight query = {}, sum = {};
+    if (active) query = Unpack(*reinterpret_cast<const uint4*>(args.query + int64_t{item.first} * inner + column));
+    float greatest = ELSERVE_MINUS_INFINITY, total = 0;
+    for (int begin = group * kBatch; begin < item.tokens; begin += kGroups * kBatch) {
+      uint4 keys[kBatch] = {}, values[kBatch] = {};
+#pragma unroll
+      for (int c = 0; c < kBatch; ++c) {
+        if (!active || begin + c >= item.tokens) continue;
+        const BFloat16* cell = args.cells + __ldg(ancestry + begin + c) * int64_t{2} * inner + column;
+        keys[c] = *reinterpret_cast<const uint4*>(cell);
+        values[c] = *reinterpret_cast<const uint4*>(cell + inner);
+      }
+      float scores[kBatch];
+      float top = greatest;
+#pragma unroll
+      for (int c = 0; c < kBatch; ++c) {
+        const Eight key = Unpack(keys[c]);
+        float score = 0;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) score += query.v[n] * key.v[n];
+#pragma unroll
+        for (int offset = kPieces / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(~0u, score, offset);
+        scores[c] = begin + c < item.tokens ? score * kLog2E : ELSERVE_MINUS_INFINITY;
+        top = fmaxf(top, scores[c]);
+      }
+      const float shrink = Exp2(greatest - top);
+      greatest = top;
+      total *= shrink;
+#pragma unroll
+      for (int n = 0; n < 8; ++n) sum.v[n] *= shrink;
+#pragma unroll
+      for (int c = 0; c < kBatch; ++c) {
+        const float weight = begin + c < item.tokens ? Exp2(scores[c] - top) : 0.0f;
+        const Eight value = Unpack(values[c]);
+        total += weight;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) sum.v[n] += weight * value.v[n];
+      }
+    }
+    scales_shared[group][thread] = make_float2(greatest, total);
+#pragma unroll
+    for (int n = 0; n < 8; ++n) sums_shared[group][thread][n] = sum.v[n];
+    __syncthreads();
+    if (group == 0 && active) {
+      // The groups in their order; one without cells has the maximum -infinity and zeros.
+      float top = ELSERVE_MINUS_INFINITY, all = 0;
+      for (int g = 0; g < kGroups; ++g) top = fmaxf(top, scales_shared[g][thread].x);
+      Eight merged = {};
+      for (int g = 0; g < kGroups; ++g) {
+        const float weight = Exp2(scales_shared[g][thread].x - top);
+        all += weight * scales_shared[g][thread].y;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) merged.v[n] += weight * sums_shared[g][thread][n];
+      }
+      const int64_t partial = (int64_t{item.partial} + item.split) * args.heads + head;
+      const bool whole = item.splits == 1;
+      const float factor = whole ? 1.0f / all : 1.0f;
+      const float4 low =
+          make_float4(merged.v[0] * factor, merged.v[1] * factor, merged.v[2] * factor, merged.v[3] * factor);
+      const float4 high =
+          make_float4(merged.v[4] * factor, merged.v[5] * factor, merged.v[6] * factor, merged.v[7] * factor);
+      if (whole) {
+        Store4(args.output + int64_t{item.first} * inner + column, low);
+        Store4(args.output + int64_t{item.first} * inner + column + 4, high);
+      } else {
+        float* to = args.workspace.sums + partial * args.head_dim + column % args.head_dim;
+        Store4(to, low);
+        Store4(to + 4, high);
+        if (column % args.head_dim == 0) args.workspace.scales[partial] = make_float2(top, all);
+      }
+    }
+    if (item.splits > 1 &&
+        LastArrival(args.workspace.arrivals + int64_t{item.arrival} * args.heads + blockIdx.y, item.splits)) {
+      const int first_head = static_cast<int>(blockIdx.y) * kGroupThreads / kPieces;
+      const int end_head = min(args.heads, first_head + kGroupThreads / kPieces);
+      for (int h = first_head + static_cast<int>(threadIdx.x) / 32; h < end_head; h += kGroups * kGroupThreads / 32) {
+        const SplitRows rows = {int64_t{item.partial} * args.heads + h, args.heads, item.splits};
+        MergeRow(args.workspace, rows, args.head_dim,
+                 args.output + int64_t{item.first} * inner + int64_t{h} * args.head_dim,
+                 static_cast<int>(threadIdx.x) % 32, 32);
+      }
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace
+
+bool LaunchKeyValueCrossAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error) {
+  if (!FitsTensorCores(args.type, args.head_dim)) return false;
+  const CrossArgs cross = {.query = static_cast<const BFloat16*>(args.query),
+                           .output = static_cast<BFloat16*>(args.output),
+                           .pages = static_cast<const BFloat16*>(args.pages),
+                           .page_list = args.page_list,
+                           .heads = args.heads,
+                           .head_dim = args.head_dim,
+                           .items = args.items,
+                           .items_count = args.items_count,
+                           .workspace = args.workspace};
+  for (const CrossInstance& instance : kCross) {
+    if (args.head_dim > instance.max_dim || instance.shared_bytes > args.device.shared_bytes) continue;
+    // A block's share of a multiprocessor's memory has 1 KiB more than it asks for; registers allow three.
+    const int each = max(1, min(3, args.device.shared_bytes_each / (instance.shared_bytes + 1024)));
+    const int64_t tasks = int64_t{args.max_items} * args.heads;
+    const auto grid = static_cast<unsigned>(min(tasks, int64_t{args.device.processors} * each));
+    *error = Launch(instance.kernel, dim3(grid), dim3(kThreads), instance.shared_bytes, stream, cross);
+    return true;
+  }
+  return false;
+}
+
+bool LaunchKeyValueSelfAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error) {
+  if (!FitsTensorCores(args.type, args.head_dim)) return false;
+  void (*kernel)(SelfArgs) = nullptr;
+  switch (args.head_dim) {
+    case 8:
+      kernel = KeyValueSelfKernel<1>;
+      break;
+    case 16:
+      kernel = KeyValueSelfKernel<2>;
+      break;
+    case 32:
+      kernel = KeyValueSelfKernel<4>;
+      break;
+    case 64:
+      kernel = KeyValueSelfKernel<8>;
+      break;
+    case 128:
+      kernel = KeyValueSelfKernel<16>;
+      break;
+    default:
+      return false;  // a head's threads are not a power of two
+  }
+  const SelfArgs self = {.query = static_cast<const BFloat16*>(args.query),
+                         .output = static_cast<BFloat16*>(args.output),
+                         .cells = static_cast<const BFloat16*>(args.memory),
+                         .ancestry = args.ancestry,
+                         .heads = args.heads,
+                         .head_dim = args.head_dim,
+                         .items = args.items,
+                         .items_count = args.items_count,
+                         .workspace = args.workspace};
+  const int columns = CeilDiv(args.heads * args.head_dim, 8 * kGroupThreads);
+  const dim3 grid(min(args.max_items, args.device.processors * 3), columns);
+  *error = Launch(kernel, grid, dim3(kGroups * kGroupThreads), 0, stream, self);
+  return true;
+}
+
+cudaError_t PrepareKeyValueAttention(const Device& device) {
+  for (const CrossInstance& instance : kCross) {
+    if (instance.shared_bytes > device.shared_bytes) continue;
+    const cudaError_t error =
+        cudaFuncSetAttribute(instance.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, instance.shared_bytes);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
 
 }  // namespace elserve::cuda
