@@ -224,6 +224,32 @@ TEST(BackendAttention, ManyPositionsOfOneDocument) {
   }
 }
 
+// Sources and histories of a length that a device may cut into parts which it computes apart: a row's bits still do not
+// depend on what else is in the step.
+TEST(BackendAttention, LongSourcesAndHistories) {
+  const DecodeWorld world(71, {{.length = 1100, .rows = 4, .history = 3},
+                               {.length = 513, .rows = 2, .history = 600},
+                               {.length = 512, .rows = 1, .history = 300},
+                               {.length = 2, .rows = 1, .history = 0, .new_positions = 2}});
+  const int units = static_cast<int>(world.positions().size());
+  for (bool el : {false, true}) {
+    for (const AttentionShape& attention : {AttentionShape{3, 24, 96}, {5, 16, 64}, {16, 64, 1024}}) {
+      const MemoryShape shape = MemoryOf(attention, el);
+      CheckOperation({.name = NameOf("cross attention", shape),
+                      .units = units,
+                      .cols = QueryWidth(shape),
+                      .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); },
+                      .batches = world.Batches(72)});
+      CheckOperation({.name = NameOf("self attention", shape),
+                      .units = units,
+                      .cols = QueryWidth(shape),
+                      .load = [&](Session& session) { return LoadSelf(session, world, shape); },
+                      .batches = world.Batches(73)});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 // A sequence that went wrong leaves NaN in the pages that it gives back: the next document's last page keeps them
 // behind its last token, where a weight of 0 does not silence them.
 TEST(BackendAttention, StaleNansBehindADocumentAreNotRead) {
