@@ -450,9 +450,17 @@ __device__ __noinline__ void RunSixteen(const ElArgs& args, int index) {
   ElTile<kRows, L, 1>(args, index).Run();
 }
 
+// Blocks of sixteen lanes that share a multiprocessor from sm_90 on; before, wide states leave no shared memory for a
+// second one, and registers need not be kept for it.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kSixteensEach = 1;
+#else
+constexpr int kSixteensEach = 2;
+#endif
+
 // kMaxTileRows: sixteens of lanes that an item may have; one that has sixteen at most is done as such.
 template <Rows kRows, typename L, int kMaxTileRows>
-__global__ void __launch_bounds__(kThreads, kMaxTileRows == 1 ? 2 : 1)
+__global__ void __launch_bounds__(kThreads, kMaxTileRows == 1 ? kSixteensEach : 1)
     ElAttentionKernel(const __grid_constant__ ElArgs args) {
   const int count = *args.items_count;
   for (int i = static_cast<int>(blockIdx.x); i < count; i += static_cast<int>(gridDim.x)) {
