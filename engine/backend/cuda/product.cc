@@ -108,10 +108,23 @@ void Product::SetRows(int64_t rows) {
 
 std::vector<cublasLtMatmulAlgo_t> Product::Candidates(Context& context, int64_t most_rows) {
   SetRows(most_rows);
+  std::vector<cublasLtMatmulAlgo_t> candidates;
+  // Asked for no reductions; where that gives nothing, asked for anything, of which some may have none.
+  for (const uint32_t reductions :
+       {uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE}, uint32_t{CUBLASLT_REDUCTION_SCHEME_MASK}}) {
+    for (const cublasLtMatmulHeuristicResult_t& proposal : Propose(context, reductions)) {
+      if (proposal.state == CUBLAS_STATUS_SUCCESS && SplitsNothing(proposal.algo)) candidates.push_back(proposal.algo);
+    }
+    if (!candidates.empty()) break;
+  }
+  return candidates;
+}
+
+std::vector<cublasLtMatmulHeuristicResult_t> Product::Propose(Context& context, uint32_t reductions) const {
   cublasLtMatmulPreference_t preference = nullptr;
   if (!context.Check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate")) return {};
   Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Context::kProductWorkspace));
-  Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
+  Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions);
   const uint32_t in = Alignment(shape_.type, shape_.heads, shape_.in);
   const uint32_t out = Alignment(shape_.output, shape_.heads, shape_.out);
   const int64_t weight_stride = shape_.out * RowStride(shape_.in, shape_.type);
@@ -119,19 +132,15 @@ std::vector<cublasLtMatmulAlgo_t> Product::Candidates(Context& context, int64_t 
   Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, in);
   Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out);
   Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out);
-  cublasLtMatmulHeuristicResult_t results[kMostCandidates];
+  std::vector<cublasLtMatmulHeuristicResult_t> results(kMostCandidates);
   int count = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       context.products(), matmul_.get(), weight_layout_.get(), input_layout_.get(), output_layout_.get(),
-      output_layout_.get(), preference, kMostCandidates, results, &count);
+      output_layout_.get(), preference, kMostCandidates, results.data(), &count);
   cublasLtMatmulPreferenceDestroy(preference);
-  std::vector<cublasLtMatmulAlgo_t> candidates;
-  if (status != CUBLAS_STATUS_SUCCESS) return candidates;  // none, which the planner tells
-  for (int i = 0; i < count; ++i) {
-    if (results[i].state == CUBLAS_STATUS_SUCCESS && SplitsNothing(results[i].algo))
-      candidates.push_back(results[i].algo);
-  }
-  return candidates;
+  // An error is no proposal: the planner tells that there is none.
+  results.resize(status == CUBLAS_STATUS_SUCCESS ? count : 0);
+  return results;
 }
 
 bool Product::Runs(Context& context, const cublasLtMatmulAlgo_t& algorithm, int64_t rows) {

@@ -59,6 +59,7 @@ class Product {
  private:
   Product(const ProductShape& shape, const void* weight) : shape_(shape), weight_(weight) {}
   bool Describe(const void* bias);
+  std::vector<cublasLtMatmulHeuristicResult_t> Propose(Context& context, uint32_t reductions) const;
   void SetRows(int64_t rows);
 
   const ProductShape shape_;
