@@ -86,15 +86,18 @@ rouge: build ## compare answers to held-out texts with transformers' (Python in 
 
 format: ## rewrite the sources in the project's format
 	@set -e; $(call install,$(CLANG_PACKAGES))
-	@git ls-files '*.cc' '*.h' | xargs clang-format -i
+	@git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
 
 check-format: ## fail where `make format` would change something
 	@set -e; $(call install,$(CLANG_PACKAGES))
-	@git ls-files '*.cc' '*.h' | xargs clang-format --dry-run -Werror
+	@git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror
 
 lint: build ## run clang-tidy over engine/ and server/; any finding fails
 	@set -e; $(call install,$(CLANG_PACKAGES))
-	@git ls-files 'engine/*.cc' 'server/*.cc' | xargs -P "$$(nproc)" -n 1 clang-tidy --quiet -p $(BUILD)
+	@# Without the files of a backend that is not part of this build.
+	@for file in $$(git ls-files 'engine/*.cc' 'server/*.cc'); do \
+	  if grep -q "/$$file\"" $(BUILD)/compile_commands.json; then echo $$file; fi; \
+	done | xargs -P "$$(nproc)" -n 1 clang-tidy --quiet -p $(BUILD)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@cmake --preset asan && cmake --build --preset asan && ctest --preset asan -j "$$(nproc)"
