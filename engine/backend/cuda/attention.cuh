@@ -12,7 +12,6 @@
 namespace elserve::cuda {
 
 inline constexpr float kLog2E = 1.4426950408889634f;
-#define ELSERVE_MINUS_INFINITY (-__uint_as_float(0x7f800000u))
 
 // Called by all threads of a block that has written its partial rows: whether all other splits of the tile have done
 // so before. The counter is zero again after the last.
@@ -41,7 +40,7 @@ struct SplitRows {
 template <typename T>
 __device__ void MergeRow(const AttentionWorkspace& workspace, const SplitRows& rows, int width, T* output, int lane,
                          int lanes) {
-  float greatest = ELSERVE_MINUS_INFINITY, total = 0;
+  float greatest = MinusInfinity(), total = 0;
   for (int s = 0; s < rows.splits; ++s)
     greatest = fmaxf(greatest, __ldcg(&workspace.scales[rows.first + s * rows.step]).x);
   for (int s = 0; s < rows.splits; ++s) {

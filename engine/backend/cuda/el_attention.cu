@@ -103,7 +103,7 @@ class ElTile {
     float sums[kTileRows][kColumnTiles][4] = {};
 #pragma unroll
     for (int i = 0; i < kPasses; ++i) {
-      greatest_[i] = ELSERVE_MINUS_INFINITY;
+      greatest_[i] = MinusInfinity();
       total_[i] = 0;
     }
     WriteParts(queries, 0);
@@ -297,7 +297,7 @@ class ElTile {
       float score = 0;
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) score += parts[w * kLanes * kTile + PartAt<kTile>(row, token)];
-      score = valid ? score * kLog2E : ELSERVE_MINUS_INFINITY;
+      score = valid ? score * kLog2E : MinusInfinity();
       float top = score;
 #pragma unroll
       for (int offset = kTile / 2; offset > 0; offset /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));

@@ -54,7 +54,7 @@ class EncoderTile {
     float sums[kRowTiles][kColumnTiles][4] = {};
     float greatest[kRowTiles][2], total[kRowTiles][2] = {};
 #pragma unroll
-    for (auto& rows : greatest) rows[0] = rows[1] = ELSERVE_MINUS_INFINITY;
+    for (auto& rows : greatest) rows[0] = rows[1] = MinusInfinity();
     const int tiles = CeilDiv(item_.length, kTokens);
     for (int t = 0; t < tiles; ++t) {
       WaitCopies<0>();
@@ -138,13 +138,13 @@ class EncoderTile {
       for (int n = 0; n < kTokenTiles; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          if (n * 8 + lane_ % 4 * 2 + i % 2 >= tokens) scores[n][i] = ELSERVE_MINUS_INFINITY;
+          if (n * 8 + lane_ % 4 * 2 + i % 2 >= tokens) scores[n][i] = MinusInfinity();
         }
       }
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float top = ELSERVE_MINUS_INFINITY;
+      float top = MinusInfinity();
 #pragma unroll
       for (int n = 0; n < kTokenTiles; ++n) top = fmaxf(top, fmaxf(scores[n][half * 2], scores[n][half * 2 + 1]));
       top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));

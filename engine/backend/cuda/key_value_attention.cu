@@ -56,7 +56,7 @@ class CrossTile {
     uint32_t queries[kSteps][4];
     ReadQueries(queries);
     float sums[kColumnTiles][4] = {};
-    float greatest[2] = {ELSERVE_MINUS_INFINITY, ELSERVE_MINUS_INFINITY}, total[2] = {};
+    float greatest[2] = {MinusInfinity(), MinusInfinity()}, total[2] = {};
     const int pages = CeilDiv(item_.tokens, kPageTokens);
     for (int page = warp_; page < pages; page += kWarps) {
       const int tokens = min(kPageTokens, item_.tokens - page * kPageTokens);
@@ -140,7 +140,7 @@ class CrossTile {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           float& score = scores[n][half * 2 + i];
-          score = n * 8 + lane_ % 4 * 2 + i < tokens ? score * kLog2E : ELSERVE_MINUS_INFINITY;
+          score = n * 8 + lane_ % 4 * 2 + i < tokens ? score * kLog2E : MinusInfinity();
           top = fmaxf(top, score);
         }
       }
@@ -212,7 +212,7 @@ class CrossTile {
   }
 
   __device__ void MergeColumns(const float2* scales, int row, int column) const {
-    float top = ELSERVE_MINUS_INFINITY, all = 0;
+    float top = MinusInfinity(), all = 0;
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) top = fmaxf(top, scales[warp * kTilePositions + row].x);
     float4 sum = make_float4(0, 0, 0, 0);
@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads) KeyValueSelfKernel(con
     const int32_t* ancestry = args.ancestry + item.source;
     Eight query = {}, sum = {};
     if (active) query = Unpack(*reinterpret_cast<const uint4*>(args.query + int64_t{item.first} * inner + column));
-    float greatest = ELSERVE_MINUS_INFINITY, total = 0;
+    float greatest = MinusInfinity(), total = 0;
     for (int begin = group * kBatch; begin < item.tokens; begin += kGroups * kBatch) {
       uint4 keys[kBatch] = {}, values[kBatch] = {};
 #pragma unroll
@@ -335,7 +335,7 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads) KeyValueSelfKernel(con
         for (int n = 0; n < 8; ++n) score += query.v[n] * key.v[n];
 #pragma unroll
         for (int offset = kPieces / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(~0u, score, offset);
-        scores[c] = begin + c < item.tokens ? score * kLog2E : ELSERVE_MINUS_INFINITY;
+        scores[c] = begin + c < item.tokens ? score * kLog2E : MinusInfinity();
         top = fmaxf(top, scores[c]);
       }
       const float shrink = Exp2(greatest - top);
@@ -358,7 +358,7 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads) KeyValueSelfKernel(con
     __syncthreads();
     if (group == 0 && active) {
       // The groups in their order; one without cells has the maximum -infinity and zeros.
-      float top = ELSERVE_MINUS_INFINITY, all = 0;
+      float top = MinusInfinity(), all = 0;
       for (int g = 0; g < kGroups; ++g) top = fmaxf(top, scales_shared[g][thread].x);
       Eight merged = {};
       for (int g = 0; g < kGroups; ++g) {

@@ -127,7 +127,7 @@ __device__ void RunColumns(const PlainArgs<T>& args, const Task& task, int begin
   float sums[kEach][kColumns] = {};
   float greatest[kEach], total[kEach] = {};
 #pragma unroll
-  for (float& value : greatest) value = ELSERVE_MINUS_INFINITY;
+  for (float& value : greatest) value = MinusInfinity();
 
   for (int at = 0; at < task.tokens; at += kTokens) {
     const int tokens = min(kTokens, task.tokens - at);
@@ -139,7 +139,7 @@ __device__ void RunColumns(const PlainArgs<T>& args, const Task& task, int begin
     Scores(args, task.count, tokens, shared, scores);
 #pragma unroll
     for (int j = 0; j < kEach; ++j) {
-      const float score = lane < tokens ? scores[j] * kLog2E : ELSERVE_MINUS_INFINITY;
+      const float score = lane < tokens ? scores[j] * kLog2E : MinusInfinity();
       float top = score;
       for (int offset = 16; offset > 0; offset /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
       top = fmaxf(top, greatest[j]);
@@ -218,7 +218,7 @@ __device__ void RunSplit(const PlainArgs<T>& args, const AttentionItem& item, in
 }
 
 template <typename T, Source kSource, int kColumns>
-__global__ void __launch_bounds__(kThreads, 2) PlainAttentionKernel(PlainArgs<T> args) {
+__global__ void __launch_bounds__(kThreads, kColumns > 8 ? 1 : 2) PlainAttentionKernel(PlainArgs<T> args) {
   __shared__ Shared shared;
   const int heads = IsEl(kSource) ? 1 : args.heads;
   const int64_t count = int64_t{*args.items_count} * heads;
@@ -244,7 +244,7 @@ cudaError_t LaunchSource(const PlainArgs<T>& args, int max_items, const Device& 
   if constexpr (IsEl(kSource)) {
     if (columns > 8) {
       kernel = PlainAttentionKernel<T, kSource, kMaxColumns>;
-      blocks_each = 2;
+      blocks_each = 1;
     } else if (columns > 1) {
       kernel = PlainAttentionKernel<T, kSource, 8>;
       blocks_each = 2;

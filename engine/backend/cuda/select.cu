@@ -60,8 +60,6 @@ __device__ RowWork WorkOf(const SelectArgs& select, int row) {
   return work;
 }
 
-__device__ float MinusInfinity() { return -__uint_as_float(0x7f800000u); }
-
 __device__ float Logit(const SelectKernelArgs& args, int row, int token) {
   const float x = args.logits[row * args.logits_stride + token];
   return args.bias == nullptr ? x : x + args.bias[token];

@@ -38,6 +38,8 @@ __device__ __forceinline__ void Store4(BFloat16* at, float4 v) {
   *reinterpret_cast<uint2*>(at) = make_uint2(PackBFloat16(v.x, v.y), PackBFloat16(v.z, v.w));
 }
 
+__device__ __forceinline__ float MinusInfinity() { return -__uint_as_float(0x7f800000u); }
+
 // RowStride of kernels.h.
 template <typename T>
 __host__ __device__ constexpr int64_t StrideOf(int64_t cols) {
