@@ -98,6 +98,18 @@ cudaError_t LaunchPlainAttention(const CrossAttentionKernelArgs& args, cudaStrea
 cudaError_t LaunchPlainAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream);
 cudaError_t LaunchPlainAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream);
 
+// Lets those of a kernel's instances that fit the device have the dynamic shared memory that they ask for.
+template <typename Instance, int kCount>
+cudaError_t AllowShared(const Instance (&instances)[kCount], const Device& device) {
+  for (const Instance& instance : instances) {
+    if (instance.shared_bytes > device.shared_bytes) continue;
+    const cudaError_t error =
+        cudaFuncSetAttribute(instance.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, instance.shared_bytes);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
 // Once for each device.
 cudaError_t PrepareElAttention(const Device& device);
 cudaError_t PrepareKeyValueAttention(const Device& device);

@@ -539,17 +539,8 @@ bool LaunchElAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream,
 }
 
 cudaError_t PrepareElAttention(const Device& device) {
-  const auto prepare = [&device](const Instance& instance) {
-    if (instance.shared_bytes > device.shared_bytes) return cudaSuccess;
-    return cudaFuncSetAttribute(instance.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, instance.shared_bytes);
-  };
-  for (const Instance& instance : kCross) {
-    if (const cudaError_t error = prepare(instance); error != cudaSuccess) return error;
-  }
-  for (const Instance& instance : kSelf) {
-    if (const cudaError_t error = prepare(instance); error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  if (const cudaError_t error = AllowShared(kCross, device); error != cudaSuccess) return error;
+  return AllowShared(kSelf, device);
 }
 
 }  // namespace elserve::cuda

@@ -267,13 +267,7 @@ bool LaunchTensorEncoderAttention(const EncoderAttentionKernelArgs& args, cudaSt
 }
 
 cudaError_t PrepareEncoderAttention(const Device& device) {
-  for (const Instance& instance : kInstances) {
-    if (instance.shared_bytes > device.shared_bytes) continue;
-    const cudaError_t error =
-        cudaFuncSetAttribute(instance.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, instance.shared_bytes);
-    if (error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  return AllowShared(kInstances, device);
 }
 
 }  // namespace elserve::cuda

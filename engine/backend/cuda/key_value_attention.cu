@@ -462,13 +462,7 @@ bool LaunchKeyValueSelfAttention(const SelfAttentionKernelArgs& args, cudaStream
 }
 
 cudaError_t PrepareKeyValueAttention(const Device& device) {
-  for (const CrossInstance& instance : kCross) {
-    if (instance.shared_bytes > device.shared_bytes) continue;
-    const cudaError_t error =
-        cudaFuncSetAttribute(instance.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, instance.shared_bytes);
-    if (error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  return AllowShared(kCross, device);
 }
 
 }  // namespace elserve::cuda
