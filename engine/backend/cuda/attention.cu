@@ -3,28 +3,28 @@
 
 namespace elserve::cuda {
 
-cudaError_t LaunchCrossAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream) {
+cudaError_t LaunchCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
-  if (args.el ? LaunchElAttention(args, stream, &error) : LaunchKeyValueCrossAttention(args, stream, &error))
+  if (args.el ? LaunchElCrossAttention(args, stream, &error) : LaunchKeyValueCrossAttention(args, stream, &error))
     return error;
-  return LaunchPlainAttention(args, stream);
+  return LaunchPlainCrossAttention(args, stream);
 }
 
-cudaError_t LaunchSelfAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream) {
+cudaError_t LaunchSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
-  if (args.el ? LaunchElAttention(args, stream, &error) : LaunchKeyValueSelfAttention(args, stream, &error))
+  if (args.el ? LaunchElSelfAttention(args, stream, &error) : LaunchKeyValueSelfAttention(args, stream, &error))
     return error;
-  return LaunchPlainAttention(args, stream);
+  return LaunchPlainSelfAttention(args, stream);
 }
 
 cudaError_t LaunchEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
   if (LaunchTensorEncoderAttention(args, stream, &error)) return error;
-  return LaunchPlainAttention(args, stream);
+  return LaunchPlainEncoderAttention(args, stream);
 }
 
 cudaError_t PrepareKernels(const Device& device) {
-  for (const auto prepare : {PrepareElAttention, PrepareKeyValueAttention, PrepareEncoderAttention}) {
+  for (const auto prepare : {PrepareElAttention, PrepareKeyValueCrossAttention, PrepareEncoderAttention}) {
     if (const cudaError_t error = prepare(device); error != cudaSuccess) return error;
   }
   return cudaSuccess;

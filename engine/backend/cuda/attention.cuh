@@ -86,17 +86,43 @@ __device__ __forceinline__ int Swizzled(int row, int piece) {
 // Whether the kernels for tensor cores can run: bfloat16, rows and heads of whole 16-byte pieces.
 inline bool FitsTensorCores(DataType type, int width) { return type == DataType::kBFloat16 && width % 8 == 0; }
 
+// A DecodeAttentionKernelArgs as the kernels read it.
+template <typename T>
+struct AttentionArgs {
+  const T* query;  // [rows, heads * width], as output
+  T* output;
+  const T* memory;
+  const int32_t* list;
+  int heads;
+  int width;  // el: d; kv: head_dim
+  const AttentionItem* items;
+  const int32_t* items_count;
+  AttentionWorkspace workspace;
+};
+template <typename T>
+AttentionArgs<T> ArgsOf(const DecodeAttentionKernelArgs& args) {
+  return {.query = static_cast<const T*>(args.query),
+          .output = static_cast<T*>(args.output),
+          .memory = static_cast<const T*>(args.memory),
+          .list = args.list,
+          .heads = args.heads,
+          .width = args.el ? args.d : args.head_dim,
+          .items = args.items,
+          .items_count = args.items_count,
+          .workspace = args.workspace};
+}
+
 // The launchers of the forms, among which attention.cu chooses. Each returns false where the shape or
 // the device does not fit it.
-bool LaunchElAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
-bool LaunchElAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
-bool LaunchKeyValueCrossAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
-bool LaunchKeyValueSelfAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchElCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchElSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchKeyValueCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
+bool LaunchKeyValueSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
 bool LaunchTensorEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error);
 // Any shape and type.
-cudaError_t LaunchPlainAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream);
-cudaError_t LaunchPlainAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream);
-cudaError_t LaunchPlainAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream);
+cudaError_t LaunchPlainCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);
+cudaError_t LaunchPlainSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);
+cudaError_t LaunchPlainEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream);
 
 // Lets those of a kernel's instances that fit the device have the dynamic shared memory that they ask for.
 template <typename Instance, int kCount>
@@ -112,7 +138,7 @@ cudaError_t AllowShared(const Instance (&instances)[kCount], const Device& devic
 
 // Once for each device.
 cudaError_t PrepareElAttention(const Device& device);
-cudaError_t PrepareKeyValueAttention(const Device& device);
+cudaError_t PrepareKeyValueCrossAttention(const Device& device);
 cudaError_t PrepareEncoderAttention(const Device& device);
 
 }  // namespace elserve::cuda

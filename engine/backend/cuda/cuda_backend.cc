@@ -4,7 +4,6 @@
 #include <array>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "engine/backend/cuda/buckets.h"
 #include "engine/backend/cuda/cuda_device.h"
 
@@ -55,11 +54,6 @@ MemoryCosts CudaBackend::Costs(const MemoryShape& shape) const {
 absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
                                          const StepLimits& limits) {
   if (!context_->ok()) return context_->status();
-  if (!shape.el && shape.head_dim > kMaxHeadDim) {
-    return absl::InvalidArgumentError(absl::StrCat("attention kv on device: cuda takes heads up to ", kMaxHeadDim,
-                                                   " wide; the decoder's have ", shape.head_dim,
-                                                   "; use attention: el"));
-  }
   shape_ = shape;
   limits_ = limits;
   absl::Status status;

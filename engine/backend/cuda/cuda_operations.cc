@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "engine/backend/cuda/cuda_device.h"
 
 namespace elserve::cuda {
@@ -141,10 +140,6 @@ void CudaBackend::Norm(const NormArgs& args) {
 }
 
 void CudaBackend::EncoderAttention(const EncoderAttentionArgs& args) {
-  if (args.head_dim > kMaxHeadDim) {
-    context_->Fail(absl::InvalidArgumentError(absl::StrCat("device: cuda takes encoder heads up to ", kMaxHeadDim,
-                                                           " wide; this model's have ", args.head_dim)));
-  }
   const EncodeArrays& arrays = arrays_.encode();
   if (!Launches() || arrays.max_items == 0) return;
   const EncoderAttentionKernelArgs kernel{.device = context_->device(),
@@ -174,26 +169,29 @@ void CudaBackend::StoreEncoder(const StoreEncoderArgs& args) {
   stored_.Record(*context_, stream(Phase::kEncode));
 }
 
-AttentionWorkspace CudaBackend::Workspace() const {
-  return {.sums = sums_.as<float>(), .scales = scales_.as<float2>(), .arrivals = arrivals_.as<int32_t>()};
+// What cross- and self-attention share; the rest is theirs.
+DecodeAttentionKernelArgs CudaBackend::DecodeAttention(const Tensor& query, const Tensor& output) const {
+  DecodeAttentionKernelArgs kernel{};
+  kernel.device = context_->device();
+  kernel.type = type_;
+  kernel.el = shape_.el;
+  kernel.heads = shape_.heads;
+  kernel.d = shape_.d;
+  kernel.head_dim = shape_.head_dim;
+  kernel.query = query.data;
+  kernel.output = output.data;
+  kernel.workspace = {.sums = sums_.as<float>(), .scales = scales_.as<float2>(), .arrivals = arrivals_.as<int32_t>()};
+  return kernel;
 }
 
 void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
   if (!Launches() || bucket_.positions == 0) return;
-  const CrossAttentionKernelArgs kernel{.device = context_->device(),
-                                        .type = type_,
-                                        .el = shape_.el,
-                                        .heads = shape_.heads,
-                                        .d = shape_.d,
-                                        .head_dim = shape_.head_dim,
-                                        .query = args.query.data,
-                                        .output = args.output.data,
-                                        .pages = encoder_[shape_.el ? 0 : args.layer].data(),
-                                        .page_list = decode_.page_list,
-                                        .items = decode_.cross_items,
-                                        .items_count = decode_.cross_count,
-                                        .max_items = decode_.max_cross_items,
-                                        .workspace = Workspace()};
+  DecodeAttentionKernelArgs kernel = DecodeAttention(args.query, args.output);
+  kernel.memory = encoder_[shape_.el ? 0 : args.layer].data();
+  kernel.list = decode_.page_list;
+  kernel.items = decode_.cross_items;
+  kernel.items_count = decode_.cross_count;
+  kernel.max_items = decode_.max_cross_items;
   context_->Check(LaunchCrossAttention(kernel, stream(Phase::kDecode)), "CrossAttention");
 }
 
@@ -207,20 +205,12 @@ void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
                                    .width = static_cast<int>(StateWidth(shape_)),
                                    .rows = bucket_.positions};
   if (!context_->Check(LaunchStoreCells(store, stream(Phase::kDecode)), "SelfAttention")) return;
-  const SelfAttentionKernelArgs kernel{.device = context_->device(),
-                                       .type = type_,
-                                       .el = shape_.el,
-                                       .heads = shape_.heads,
-                                       .d = shape_.d,
-                                       .head_dim = shape_.head_dim,
-                                       .query = args.query.data,
-                                       .output = args.output.data,
-                                       .memory = memory,
-                                       .ancestry = decode_.ancestry,
-                                       .items = decode_.self_items,
-                                       .items_count = decode_.self_count,
-                                       .max_items = decode_.max_self_items,
-                                       .workspace = Workspace()};
+  DecodeAttentionKernelArgs kernel = DecodeAttention(args.query, args.output);
+  kernel.memory = memory;
+  kernel.list = decode_.ancestry;
+  kernel.items = decode_.self_items;
+  kernel.items_count = decode_.self_count;
+  kernel.max_items = decode_.max_self_items;
   context_->Check(LaunchSelfAttention(kernel, stream(Phase::kDecode)), "SelfAttention");
 }
 

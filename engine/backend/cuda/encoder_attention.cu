@@ -239,7 +239,6 @@ constexpr Instance Make() {
   return {kDim, EncoderTile<kDim>::kThreads, EncoderTile<kDim>::kSharedBytes, EncoderAttentionKernel<kDim>};
 }
 constexpr Instance kInstances[] = {Make<16>(), Make<32>(), Make<64>(), Make<128>()};
-static_assert(kMaxHeadDim == 128);
 
 }  // namespace
 
@@ -266,8 +265,6 @@ bool LaunchTensorEncoderAttention(const EncoderAttentionKernelArgs& args, cudaSt
   return false;
 }
 
-cudaError_t PrepareEncoderAttention(const Device& device) {
-  return AllowShared(kInstances, device);
-}
+cudaError_t PrepareEncoderAttention(const Device& device) { return AllowShared(kInstances, device); }
 
 }  // namespace elserve::cuda

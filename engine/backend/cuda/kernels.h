@@ -98,7 +98,7 @@ struct EncoderAttentionKernelArgs {
   DataType type;
   const void* qkv;  // [positions, 3 * heads * head_dim], RowStride: q, k, v
   int heads;
-  int head_dim;                // at most kMaxHeadDim
+  int head_dim;
   void* output;                // [positions, heads * head_dim], RowStride
   const EncodeItem* items;     // PlanEncoderAttention's
   const int32_t* items_count;  // device memory
@@ -139,8 +139,9 @@ struct AttentionWorkspace {
   int32_t* arrivals;  // a counter for each tile (K/V: and head): zero at load, zero again after each launch
 };
 
-// Attention of the decode positions over their documents' pages.
-struct CrossAttentionKernelArgs {
+// Attention of the decode positions: cross-attention over their documents' pages, or self-attention over the cells of
+// their ancestry (LaunchStoreCells comes before).
+struct DecodeAttentionKernelArgs {
   Device device;
   DataType type;
   bool el;
@@ -149,33 +150,15 @@ struct CrossAttentionKernelArgs {
   int head_dim;                // kv: likewise
   const void* query;           // el: [rows, heads * d]; kv: [rows, heads * head_dim]; RowStride
   void* output;                // as query
-  const void* pages;           // the layer's
-  const int32_t* page_list;    // the step's documents' pages, document after document
-  const AttentionItem* items;  // PlanCrossAttention's
+  const void* memory;          // the layer's pages, or cells
+  const int32_t* list;         // the step's pages, document after document; or its cells, position after position
+  const AttentionItem* items;  // PlanCrossAttention's, or PlanSelfAttention's
   const int32_t* items_count;  // device memory
   int max_items;               // a bound of items_count for the bucket: sizes the grid
   AttentionWorkspace workspace;
 };
-cudaError_t LaunchCrossAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream);
-
-// Attention of the decode positions over the cells of their ancestry (LaunchStoreCells comes before).
-struct SelfAttentionKernelArgs {
-  Device device;
-  DataType type;
-  bool el;
-  int heads;
-  int d;
-  int head_dim;
-  const void* query;
-  void* output;
-  const void* memory;          // the layer's cells
-  const int32_t* ancestry;     // the step's, position after position
-  const AttentionItem* items;  // PlanSelfAttention's
-  const int32_t* items_count;
-  int max_items;
-  AttentionWorkspace workspace;
-};
-cudaError_t LaunchSelfAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream);
+cudaError_t LaunchCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);
+cudaError_t LaunchSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);
 
 // Rows of states side by side: output[r] = input[rows[r]], for the logits of the select rows alone.
 struct GatherKernelArgs {

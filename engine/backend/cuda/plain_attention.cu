@@ -19,7 +19,9 @@ constexpr int kQueries = 32;
 constexpr int kEach = kQueries / (kThreads / 32);  // queries of a warp
 constexpr int kTokens = 32;
 constexpr int kPiece = 32;
-constexpr int kMaxColumns = 16;  // of a lane at once; wider states are done in turns
+// Columns of a lane at once, a state's or a head's; wider ones are done in turns.
+constexpr int kMaxStateColumns = 16;
+constexpr int kMaxHeadColumns = 4;
 
 enum class Source { kElPages, kKeyValuePages, kElCells, kKeyValueCells, kEncoder };
 
@@ -243,14 +245,14 @@ cudaError_t LaunchSource(const PlainArgs<T>& args, int max_items, const Device& 
   int blocks_each = 4;
   if constexpr (IsEl(kSource)) {
     if (columns > 8) {
-      kernel = PlainAttentionKernel<T, kSource, kMaxColumns>;
+      kernel = PlainAttentionKernel<T, kSource, kMaxStateColumns>;
       blocks_each = 1;
     } else if (columns > 1) {
       kernel = PlainAttentionKernel<T, kSource, 8>;
       blocks_each = 2;
     }
   } else if (columns > 1) {
-    kernel = PlainAttentionKernel<T, kSource, kMaxHeadDim / 32>;
+    kernel = PlainAttentionKernel<T, kSource, kMaxHeadColumns>;
     blocks_each = 4;
   }
   const int64_t tasks = int64_t{max_items} * (IsEl(kSource) ? 1 : args.heads);
@@ -258,38 +260,24 @@ cudaError_t LaunchSource(const PlainArgs<T>& args, int max_items, const Device& 
   return Launch(kernel, dim3(grid), dim3(kThreads), 0, stream, args);
 }
 
-// `width`: of a query; `memory_width`: of a cell or of an EL page's row.
-template <typename T, typename Args>
-PlainArgs<T> DecodeArgs(const Args& args, const void* memory, const int32_t* list) {
-  const int width = args.el ? args.d : args.head_dim;
-  const int64_t stride = StrideOf<T>(int64_t{args.heads} * width);
-  const int64_t memory_stride = StrideOf<T>(args.el ? args.d : int64_t{2} * args.heads * args.head_dim);
-  return {.query = static_cast<const T*>(args.query),
-          .query_stride = stride,
-          .output = static_cast<T*>(args.output),
-          .output_stride = stride,
-          .memory = static_cast<const T*>(memory),
-          .memory_stride = memory_stride,
-          .list = list,
-          .heads = args.heads,
-          .width = width,
-          .items = args.items,
-          .items_count = args.items_count,
-          .workspace = args.workspace};
-}
-
-template <typename T>
-cudaError_t LaunchCross(const CrossAttentionKernelArgs& args, cudaStream_t stream) {
-  const PlainArgs<T> plain = DecodeArgs<T>(args, args.pages, args.page_list);
-  return args.el ? LaunchSource<T, Source::kElPages>(plain, args.max_items, args.device, stream)
-                 : LaunchSource<T, Source::kKeyValuePages>(plain, args.max_items, args.device, stream);
-}
-
-template <typename T>
-cudaError_t LaunchSelf(const SelfAttentionKernelArgs& args, cudaStream_t stream) {
-  const PlainArgs<T> plain = DecodeArgs<T>(args, args.memory, args.ancestry);
-  return args.el ? LaunchSource<T, Source::kElCells>(plain, args.max_items, args.device, stream)
-                 : LaunchSource<T, Source::kKeyValueCells>(plain, args.max_items, args.device, stream);
+template <Source kElSource, Source kKeyValueSource, typename T>
+cudaError_t LaunchDecode(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
+  const AttentionArgs<T> typed = ArgsOf<T>(args);
+  const int64_t stride = StrideOf<T>(int64_t{args.heads} * typed.width);
+  const PlainArgs<T> plain = {.query = typed.query,
+                              .query_stride = stride,
+                              .output = typed.output,
+                              .output_stride = stride,
+                              .memory = typed.memory,
+                              .memory_stride = StrideOf<T>(args.el ? args.d : int64_t{2} * args.heads * args.head_dim),
+                              .list = typed.list,
+                              .heads = typed.heads,
+                              .width = typed.width,
+                              .items = typed.items,
+                              .items_count = typed.items_count,
+                              .workspace = typed.workspace};
+  return args.el ? LaunchSource<T, kElSource>(plain, args.max_items, args.device, stream)
+                 : LaunchSource<T, kKeyValueSource>(plain, args.max_items, args.device, stream);
 }
 
 template <typename T>
@@ -312,15 +300,19 @@ cudaError_t LaunchEncoder(const EncoderAttentionKernelArgs& args, cudaStream_t s
 
 }  // namespace
 
-cudaError_t LaunchPlainAttention(const CrossAttentionKernelArgs& args, cudaStream_t stream) {
-  return args.type == DataType::kFloat32 ? LaunchCross<float>(args, stream) : LaunchCross<BFloat16>(args, stream);
+cudaError_t LaunchPlainCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
+  if (args.type == DataType::kFloat32)
+    return LaunchDecode<Source::kElPages, Source::kKeyValuePages, float>(args, stream);
+  return LaunchDecode<Source::kElPages, Source::kKeyValuePages, BFloat16>(args, stream);
 }
 
-cudaError_t LaunchPlainAttention(const SelfAttentionKernelArgs& args, cudaStream_t stream) {
-  return args.type == DataType::kFloat32 ? LaunchSelf<float>(args, stream) : LaunchSelf<BFloat16>(args, stream);
+cudaError_t LaunchPlainSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
+  if (args.type == DataType::kFloat32)
+    return LaunchDecode<Source::kElCells, Source::kKeyValueCells, float>(args, stream);
+  return LaunchDecode<Source::kElCells, Source::kKeyValueCells, BFloat16>(args, stream);
 }
 
-cudaError_t LaunchPlainAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream) {
+cudaError_t LaunchPlainEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream) {
   return args.type == DataType::kFloat32 ? LaunchEncoder<float>(args, stream) : LaunchEncoder<BFloat16>(args, stream);
 }
 

@@ -18,7 +18,6 @@ inline constexpr int kSelfTileLanes = 16;  // EL, self-attention: the lanes of o
 inline constexpr int kTilePositions = 16;  // K/V, cross-attention; self-attention takes one position at a time
 inline constexpr int kEncoderTile = 128;   // queries of the encoder's attention
 inline constexpr int kMaxSplits = 16;
-inline constexpr int kMaxHeadDim = 128;  // of K/V attention and of the encoder
 
 // A tile of queries over one split of its tokens.
 struct alignas(16) AttentionItem {

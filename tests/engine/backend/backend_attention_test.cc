@@ -23,7 +23,8 @@ struct AttentionShape {
   int head_dim;
   int d;
 };
-constexpr AttentionShape kShapes[] = {{1, 8, 8}, {3, 8, 40}, {3, 24, 96}, {5, 16, 64}, {12, 16, 200}, {12, 64, 768}};
+constexpr AttentionShape kShapes[] = {{1, 8, 8},    {3, 8, 40},    {3, 24, 96},  {5, 16, 64},
+                                      {2, 160, 96}, {12, 16, 200}, {12, 64, 768}};
 
 // Scores of softmax spread by about this much: a few source tokens carry most of the weight, as in trained models.
 constexpr float kScoreDeviation = 2.0f;
