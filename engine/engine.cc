@@ -310,7 +310,7 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
 
 // What Step launches, in the order in which it launches it.
 absl::Status Prepare(Encoder& encoder, Decoder& decoder, Backend& backend) {
-  const absl::Status status = backend.Prepare(Phase::kEncode, [&encoder] {
+  absl::Status status = backend.Prepare(Phase::kEncode, [&encoder] {
     encoder.Embed();
     for (int layer = 0; layer < encoder.layers(); ++layer) encoder.RunLayer(layer);
     encoder.Store();

@@ -58,7 +58,7 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Messa
     grpc::ProtoBufferReader reader(&copy);
     if (reader.status().ok() && message->ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
   }
-  const absl::Status bad_string = FindBadString(*message->GetDescriptor(), AllBytes(bytes), "", 0);
+  absl::Status bad_string = FindBadString(*message->GetDescriptor(), AllBytes(bytes), "", 0);
   if (!bad_string.ok()) return bad_string;
   return absl::InvalidArgumentError(
       absl::StrCat("the request's ", bytes.Length(), " bytes are no ", message->GetDescriptor()->full_name()));

@@ -12,7 +12,7 @@ template <class S>
 inline constexpr int kExpTerms = S::kPack == 2 ? 4 : 6;
 
 // The maximum before the first score: below all of them, and finite, since infinity minus infinity is no number.
-constexpr float kNoScore = -1e30f;
+inline constexpr float kNoScore = -1e30f;
 
 }  // namespace
 }  // namespace elserve::cpu

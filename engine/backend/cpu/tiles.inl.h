@@ -27,7 +27,7 @@ struct alignas(64) TileShapes {
 };
 
 // Rows that this thread's tiles are shaped for; 0: the unit is released.
-thread_local int shaped_rows = 0;
+inline thread_local int shaped_rows = 0;
 
 inline void ShapeTiles(int rows) {
   if (rows == shaped_rows) return;
