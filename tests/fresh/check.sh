@@ -23,6 +23,7 @@ mirror=$(awk -v release=$release '$2 == release {print $1; exit}' <<<"$sources")
 [[ -n $mirror ]] || { echo "$0: this machine's apt has no source of $release; run apt-get update" >&2; exit 1; }
 
 system=$(mktemp -d "${TMPDIR:-/tmp}/elserve-fresh-XXXXXX")
+chmod 755 "$system"  # it is the root directory of users, too
 cleanup() {
   umount "$system/proc" 2>/dev/null || true
   mountpoint -q "$system/proc" || rm -rf --one-file-system "$system"
