@@ -104,11 +104,11 @@ AttentionArgs<T> ArgsOf(const DecodeAttentionKernelArgs& args) {
   return {.query = static_cast<const T*>(args.query),
           .output = static_cast<T*>(args.output),
           .memory = static_cast<const T*>(args.memory),
-          .list = args.list,
+          .list = args.work.list,
           .heads = args.heads,
           .width = args.el ? args.d : args.head_dim,
-          .items = args.items,
-          .items_count = args.items_count,
+          .items = args.work.items,
+          .items_count = args.work.items_count,
           .workspace = args.workspace};
 }
 
@@ -123,6 +123,22 @@ bool LaunchTensorEncoderAttention(const EncoderAttentionKernelArgs& args, cudaSt
 cudaError_t LaunchPlainCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);
 cudaError_t LaunchPlainSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);
 cudaError_t LaunchPlainEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream);
+
+// A kernel for several widths is an array of instances, narrowest first, each with `max_width`, `shared_bytes`
+// (dynamic) and `kernel`. The first that takes the width and fits the device; null: none.
+template <typename Instance, int kCount>
+const Instance* FirstFit(const Instance (&instances)[kCount], int width, const Device& device) {
+  for (const Instance& instance : instances) {
+    if (width <= instance.max_width && instance.shared_bytes <= device.shared_bytes) return &instance;
+  }
+  return nullptr;
+}
+
+// Blocks of so much shared memory that run on a multiprocessor at once: at least 1, and at most `most`, by registers. A
+// block's share has 1 KiB more than it asks for.
+inline int BlocksEach(int shared_bytes, int most, const Device& device) {
+  return max(1, min(most, device.shared_bytes_each / (shared_bytes + 1024)));
+}
 
 // Lets those of a kernel's instances that fit the device have the dynamic shared memory that they ask for.
 template <typename Instance, int kCount>

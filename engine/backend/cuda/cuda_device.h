@@ -94,7 +94,8 @@ class CudaBackend final : public Backend {
                 const void* residual, void* output);
   // A float32 matrix for products whose epilogue is a kernel's.
   float* Scratch(Phase phase, int64_t cols);
-  DecodeAttentionKernelArgs DecodeAttention(const Tensor& query, const Tensor& output) const;
+  DecodeAttentionKernelArgs DecodeAttention(const Tensor& query, const Tensor& output, const DeviceBlock& memory,
+                                            const AttentionWork& work) const;
 
   const std::unique_ptr<Context> context_;
   const DataType type_;

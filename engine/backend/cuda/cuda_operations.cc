@@ -169,49 +169,43 @@ void CudaBackend::StoreEncoder(const StoreEncoderArgs& args) {
   stored_.Record(*context_, stream(Phase::kEncode));
 }
 
-// What cross- and self-attention share; the rest is theirs.
-DecodeAttentionKernelArgs CudaBackend::DecodeAttention(const Tensor& query, const Tensor& output) const {
-  DecodeAttentionKernelArgs kernel{};
-  kernel.device = context_->device();
-  kernel.type = type_;
-  kernel.el = shape_.el;
-  kernel.heads = shape_.heads;
-  kernel.d = shape_.d;
-  kernel.head_dim = shape_.head_dim;
-  kernel.query = query.data;
-  kernel.output = output.data;
-  kernel.workspace = {.sums = sums_.as<float>(), .scales = scales_.as<float2>(), .arrivals = arrivals_.as<int32_t>()};
-  return kernel;
+DecodeAttentionKernelArgs CudaBackend::DecodeAttention(const Tensor& query, const Tensor& output,
+                                                       const DeviceBlock& memory, const AttentionWork& work) const {
+  return {
+      .device = context_->device(),
+      .type = type_,
+      .el = shape_.el,
+      .heads = shape_.heads,
+      .d = shape_.d,
+      .head_dim = shape_.head_dim,
+      .query = query.data,
+      .output = output.data,
+      .memory = memory.data(),
+      .work = work,
+      .workspace = {.sums = sums_.as<float>(), .scales = scales_.as<float2>(), .arrivals = arrivals_.as<int32_t>()}};
 }
 
 void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
   if (!Launches() || bucket_.positions == 0) return;
-  DecodeAttentionKernelArgs kernel = DecodeAttention(args.query, args.output);
-  kernel.memory = encoder_[shape_.el ? 0 : args.layer].data();
-  kernel.list = decode_.page_list;
-  kernel.items = decode_.cross_items;
-  kernel.items_count = decode_.cross_count;
-  kernel.max_items = decode_.max_cross_items;
-  context_->Check(LaunchCrossAttention(kernel, stream(Phase::kDecode)), "CrossAttention");
+  const DeviceBlock& pages = encoder_[shape_.el ? 0 : args.layer];
+  context_->Check(
+      LaunchCrossAttention(DecodeAttention(args.query, args.output, pages, decode_.cross), stream(Phase::kDecode)),
+      "CrossAttention");
 }
 
 void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
   if (!Launches() || bucket_.positions == 0) return;
-  std::byte* memory = decoder_[args.layer].data();
+  const DeviceBlock& cells = decoder_[args.layer];
   const StoreCellsKernelArgs store{.type = type_,
                                    .states = args.states.data,
                                    .cells = decode_.cells,
-                                   .memory = memory,
+                                   .memory = cells.data(),
                                    .width = static_cast<int>(StateWidth(shape_)),
                                    .rows = bucket_.positions};
   if (!context_->Check(LaunchStoreCells(store, stream(Phase::kDecode)), "SelfAttention")) return;
-  DecodeAttentionKernelArgs kernel = DecodeAttention(args.query, args.output);
-  kernel.memory = memory;
-  kernel.list = decode_.ancestry;
-  kernel.items = decode_.self_items;
-  kernel.items_count = decode_.self_count;
-  kernel.max_items = decode_.max_self_items;
-  context_->Check(LaunchSelfAttention(kernel, stream(Phase::kDecode)), "SelfAttention");
+  context_->Check(
+      LaunchSelfAttention(DecodeAttention(args.query, args.output, cells, decode_.self), stream(Phase::kDecode)),
+      "SelfAttention");
 }
 
 void CudaBackend::SelectTokens(const SelectTokensArgs& args) {

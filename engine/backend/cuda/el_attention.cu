@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kElThreads, kMaxTileRows == 1 ? kSixteensEach 
 }
 
 struct Instance {
-  int max_d;
+  int max_width;
   int shared_bytes;
   int most_each;  // blocks of a multiprocessor, by registers
   void (*kernel)(AttentionArgs<BFloat16>);
@@ -52,8 +52,7 @@ constexpr Instance MakeInstance() {
   return {L::kDim, L::Bytes(16 * kMaxTileRows), kMaxTileRows == 1 ? 2 : 1, ElAttentionKernel<kRows, L, kMaxTileRows>};
 }
 
-// The first that is wide enough and fits into the device's shared memory is taken: 227 KiB a block from sm_90 on,
-// 163 KiB on sm_80, 99 KiB on sm_86 and sm_89.
+// The device's shared memory: 227 KiB a block from sm_90 on, 163 KiB on sm_80, 99 KiB on sm_86 and sm_89.
 constexpr Instance kCross[] = {
     MakeInstance<ElRows::kPages, ElLayout<128, 32, 3>, 2>(),
     MakeInstance<ElRows::kPages, ElLayout<256, 32, 3>, 2>(),
@@ -77,16 +76,12 @@ template <int kCount>
 bool LaunchFirstFit(const Instance (&instances)[kCount], const DecodeAttentionKernelArgs& args, cudaStream_t stream,
                     cudaError_t* error) {
   if (!FitsTensorCores(args.type, args.d)) return false;
-  const Device& device = args.device;
-  for (const Instance& instance : instances) {
-    if (args.d > instance.max_d || instance.shared_bytes > device.shared_bytes) continue;
-    // A block's share of a multiprocessor's memory has 1 KiB more than it asks for.
-    const int each = max(1, min(instance.most_each, device.shared_bytes_each / (instance.shared_bytes + 1024)));
-    *error = Launch(instance.kernel, dim3(min(args.max_items, device.processors * each)), dim3(kElThreads),
-                    instance.shared_bytes, stream, ArgsOf<BFloat16>(args));
-    return true;
-  }
-  return false;
+  const Instance* instance = FirstFit(instances, args.d, args.device);
+  if (instance == nullptr) return false;
+  const int each = BlocksEach(instance->shared_bytes, instance->most_each, args.device);
+  *error = Launch(instance->kernel, dim3(min(args.work.max_items, args.device.processors * each)), dim3(kElThreads),
+                  instance->shared_bytes, stream, ArgsOf<BFloat16>(args));
+  return true;
 }
 
 }  // namespace

@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(EncoderTile<kDim>::kThreads)
 }
 
 struct Instance {
-  int max_dim;
+  int max_width;
   int threads;
   int shared_bytes;
   void (*kernel)(EncoderArgs);
@@ -244,6 +244,8 @@ constexpr Instance kInstances[] = {Make<16>(), Make<32>(), Make<64>(), Make<128>
 
 bool LaunchTensorEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error) {
   if (!FitsTensorCores(args.type, args.head_dim)) return false;
+  const Instance* instance = FirstFit(kInstances, args.head_dim, args.device);
+  if (instance == nullptr) return false;
   const int64_t inner = int64_t{args.heads} * args.head_dim;
   const EncoderArgs encoder = {.qkv = static_cast<const BFloat16*>(args.qkv),
                                .qkv_stride = StrideOf<BFloat16>(3 * inner),
@@ -253,16 +255,12 @@ bool LaunchTensorEncoderAttention(const EncoderAttentionKernelArgs& args, cudaSt
                                .head_dim = args.head_dim,
                                .items = args.items,
                                .items_count = args.items_count};
-  for (const Instance& instance : kInstances) {
-    if (args.head_dim > instance.max_dim || instance.shared_bytes > args.device.shared_bytes) continue;
-    // As many blocks as there can be tasks: the device hands them out as multiprocessors become free, which evens out
-    // documents of different lengths; the loop is for grids beyond that.
-    const int64_t tasks = int64_t{args.max_items} * args.heads;
-    const auto grid = static_cast<unsigned>(min(tasks, int64_t{args.device.processors} * 64));
-    *error = Launch(instance.kernel, dim3(grid), dim3(instance.threads), instance.shared_bytes, stream, encoder);
-    return true;
-  }
-  return false;
+  // As many blocks as there can be tasks: the device hands them out as multiprocessors become free, which evens out
+  // documents of different lengths; the loop is for grids beyond that.
+  const int64_t tasks = int64_t{args.max_items} * args.heads;
+  const auto grid = static_cast<unsigned>(min(tasks, int64_t{args.device.processors} * 64));
+  *error = Launch(instance->kernel, dim3(grid), dim3(instance->threads), instance->shared_bytes, stream, encoder);
+  return true;
 }
 
 cudaError_t PrepareEncoderAttention(const Device& device) { return AllowShared(kInstances, device); }

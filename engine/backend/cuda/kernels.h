@@ -139,6 +139,14 @@ struct AttentionWorkspace {
   int32_t* arrivals;  // a counter for each tile (K/V: and head): zero at load, zero again after each launch
 };
 
+// What a step's attention goes through, cross or self: device memory.
+struct AttentionWork {
+  const int32_t* list = nullptr;         // pages, document after document; or cells, position after position
+  const AttentionItem* items = nullptr;  // PlanCrossAttention's, or PlanSelfAttention's
+  const int32_t* items_count = nullptr;
+  int max_items = 0;  // a bound of items_count for the bucket: sizes the grid
+};
+
 // Attention of the decode positions: cross-attention over their documents' pages, or self-attention over the cells of
 // their ancestry (LaunchStoreCells comes before).
 struct DecodeAttentionKernelArgs {
@@ -146,15 +154,12 @@ struct DecodeAttentionKernelArgs {
   DataType type;
   bool el;
   int heads;
-  int d;                       // el: width of a query, a state and an output of one head
-  int head_dim;                // kv: likewise
-  const void* query;           // el: [rows, heads * d]; kv: [rows, heads * head_dim]; RowStride
-  void* output;                // as query
-  const void* memory;          // the layer's pages, or cells
-  const int32_t* list;         // the step's pages, document after document; or its cells, position after position
-  const AttentionItem* items;  // PlanCrossAttention's, or PlanSelfAttention's
-  const int32_t* items_count;  // device memory
-  int max_items;               // a bound of items_count for the bucket: sizes the grid
+  int d;               // el: width of a query, a state and an output of one head
+  int head_dim;        // kv: likewise
+  const void* query;   // el: [rows, heads * d]; kv: [rows, heads * head_dim]; RowStride
+  void* output;        // as query
+  const void* memory;  // the layer's pages, or cells
+  AttentionWork work;
   AttentionWorkspace workspace;
 };
 cudaError_t LaunchCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);

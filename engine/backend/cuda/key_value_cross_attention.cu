@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kThreads, kDim > 64 ? 1 : 3)
 }
 
 struct Instance {
-  int max_dim;
+  int max_width;
   int shared_bytes;
   void (*kernel)(AttentionArgs<BFloat16>);
 };
@@ -254,16 +254,13 @@ constexpr Instance kInstances[] = {MakeInstance<16>(), MakeInstance<32>(), MakeI
 
 bool LaunchKeyValueCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream, cudaError_t* error) {
   if (!FitsTensorCores(args.type, args.head_dim)) return false;
-  for (const Instance& instance : kInstances) {
-    if (args.head_dim > instance.max_dim || instance.shared_bytes > args.device.shared_bytes) continue;
-    // A block's share of a multiprocessor's memory has 1 KiB more than it asks for; registers allow three.
-    const int each = max(1, min(3, args.device.shared_bytes_each / (instance.shared_bytes + 1024)));
-    const int64_t tasks = int64_t{args.max_items} * args.heads;
-    const auto grid = static_cast<unsigned>(min(tasks, int64_t{args.device.processors} * each));
-    *error = Launch(instance.kernel, dim3(grid), dim3(kThreads), instance.shared_bytes, stream, ArgsOf<BFloat16>(args));
-    return true;
-  }
-  return false;
+  const Instance* instance = FirstFit(kInstances, args.head_dim, args.device);
+  if (instance == nullptr) return false;
+  const int64_t tasks = int64_t{args.work.max_items} * args.heads;
+  const int each = BlocksEach(instance->shared_bytes, 3, args.device);
+  const auto grid = static_cast<unsigned>(min(tasks, int64_t{args.device.processors} * each));
+  *error = Launch(instance->kernel, dim3(grid), dim3(kThreads), instance->shared_bytes, stream, ArgsOf<BFloat16>(args));
+  return true;
 }
 
 cudaError_t PrepareKeyValueCrossAttention(const Device& device) { return AllowShared(kInstances, device); }

@@ -154,7 +154,7 @@ bool LaunchKeyValueSelfAttention(const DecodeAttentionKernelArgs& args, cudaStre
       return false;  // a head's threads are not a power of two
   }
   const int columns = CeilDiv(args.heads * args.head_dim, 8 * kGroupThreads);
-  const dim3 grid(min(args.max_items, args.device.processors * 3), columns);
+  const dim3 grid(min(args.work.max_items, args.device.processors * 3), columns);
   *error = Launch(kernel, grid, dim3(kGroups * kGroupThreads), 0, stream, ArgsOf<BFloat16>(args));
   return true;
 }

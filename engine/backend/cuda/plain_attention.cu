@@ -276,8 +276,8 @@ cudaError_t LaunchDecode(const DecodeAttentionKernelArgs& args, cudaStream_t str
                               .items = typed.items,
                               .items_count = typed.items_count,
                               .workspace = typed.workspace};
-  return args.el ? LaunchSource<T, kElSource>(plain, args.max_items, args.device, stream)
-                 : LaunchSource<T, kKeyValueSource>(plain, args.max_items, args.device, stream);
+  return args.el ? LaunchSource<T, kElSource>(plain, args.work.max_items, args.device, stream)
+                 : LaunchSource<T, kKeyValueSource>(plain, args.work.max_items, args.device, stream);
 }
 
 template <typename T>

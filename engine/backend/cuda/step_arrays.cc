@@ -150,17 +150,18 @@ DecodeArrays StepArrays::decode(const DecodeBucket& bucket) const {
   arrays.cells = At<int32_t>(device, at.cells);
   arrays.select_positions = At<int32_t>(device, at.select_positions);
   arrays.select = At<SelectItem>(device, at.select);
-  arrays.page_list = At<int32_t>(device, at.page_list);
-  arrays.ancestry = At<int32_t>(device, at.tail);
   // Both are counted from the beginning, wherever in the tail they are.
   arrays.force = At<int32_t>(device, 0);
   arrays.edits = At<LogitEdit>(device, 0);
-  arrays.cross_count = At<int32_t>(device, at.counts);
-  arrays.self_count = arrays.cross_count + 1;
-  arrays.cross_items = At<AttentionItem>(device, at.cross_items);
-  arrays.self_items = At<AttentionItem>(device, at.self_items);
-  arrays.max_cross_items = at.max_cross_items;
-  arrays.max_self_items = at.max_self_items;
+  const int32_t* counts = At<int32_t>(device, at.counts);
+  arrays.cross = {.list = At<int32_t>(device, at.page_list),
+                  .items = At<AttentionItem>(device, at.cross_items),
+                  .items_count = counts,
+                  .max_items = at.max_cross_items};
+  arrays.self = {.list = At<int32_t>(device, at.tail),
+                 .items = At<AttentionItem>(device, at.self_items),
+                 .items_count = counts + 1,
+                 .max_items = at.max_self_items};
   return arrays;
 }
 

@@ -56,15 +56,10 @@ struct DecodeArrays {
   const int32_t* cells = nullptr;             // [positions]; padding: -1
   const int32_t* select_positions = nullptr;  // [select rows]; padding: 0
   const SelectItem* select = nullptr;         // [select rows]; padding asks for no candidates
-  const int32_t* page_list = nullptr;
-  const int32_t* ancestry = nullptr;
   const int32_t* force = nullptr;
   const LogitEdit* edits = nullptr;
-  const int32_t* cross_count = nullptr;
-  const int32_t* self_count = nullptr;
-  const AttentionItem* cross_items = nullptr;
-  const AttentionItem* self_items = nullptr;
-  int max_cross_items = 0, max_self_items = 0;
+  AttentionWork cross;  // over the page list
+  AttentionWork self;   // over the ancestry
 };
 
 struct DecodeBucket {
