@@ -192,14 +192,13 @@ struct SelectItem {
 // entry status[r] is the number of candidates, min(count, vocab), or -1 where a logit was not a number or +infinity, or
 // none was finite.
 struct SelectKernelArgs {
-  float* logits;  // [rows, vocab], row stride logits_stride; kept as they are
+  const float* logits;  // [rows, vocab], row stride logits_stride
   int64_t logits_stride;
-  const float* bias;        // [vocab]; null: the logits have it already
   const SelectItem* items;  // [rows]
   const int32_t* force;     // all rows' forced tokens
   const LogitEdit* edits;   // all rows' edits
   void* workspace;          // SelectWorkspaceBytes(max rows, vocab), 16-byte aligned; zero at load
-  Candidate* candidates;    // [rows, kMaxCandidates], device memory
+  Candidate* candidates;    // [rows, kMaxCandidates]; page-locked host memory, as status
   int32_t* status;          // [rows]
   int rows;
   int vocab;

@@ -61,8 +61,7 @@ __device__ RowWork WorkOf(const SelectArgs& select, int row) {
 }
 
 __device__ float Logit(const SelectKernelArgs& args, int row, int token) {
-  const float x = args.logits[row * args.logits_stride + token];
-  return args.bias == nullptr ? x : x + args.bias[token];
+  return args.logits[row * args.logits_stride + token];
 }
 
 __device__ Entry EntryOf(float value, int token) {

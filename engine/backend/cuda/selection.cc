@@ -31,7 +31,6 @@ bool Selection::Reserve(Context& context, DataType type, int rows, int64_t vocab
 void Selection::Launch(Context& context, const DecodeArrays& arrays, int rows) const {
   const SelectKernelArgs args{.logits = logits(),
                               .logits_stride = RowStride(vocab_, DataType::kFloat32),
-                              .bias = nullptr,
                               .items = arrays.select,
                               .force = arrays.force,
                               .edits = arrays.edits,
