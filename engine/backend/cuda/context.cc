@@ -138,17 +138,14 @@ absl::StatusOr<PinnedBlock> Context::AllocatePinned(int64_t bytes) {
       absl::StrCat("no room for ", bytes, " bytes of page-locked host memory: ", cudaGetErrorString(error)));
 }
 
-void Context::Upload(const void* from, int64_t bytes, void* to) {
-  if (!ok() || bytes == 0) return;
-  Synchronize();
-  Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, decode_stream_), "cudaMemcpy");
-  Check(cudaStreamSynchronize(decode_stream_), "cudaMemcpy");
-}
+void Context::Upload(const void* from, int64_t bytes, void* to) { Transfer(from, bytes, to, cudaMemcpyHostToDevice); }
 
-void Context::Download(const void* from, int64_t bytes, void* to) {
+void Context::Download(const void* from, int64_t bytes, void* to) { Transfer(from, bytes, to, cudaMemcpyDeviceToHost); }
+
+void Context::Transfer(const void* from, int64_t bytes, void* to, cudaMemcpyKind kind) {
   if (!ok() || bytes == 0) return;
   Synchronize();
-  Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, decode_stream_), "cudaMemcpy");
+  Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kind, decode_stream_), "cudaMemcpy");
   Check(cudaStreamSynchronize(decode_stream_), "cudaMemcpy");
 }
 

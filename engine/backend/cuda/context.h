@@ -69,6 +69,7 @@ class Context {
  private:
   explicit Context(int device) : device_(device) {}
   absl::Status Open();
+  void Transfer(const void* from, int64_t bytes, void* to, cudaMemcpyKind kind);
 
   const int device_;
   Device kernels_device_;

@@ -17,25 +17,6 @@ uint16_t ToBFloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// Memory of its own for bytes that the device gets as they are.
-DeviceBlock Uploaded(Context& context, const std::vector<std::byte>& bytes) {
-  absl::StatusOr<DeviceBlock> block = context.Allocate(static_cast<int64_t>(bytes.size()));
-  if (!block.ok()) {
-    context.Fail(block.status());
-    return {};
-  }
-  context.Upload(bytes.data(), block->bytes(), block->data());
-  return *std::move(block);
-}
-
-DeviceBlock UploadedFloats(Context& context, const HostTensor& tensor, DataType type) {
-  std::vector<float> values(tensor.size());
-  ReadFloats(tensor, 0, tensor.size(), values.data());
-  std::vector<std::byte> bytes(values.size() * SizeOf(type));
-  FromFloats(values.data(), tensor.size(), type, bytes.data());
-  return Uploaded(context, bytes);
-}
-
 // Rows of `cols` values, each beginning at its stride; what is between them is zero.
 DeviceBlock UploadedRows(Context& context, const HostTensor& tensor, int64_t rows, int64_t cols, DataType type) {
   const int64_t row_bytes = RowStride(cols, type) * SizeOf(type);
@@ -45,7 +26,17 @@ DeviceBlock UploadedRows(Context& context, const HostTensor& tensor, int64_t row
     ReadFloats(tensor, r * cols, cols, row.data());
     FromFloats(row.data(), cols, type, bytes.data() + r * row_bytes);
   }
-  return Uploaded(context, bytes);
+  absl::StatusOr<DeviceBlock> block = context.Allocate(static_cast<int64_t>(bytes.size()));
+  if (!block.ok()) {
+    context.Fail(block.status());
+    return {};
+  }
+  context.Upload(bytes.data(), block->bytes(), block->data());
+  return *std::move(block);
+}
+
+DeviceBlock UploadedVector(Context& context, const HostTensor& tensor, DataType type) {
+  return UploadedRows(context, tensor, 1, tensor.size(), type);
 }
 
 }  // namespace
@@ -72,8 +63,8 @@ std::unique_ptr<PackedMatrix> PackMatrix(Context& context, DataType type, const 
   packed->in = weight.shape[1];
   packed->values = UploadedRows(context, weight, packed->out, packed->in, type);
   if (bias != nullptr) {
-    packed->bias = UploadedFloats(context, *bias, DataType::kFloat32);
-    if (type != DataType::kFloat32) packed->state_bias = UploadedFloats(context, *bias, type);
+    packed->bias = UploadedVector(context, *bias, DataType::kFloat32);
+    if (type != DataType::kFloat32) packed->state_bias = UploadedVector(context, *bias, type);
   }
   return packed;
 }
@@ -113,8 +104,8 @@ std::unique_ptr<PackedNormWeight> PackNormWeight(Context& context, NormKind kind
   packed->kind = kind;
   packed->epsilon = epsilon;
   packed->d = gamma.size();
-  packed->gamma = UploadedFloats(context, gamma, DataType::kFloat32);
-  if (beta != nullptr) packed->beta = UploadedFloats(context, *beta, DataType::kFloat32);
+  packed->gamma = UploadedVector(context, gamma, DataType::kFloat32);
+  if (beta != nullptr) packed->beta = UploadedVector(context, *beta, DataType::kFloat32);
   return packed;
 }
 
