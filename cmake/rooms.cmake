@@ -3,7 +3,8 @@
 # on an #include that the table does not allow (cmake/check_includes.cmake).
 set(ELSERVE_ROOMS
   "decoding     | engine/decoding              |"
-  "thread_pool  | engine/thread_pool           |"
+  "host_resources | engine/host_resources      |"
+  "thread_pool  | engine/thread_pool           | host_resources"
   "memory_plan  | engine/memory_plan           | backend"
   "backend      | engine/backend/backend       | decoding"
   "reference    | engine/backend/reference/    | backend"

@@ -3,6 +3,10 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "engine/host_resources.h"
 
 namespace elserve {
 namespace {
@@ -15,11 +19,13 @@ inline void Pause() { __builtin_ia32_pause(); }
 
 }  // namespace
 
-int ThreadPool::AvailableProcessors() {
+int ThreadPool::AvailableProcessors(const std::string& root) {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
+  const int allowed = std::max(1, CPU_COUNT(&set));
+  const std::optional<double> quota = CpuQuota(root);
+  return quota && *quota < allowed ? std::max(1, static_cast<int>(std::ceil(*quota))) : allowed;
 }
 
 ThreadPool::ThreadPool(int threads) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -19,8 +20,9 @@ namespace elserve {
 // nothing.
 class ThreadPool {
  public:
-  // The number of processors that this process may run on (its affinity mask), at least 1.
-  static int AvailableProcessors();
+  // The number of processors that this process may use at a time, at least 1: those of its affinity mask, and no more
+  // than the quota of its control groups pays (1.5 processors are 2). `root`: see host_resources.h.
+  static int AvailableProcessors(const std::string& root = "");
 
   // `threads` counts the caller of Run, which works too: threads - 1 are started. At least 1.
   explicit ThreadPool(int threads);

@@ -42,7 +42,9 @@ void ModelWatch::OnUnhealthy(const absl::Status& error) {
 }
 
 ServerProcess::ServerProcess(const ServerConfig& config)
-    : config_(config), pool_(ThreadPool::AvailableProcessors()), executor_(kExecutorThreads) {}
+    : config_(config),
+      pool_(config.threads > 0 ? config.threads : ThreadPool::AvailableProcessors()),
+      executor_(kExecutorThreads) {}
 
 ServerProcess::~ServerProcess() {
   for (const std::unique_ptr<ModelWatch>& watch : watches_) watch->SetHealth(nullptr);
@@ -56,7 +58,8 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const Server
 }
 
 absl::Status ServerProcess::LoadModels() {
-  spdlog::info("threads={} computing", pool_.threads());
+  spdlog::info("threads={} computing reason=\"{}\"", pool_.threads(),
+               config_.threads > 0 ? "as configured" : "auto: what affinity and the control group's quota allow");
   std::vector<std::shared_ptr<ServedModel>> models;
   for (const ServedModelConfig& config : config_.models) {
     absl::StatusOr<std::shared_ptr<ServedModel>> model = LoadModel(config);

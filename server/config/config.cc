@@ -57,6 +57,7 @@ void ReadServer(const YamlValue& value, ServerConfig* config, YamlErrors* errors
   map.Bytes("max_message_bytes", 1 << 10, 1 << 30, &max_message_bytes);
   config->max_message_bytes = static_cast<int>(max_message_bytes);
   map.Number("drain_seconds", 0, 86400, &config->drain_seconds);
+  map.Integer("threads", 0, 1024, &config->threads);
   map.Finish();
 }
 

@@ -63,6 +63,7 @@ struct ServerConfig {
   std::string ops_listen = "127.0.0.1:8501";  // /metrics and /healthz; empty: off
   int max_message_bytes = 16 << 20;           // of a request, at most
   double drain_seconds = 30;                  // what running requests get at the end
+  int threads = 0;                            // that compute, for all models; 0: as many as processors may be used
   std::vector<ServedModelConfig> models;      // at least one
   LoggingConfig logging;
 };

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <numeric>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -113,6 +116,25 @@ INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest, testing::Values(1, 2, 3, 8));
 TEST(ThreadPool, CountsTheProcessorsOfThisProcess) {
   EXPECT_GE(ThreadPool::AvailableProcessors(), 1);
   EXPECT_LE(ThreadPool::AvailableProcessors(), static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+// A quota of half a processor: one thread, however many processors there are.
+TEST(ThreadPool, HonoursTheQuotaOfItsControlGroup) {
+  const std::string root = testing::TempDir() + "/thread_pool_quota";
+  std::filesystem::create_directories(root + "/proc/self");
+  std::filesystem::create_directories(root + "/groups/own");
+  std::ofstream(root + "/proc/self/cgroup") << "0::/own\n";
+  std::ofstream(root + "/proc/self/mountinfo") << "1 0 0:1 / /groups rw - cgroup2 cgroup2 rw\n";
+  const auto with_quota = [&root](const std::string& quota) {
+    std::ofstream(root + "/groups/own/cpu.max") << quota << " 100000\n";
+    return ThreadPool::AvailableProcessors(root);
+  };
+  const int all = ThreadPool::AvailableProcessors("/no/such/root");
+  EXPECT_EQ(with_quota("50000"), 1);
+  EXPECT_EQ(with_quota("100000"), 1);
+  EXPECT_EQ(with_quota("100001"), std::min(2, all));  // parts of a processor count
+  EXPECT_EQ(with_quota("6400000"), std::min(64, all));
+  EXPECT_EQ(with_quota("max"), all);
 }
 
 TEST(ThreadPool, EndsWhetherItWorkedOrNot) {

@@ -42,6 +42,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(config.ops_listen, "127.0.0.1:8501");
   EXPECT_EQ(config.max_message_bytes, 16 << 20);
   EXPECT_EQ(config.drain_seconds, 30);
+  EXPECT_EQ(config.threads, 0);
   EXPECT_EQ(config.logging.level, LogLevel::kInfo);
   EXPECT_EQ(config.logging.format, LogFormat::kText);
   ASSERT_EQ(config.models.size(), 1u);
@@ -66,7 +67,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
 
 TEST(ConfigTest, EveryKeyIsRead) {
   const ServerConfig config = Good(R"(
-server: {listen: "[::1]:0", ops_listen: "", max_message_bytes: 1MiB, drain_seconds: 0.5}
+server: {listen: "[::1]:0", ops_listen: "", max_message_bytes: 1MiB, drain_seconds: 0.5, threads: 3}
 models:
   - name: a
     path: ../models
@@ -91,6 +92,7 @@ logging: {level: debug, format: json}
   EXPECT_EQ(config.ops_listen, "");
   EXPECT_EQ(config.max_message_bytes, 1 << 20);
   EXPECT_EQ(config.drain_seconds, 0.5);
+  EXPECT_EQ(config.threads, 3);
   ASSERT_EQ(config.models.size(), 3u);
   const ServedModelConfig& a = config.models[0];
   EXPECT_EQ(a.device, DeviceChoice::kCpu);
@@ -170,6 +172,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"ModelsNoList", "models: 4\n", 1, "models is 4; allowed is a list"},
         BadCase{"UnknownTopKey", std::string(kModel) + "sever: {}\n", 4, "the key sever; allowed is server, models"},
         BadCase{"UnknownServerKey", Server("port: 80"), 2, "server has the key port; allowed is listen"},
+        BadCase{"ThreadsNegative", Server("threads: -1"), 2, "server.threads is -1; allowed is 0 to 1024"},
+        BadCase{"ThreadsTooMany", Server("threads: 1025"), 2, "server.threads is 1025; allowed is 0 to 1024"},
         BadCase{"UnknownModelKey", Model("max_row: 4"), 4, "models[0] has the key max_row; allowed is name, path"},
         BadCase{"DuplicateTopKey", std::string(kModel) + kModel, 4, "models is there twice"},
         BadCase{"DuplicateKey", Model("path: ../models"), 4, "models[0].path is there twice"},
