@@ -5,7 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #if ELSERVE_CPU
-#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/backend/cpu/make_cpu_backend.h"
 #endif
 #if ELSERVE_CUDA
 #include "engine/backend/cuda/cuda_backend.h"

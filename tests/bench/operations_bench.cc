@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
-#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/backend/cpu/make_cpu_backend.h"
 #include "engine/thread_pool.h"
 
 namespace elserve {

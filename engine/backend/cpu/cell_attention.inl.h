@@ -2,10 +2,10 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_CELL_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_CELL_ATTENTION_INL_H_
 
-#include "engine/backend/cpu/attention.inl.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/linear.inl.h"
 #include "engine/backend/cpu/math.inl.h"
+#include "engine/backend/cpu/online_softmax.inl.h"
+#include "engine/backend/cpu/state_types.inl.h"
 
 namespace elserve::cpu {
 namespace {

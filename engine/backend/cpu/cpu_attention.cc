@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/backend/cpu/cpu_device.h"
+#include "engine/backend/cpu/cpu_backend.h"
 
 namespace elserve::cpu {
 
@@ -25,7 +25,8 @@ void CpuBackend::PlanPages() {
   for (int d = 0; d < static_cast<int>(layout_.encode.documents.size()); ++d) {
     const int length = layout_.encode.documents[d].length;
     for (int begin = 0; begin < length; begin += kPageTokens) {
-      tasks_.push_back({d, begin, std::min(kPageTokens, length - begin), 0});
+      tasks_.push_back(
+          {.document = d, .begin = begin, .count = std::min(kPageTokens, length - begin), .length = length});
     }
   }
 }
@@ -71,8 +72,9 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
   constexpr int kQueries = 192;
   tasks_.clear();
   for (int d = 0; d < static_cast<int>(e.documents.size()); ++d) {
-    for (int begin = 0; begin < e.documents[d].length; begin += kQueries) {
-      tasks_.push_back({d, begin, std::min(kQueries, e.documents[d].length - begin), e.documents[d].length});
+    const int length = e.documents[d].length;
+    for (int begin = 0; begin < length; begin += kQueries) {
+      tasks_.push_back({.document = d, .begin = begin, .count = std::min(kQueries, length - begin), .length = length});
     }
   }
   pool_.Run(static_cast<int64_t>(tasks_.size()) * args.heads, [&](int64_t i, int thread) {
@@ -82,9 +84,17 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
     const int n = static_cast<int>(RoundUp(t.length, kPageTokens) / kPageTokens);
     for (int page = 0; page < n; ++page) s.pages[page] = page_at(t.document, page, head);
     const int64_t row = e.documents[t.document].begin + t.begin, column = StateBytes(head * args.head_dim);
-    kernels_.packed_attention({reinterpret_cast<const uint32_t*>(Row(args.qkv, row) + column), stride / 4, t.count,
-                               /*heads=*/1, args.head_dim, t.length, kAttentionTile, s.pages.data(),
-                               Row(args.output, row) + column, Stride(args.output), s.attention.data()});
+    kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.qkv, row) + column),
+                               .q_stride = stride / 4,
+                               .rows = t.count,
+                               .heads = 1,
+                               .head_dim = args.head_dim,
+                               .tokens = t.length,
+                               .strip = kStripTokens,
+                               .pages = s.pages.data(),
+                               .out = Row(args.output, row) + column,
+                               .out_stride = Stride(args.output),
+                               .scratch = s.attention.data()});
   });
 }
 
@@ -109,17 +119,18 @@ void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
   });
 }
 
-// Cuts the decode documents' lanes (position x head) into tasks: wide ones read the states less often, narrow ones keep
-// more threads busy. A lane's bits do not depend on the cut. Longest first.
-void CpuBackend::PlanLanes(int heads) {
-  for (int width = kMaxLanes; width >= 16; width -= 16) {
+// Cuts the decode documents' queries (position x head) into tasks: wide ones read the states less often, narrow ones
+// keep more threads busy. A query's bits do not depend on the cut. Longest first.
+void CpuBackend::PlanQueries(int heads) {
+  for (int width = kMaxQueries; width >= 16; width -= 16) {
     tasks_.clear();
     for (int d = 0; d < static_cast<int>(layout_.decode.documents.size()); ++d) {
       const DecodeDocument& document = layout_.decode.documents[d];
-      const int lanes = document.positions * heads, parts = (lanes + width - 1) / width;
+      const int queries = document.positions * heads, parts = (queries + width - 1) / width;
       for (int part = 0; part < parts; ++part) {
-        const int begin = part * lanes / parts;
-        tasks_.push_back({d, begin, (part + 1) * lanes / parts - begin, document.length});
+        const int begin = part * queries / parts;
+        tasks_.push_back(
+            {.document = d, .begin = begin, .count = (part + 1) * queries / parts - begin, .length = document.length});
       }
     }
     if (static_cast<int>(tasks_.size()) >= 4 * pool_.threads()) break;
@@ -128,26 +139,36 @@ void CpuBackend::PlanLanes(int heads) {
             [](const DocumentTask& a, const DocumentTask& b) { return a.length > b.length; });
 }
 
-void CpuBackend::CrossAttention(const CrossAttentionArgs& args) { shape_.el ? CrossStates(args) : CrossPacked(args); }
+// EL-attention of the queries, outputs and pages that `s` lists.
+void CpuBackend::RunEl(RowScratch& s, int queries, int tokens) {
+  kernels_.el_attention({.q = s.q.data(),
+                         .queries = queries,
+                         .units = RoundUp(shape_.d, kernels_.pack) / kernels_.pack,
+                         .d = shape_.d,
+                         .tokens = tokens,
+                         .pages = s.pages.data(),
+                         .page_stride = StateStride(kernels_, shape_.d) / 4,
+                         .out = s.out.data(),
+                         .scratch = s.attention.data()});
+}
 
-void CpuBackend::CrossStates(const CrossAttentionArgs& args) {
+void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
   const int heads = shape_.heads;
-  PlanLanes(heads);
+  PlanQueries(heads);
   pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int thread) {
     const DocumentTask& t = tasks_[i];
     const DecodeDocument& d = layout_.decode.documents[t.document];
     RowScratch& s = scratch_[thread];
     for (int j = 0; j < t.count; ++j) {
-      const int lane = t.begin + j;
-      const int64_t row = d.begin + lane / heads, column = StateBytes(static_cast<int64_t>(lane % heads) * shape_.d);
+      const int query = t.begin + j;
+      const int64_t row = d.begin + query / heads, column = StateBytes(static_cast<int64_t>(query % heads) * shape_.d);
       s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, row) + column);
       s.out[j] = Row(args.output, row) + column;
     }
     for (size_t page = 0; page < d.pages.size(); ++page) {
       s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[0].data() + d.pages[page] * PageBytes());
     }
-    kernels_.state_attention({s.q.data(), t.count, RoundUp(shape_.d, kernels_.pack) / kernels_.pack, shape_.d, d.length,
-                              s.pages.data(), StateStride(kernels_, shape_.d) / 4, s.out.data(), s.attention.data()});
+    RunEl(s, t.count, d.length);
   });
 }
 
@@ -168,12 +189,21 @@ void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
                       head * PageUnits();
     }
     const int64_t column = StateBytes(head * shape_.head_dim);
-    kernels_.packed_attention({reinterpret_cast<const uint32_t*>(Row(args.query, d.begin) + column),
-                               Stride(args.query) / 4, d.positions, heads, shape_.head_dim, d.length, kPageTokens,
-                               s.pages.data(), Row(args.output, d.begin) + column, Stride(args.output),
-                               s.attention.data()});
+    kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.query, d.begin) + column),
+                               .q_stride = Stride(args.query) / 4,
+                               .rows = d.positions,
+                               .heads = heads,
+                               .head_dim = shape_.head_dim,
+                               .tokens = d.length,
+                               .strip = kPageTokens,
+                               .pages = s.pages.data(),
+                               .out = Row(args.output, d.begin) + column,
+                               .out_stride = Stride(args.output),
+                               .scratch = s.attention.data()});
   });
 }
+
+void CpuBackend::CrossAttention(const CrossAttentionArgs& args) { shape_.el ? CrossEl(args) : CrossPacked(args); }
 
 void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
   const DecodeLayout& l = layout_.decode;
@@ -186,8 +216,15 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
     const int tokens = l.position_ids[p] + 1;
     const int32_t* ancestry = l.ancestry + p * l.ancestry_stride;
     if (!shape_.el) {
-      kernels_.cell_attention({Row(args.query, p), heads, shape_.head_dim, tokens, cells, cell_bytes, ancestry,
-                               Row(args.output, p), s.attention.data()});
+      kernels_.cell_attention({.q = Row(args.query, p),
+                               .heads = heads,
+                               .head_dim = shape_.head_dim,
+                               .tokens = tokens,
+                               .cells = cells,
+                               .cell_stride = cell_bytes,
+                               .ancestry = ancestry,
+                               .out = Row(args.output, p),
+                               .scratch = s.attention.data()});
       return;
     }
     std::byte* rows = s.gathered.data();
@@ -196,15 +233,14 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
     for (int page = 0; page * kPageTokens < tokens; ++page) {
       s.pages[page] = reinterpret_cast<const uint32_t*>(rows + page * kPageTokens * cell_bytes);
     }
-    for (int begin = 0; begin < heads; begin += kMaxLanes) {
-      const int count = std::min(kMaxLanes, heads - begin);
+    for (int begin = 0; begin < heads; begin += kMaxQueries) {
+      const int count = std::min(kMaxQueries, heads - begin);
       for (int j = 0; j < count; ++j) {
         const int64_t column = StateBytes(static_cast<int64_t>(begin + j) * shape_.d);
         s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, p) + column);
         s.out[j] = Row(args.output, p) + column;
       }
-      kernels_.state_attention({s.q.data(), count, RoundUp(shape_.d, kernels_.pack) / kernels_.pack, shape_.d, tokens,
-                                s.pages.data(), cell_bytes / 4, s.out.data(), s.attention.data()});
+      RunEl(s, count, tokens);
     }
   });
 }

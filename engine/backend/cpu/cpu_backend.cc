@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/backend/cpu/cpu_device.h"
 
 namespace elserve {
 namespace cpu {
@@ -41,7 +40,8 @@ PackedWeightPtr CpuBackend::PackNorm(NormKind kind, const HostTensor& gamma, con
 
 StepSizes CpuBackend::PreferredSizes() const {
   // With 16 rows a thread, reading the weights is a tenth of a step's time. A single request has up to kMaxBeams.
-  return {std::clamp(16 * pool_.threads(), kMaxBeams, 256), std::clamp(128 * pool_.threads(), 256, 2048)};
+  return {.max_rows = std::clamp(16 * pool_.threads(), kMaxBeams, 256),
+          .encode_tokens_per_step = std::clamp(128 * pool_.threads(), 256, 2048)};
 }
 
 MemoryCosts CpuBackend::Costs(const MemoryShape& s) const {
@@ -84,11 +84,11 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
       RoundUp(std::max({limits.source_length, limits.decoder_length, limits.encode_positions}), kPageTokens) /
       kPageTokens;
   for (RowScratch& s : scratch_) {
-    s.attention.resize(std::max(
-        {StateScratchFloats(shape.d), PackedScratchFloats(kernels_, shape.heads, shape.head_dim), cells + 64}));
+    s.attention.resize(
+        std::max({ElScratchFloats(shape.d), PackedScratchFloats(kernels_, shape.heads, shape.head_dim), cells + 64}));
     if (shape.el) s.gathered = AlignedBuffer(cells * CellBytes());
-    s.out.resize(kMaxLanes);
-    s.q.resize(kMaxLanes);
+    s.out.resize(kMaxQueries);
+    s.q.resize(kMaxQueries);
     s.pages.resize(pages);
   }
   tasks_.reserve(static_cast<size_t>(limits.decode_positions + limits.encode_positions) * std::max(1, shape.heads));
@@ -123,13 +123,27 @@ void CpuBackend::Embed(const EmbedArgs& args) {
   for (int p = 0; p < Positions(args.phase); ++p) {
     const std::byte* place =
         positions ? positions->values.data() + (places[p] + args.position_offset) * positions->stride : nullptr;
-    kernels_.embed(tokens.values.data() + ids[p] * tokens.stride, args.scale, place, tokens.d,
-                   reinterpret_cast<float*>(Row(args.output, p)));
+    kernels_.embed({.token = tokens.values.data() + ids[p] * tokens.stride,
+                    .scale = args.scale,
+                    .position = place,
+                    .d = tokens.d,
+                    .out = reinterpret_cast<float*>(Row(args.output, p))});
   }
 }
 
-void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows, int64_t residual_stride,
-                           int64_t out_bytes, int64_t in_head_bytes, int64_t out_head_bytes) {
+LinearBlock CpuBackend::BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const {
+  const bool state = output.storage == Storage::kState;
+  return {.a = reinterpret_cast<const uint32_t*>(input.data),
+          .a_stride = Stride(input) / 4,
+          .units = weight.units,
+          .bias = weight.bias.data(),
+          .out = output.data,
+          .out_state = state,
+          .out_stride = Stride(output) / (state ? 4 / kernels_.pack : 4),
+          .cols = weight.out};
+}
+
+void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows) {
   const int64_t blocks = RoundUp(rows, kRowBlock) / kRowBlock;
   // Enough tasks to balance, panels enough to keep the input warm. A group of panels is taken for all blocks of rows
   // before the next group, so that it comes from memory once.
@@ -138,17 +152,18 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
   const int64_t group =
       whole.sums ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, 16);
   const int64_t groups = RoundUp(weight.panels, group) / group;
+  const int64_t out_bytes = whole.out_stride * (whole.out_state ? 4 / kernels_.pack : 4);
   pool_.Run(weight.heads * groups * blocks, [&](int64_t i, int) {
     const int64_t block = i % blocks, head = i / blocks / groups;
     const int64_t first = block * rows / blocks, last = (block + 1) * rows / blocks;
     LinearBlock b = whole;
     b.rows = static_cast<int>(last - first);
-    b.a = whole.a + first * whole.a_stride + head * in_head_bytes / 4;
+    b.a = whole.a + first * whole.a_stride + head * StateBytes(weight.in) / 4;
     b.panels = weight.values.as<uint32_t>() + head * weight.panels * weight.units * kernels_.panel;
     b.panel_begin = static_cast<int>(i / blocks % groups * group);
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));
-    if (whole.residual) b.residual = whole.residual + first * residual_stride;
-    b.out = whole.out + first * out_bytes + head * out_head_bytes;
+    if (whole.residual) b.residual = whole.residual + first * whole.residual_stride;
+    b.out = whole.out + first * out_bytes + head * StateBytes(weight.out);
     if (whole.sums) b.sums = whole.sums + first * whole.sums_stride + b.panel_begin / kSumPanels;
     kernels_.linear(b);
   });
@@ -156,34 +171,18 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
 
 void CpuBackend::Linear(const LinearArgs& args) {
   const PackedMatrix& w = Matrix(args.weight);
-  const bool state = args.output.storage == Storage::kState;
-  LinearBlock b{};
-  b.a = reinterpret_cast<const uint32_t*>(args.input.data);
-  b.a_stride = Stride(args.input) / 4;
-  b.units = w.units;
-  b.bias = w.bias.data();
+  LinearBlock b = BlockOf(args.input, w, args.output);
   b.activation = args.activation;
-  b.residual = args.residual ? reinterpret_cast<const float*>(args.residual->data) : nullptr;
-  b.residual_stride = args.residual ? Stride(*args.residual) / 4 : 0;
-  b.out = args.output.data;
-  b.out_state = state;
-  b.out_stride = Stride(args.output) / (state ? 4 / kernels_.pack : 4);
-  b.cols = w.out;
-  RunLinear(b, w, Positions(args.phase), b.residual_stride, Stride(args.output), 0, 0);
+  if (args.residual) {
+    b.residual = reinterpret_cast<const float*>(args.residual->data);
+    b.residual_stride = Stride(*args.residual) / 4;
+  }
+  RunLinear(b, w, Positions(args.phase));
 }
 
 void CpuBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
   const PackedMatrix& w = Matrix(args.weight);
-  LinearBlock b{};
-  b.a = reinterpret_cast<const uint32_t*>(args.input.data);
-  b.a_stride = Stride(args.input) / 4;
-  b.units = w.units;
-  b.bias = w.bias.data();
-  b.out = args.output.data;
-  b.out_state = true;
-  b.out_stride = Stride(args.output) / (4 / kernels_.pack);
-  b.cols = w.out;
-  RunLinear(b, w, Positions(args.phase), 0, Stride(args.output), StateBytes(w.in), StateBytes(w.out));
+  RunLinear(BlockOf(args.input, w, args.output), w, Positions(args.phase));
 }
 
 void CpuBackend::Norm(const NormArgs& args) {
@@ -193,17 +192,21 @@ void CpuBackend::Norm(const NormArgs& args) {
   pool_.Run(RoundUp(positions, kRowsPerTask) / kRowsPerTask, [&](int64_t i, int) {
     const int end = std::min<int>(positions, static_cast<int>(i + 1) * kRowsPerTask);
     for (int p = static_cast<int>(i) * kRowsPerTask; p < end; ++p) {
-      kernels_.norm(w.kind, reinterpret_cast<const float*>(Row(args.input, p)), args.input.cols, w.gamma.data(),
-                    w.beta.empty() ? nullptr : w.beta.data(), w.epsilon,
-                    args.residual ? reinterpret_cast<float*>(Row(*args.residual, p)) : nullptr, Row(args.state, p));
+      kernels_.norm({.kind = w.kind,
+                     .x = reinterpret_cast<const float*>(Row(args.input, p)),
+                     .d = args.input.cols,
+                     .gamma = w.gamma.data(),
+                     .beta = w.beta.empty() ? nullptr : w.beta.data(),
+                     .epsilon = w.epsilon,
+                     .residual = args.residual ? reinterpret_cast<float*>(Row(*args.residual, p)) : nullptr,
+                     .state = Row(args.state, p)});
     }
   });
 }
 
 void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w, int64_t edits) {
   const int64_t most = std::max<int64_t>(rows, limits_.select_rows);
-  if (const int64_t bytes = most * w.panels * kernels_.panel * 4; logits_.bytes() < bytes)
-    logits_ = AlignedBuffer(bytes);
+  if (const int64_t bytes = most * RoundUp(w.out, 32) * 4; logits_.bytes() < bytes) logits_ = AlignedBuffer(bytes);
   if (const int64_t bytes = most * StateStride(kernels_, w.in); select_input_.bytes() < bytes)
     select_input_ = AlignedBuffer(bytes);
   if (const size_t parts = most * RoundUp(w.panels, kSumPanels) / kSumPanels; sums_.size() < parts) sums_.resize(parts);
@@ -219,29 +222,27 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
   int64_t edits = 0;
   for (const SelectRow& row : rows) edits = std::max<int64_t>(edits, static_cast<int64_t>(row.edits.size()));
   ReserveSelect(static_cast<int64_t>(rows.size()), w, edits);
-  const int64_t in_stride = Stride(args.input), logits_stride = w.panels * kernels_.panel;
+  const Tensor input{select_input_.data(), static_cast<int64_t>(rows.size()), args.input.cols, Storage::kState};
+  const Tensor logits{logits_.data(), static_cast<int64_t>(rows.size()), w.out, Storage::kResidual};
   const int64_t parts = RoundUp(w.panels, kSumPanels) / kSumPanels;
   for (size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(select_input_.data() + i * in_stride, Row(args.input, rows[i].position), in_stride);
+    std::memcpy(Row(input, i), Row(args.input, rows[i].position), Stride(input));
   }
-  LinearBlock b{};
-  b.a = select_input_.as<uint32_t>();
-  b.a_stride = in_stride / 4;
-  b.units = w.units;
-  b.bias = w.bias.data();
-  b.out = logits_.data();
-  b.out_stride = logits_stride;
-  b.cols = w.out;
+  LinearBlock b = BlockOf(input, w, logits);
   b.sums = sums_.data();
   b.sums_stride = parts;
-  RunLinear(b, w, static_cast<int64_t>(rows.size()), 0, logits_stride * 4, 0, 0);
+  RunLinear(b, w, static_cast<int64_t>(rows.size()));
   selected_.resize(rows.size());
   pool_.Run(static_cast<int64_t>(rows.size()), [&](int64_t i, int thread) {
     Candidate* out = candidates_.data() + i * kMaxCandidates;
-    const SelectOutcome outcome =
-        kernels_.select({logits_.as<float>() + i * logits_stride, static_cast<int>(w.out), sums_.data() + i * parts,
-                         parts, &rows[i], out, scratch_[thread].raw.data()});
-    selected_[i] = {std::span<const Candidate>(out, outcome.count), outcome.finite};
+    const SelectOutcome outcome = kernels_.select({.logits = reinterpret_cast<float*>(Row(logits, i)),
+                                                   .vocab = static_cast<int>(w.out),
+                                                   .parts = sums_.data() + i * parts,
+                                                   .parts_count = parts,
+                                                   .row = &rows[i],
+                                                   .out = out,
+                                                   .raw = scratch_[thread].raw.data()});
+    selected_[i] = {.candidates = std::span<const Candidate>(out, outcome.count), .finite = outcome.finite};
   });
 }
 

@@ -1,26 +1,141 @@
-// The cpu backend: tiled matrix work on packed weights, by kernels of the processor's best instruction set.
+// The cpu backend: its operations cut work into tasks for the pool and call the kernels of the chosen instruction set.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_CPU_BACKEND_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_CPU_BACKEND_H_
 
-#include <memory>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
 
-#include "absl/status/statusor.h"
 #include "engine/backend/backend.h"
-#include "engine/backend/cpu/isa.h"
+#include "engine/backend/cpu/aligned_buffer.h"
+#include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/make_cpu_backend.h"
+#include "engine/backend/cpu/packing.h"
 #include "engine/thread_pool.h"
 
-namespace elserve {
+namespace elserve::cpu {
 
-struct CpuBackendOptions {
-  DataType state_type = DataType::kFloat32;  // kFloat32 or kBFloat16
-  ThreadPool* pool = nullptr;                // not owned; must outlive the backend
-  // The kernels to use: at most what the processor has. Tests run each level.
-  cpu::Isa isa = cpu::DetectIsa();
+// Memory, products and rows are in cpu_backend.cc, attention is in cpu_attention.cc.
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const CpuBackendOptions& options)
+      : isa_(options.isa),
+        type_(options.state_type),
+        kernels_(KernelsFor(options.isa, options.state_type)),
+        pool_(*options.pool) {}
+
+  std::string name() const override { return "cpu"; }
+  std::string device_name() const override {
+    return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", IsaName(isa_), " kernels");
+  }
+  DataType state_type() const override { return type_; }
+
+  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
+    return PackMatrix(kernels_, pool_, weight, bias, false);
+  }
+  PackedWeightPtr PackPerHead(const HostTensor& weight) override {
+    return PackMatrix(kernels_, pool_, weight, nullptr, true);
+  }
+  PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(kernels_, pool_, table); }
+  PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override;
+
+  StepSizes PreferredSizes() const override;
+  MemoryCosts Costs(const MemoryShape& shape) const override;
+  absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
+                              const StepLimits& limits) override;
+  absl::StatusOr<Tensor> AllocateTensor(int64_t rows, int64_t cols, Storage storage) override;
+
+  void BeginStep(const StepLayout& layout) override;
+  void Replay(absl::FunctionRef<void()> body) override { body(); }
+
+  void Embed(const EmbedArgs& args) override;
+  void Linear(const LinearArgs& args) override;
+  void PerHeadLinear(const PerHeadLinearArgs& args) override;
+  void Norm(const NormArgs& args) override;
+  void EncoderAttention(const EncoderAttentionArgs& args) override;
+  void StoreEncoder(const StoreEncoderArgs& args) override;
+  void CrossAttention(const CrossAttentionArgs& args) override;
+  void SelfAttention(const SelfAttentionArgs& args) override;
+  void SelectTokens(const SelectTokensArgs& args) override;
+  absl::StatusOr<std::span<const SelectedRow>> Selected() override { return std::span<const SelectedRow>(selected_); }
+
+  std::vector<float> Read(const Tensor& tensor, int64_t rows) override;
+  void Write(const Tensor& tensor, std::span<const float> values) override;
+
+ private:
+  // A document's keys and values, or a part of its queries: one task of attention.
+  struct DocumentTask {
+    int document;
+    int begin;  // el: the first query; kv and encoder: the first position within the document
+    int count;
+    int length;
+  };
+  struct RowScratch {
+    std::vector<float> attention;
+    AlignedBuffer gathered;  // el self-attention: a row's cells side by side
+    std::vector<const uint32_t*> q, pages;
+    std::vector<std::byte*> out;
+    std::vector<float> raw;  // [edits of a row]
+  };
+
+  // Takes the buffer's memory from the system now, on all threads: no step has to wait for it, or finds that there is
+  // none.
+  void Touch(const AlignedBuffer& buffer) {
+    constexpr int64_t kPart = int64_t{8} << 20;
+    pool_.Run(RoundUp(buffer.bytes(), kPart) / kPart, [&](int64_t i, int) { buffer.Touch(i * kPart, kPart); });
+  }
+  int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
+  int64_t Stride(const Tensor& t) const {
+    return t.storage == Storage::kState ? StateStride(kernels_, t.cols) : RoundUp(t.cols, 32) * 4;
+  }
+  std::byte* Row(const Tensor& t, int64_t row) const { return t.data + row * Stride(t); }
+  int Positions(Phase phase) const {
+    return phase == Phase::kEncode ? layout_.encode.positions() : layout_.decode.positions();
+  }
+  int64_t PageUnits() const {
+    return KeyPageUnits(kernels_, shape_.head_dim) + ValuePageUnits(kernels_, shape_.head_dim);
+  }
+  int64_t PageBytes() const;  // of one layer (kv) or all (el)
+  int64_t CellBytes() const { return StateStride(kernels_, shape_.el ? shape_.d : 2 * shape_.heads * shape_.head_dim); }
+
+  // output = input * weight + bias, all rows; Linear and SelectTokens add what else they want.
+  LinearBlock BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const;
+  // The first `rows` rows of `whole`, all heads, cut into tasks.
+  void RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows);
+  template <class Page>
+  void PackPage(const std::byte* keys, const std::byte* values, int64_t stride, int tokens, int heads, int head_dim,
+                const Page& page);
+  void PlanPages();
+  void PlanEncoderAttention(int heads, int head_dim);
+  void PlanQueries(int heads);
+  void RunEl(RowScratch& s, int queries, int tokens);
+  void CrossEl(const CrossAttentionArgs& args);
+  void CrossPacked(const CrossAttentionArgs& args);
+  void ReserveSelect(int64_t rows, const PackedMatrix& weight, int64_t edits);
+
+  const Isa isa_;
+  const DataType type_;
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+
+  MemoryShape shape_;
+  StepLimits limits_;
+  std::vector<AlignedBuffer> tensors_;
+  std::vector<AlignedBuffer> encoder_;  // el: one; kv: one a layer. [pages][PageBytes()]
+  std::vector<AlignedBuffer> decoder_;  // [layers]: [cells][CellBytes()]
+  AlignedBuffer packed_;                // the encoder's keys and values: grows with the widest encoder attention
+  std::vector<RowScratch> scratch_;     // [threads]
+
+  StepLayout layout_;
+  std::vector<DocumentTask> tasks_;
+  std::vector<int64_t> first_page_;  // [encode documents]: where a document's pages begin in packed_
+  AlignedBuffer select_input_, logits_;
+  std::vector<SumPart> sums_;  // [rows, parts of the vocabulary]
+  std::vector<Candidate> candidates_;
+  std::vector<SelectedRow> selected_;
 };
 
-// FAILED_PRECONDITION on a processor without AVX2, or where `isa` is above what it has.
-absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions& options);
-
-}  // namespace elserve
+}  // namespace elserve::cpu
 
 #endif  // ELSERVE_ENGINE_BACKEND_CPU_CPU_BACKEND_H_

@@ -2,7 +2,7 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_DOT_BF16_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_DOT_BF16_INL_H_
 
-#include "engine/backend/cpu/state.inl.h"
+#include "engine/backend/cpu/state_types.inl.h"
 #include "engine/backend/cpu/vec512.inl.h"
 
 namespace elserve::cpu {

@@ -15,10 +15,10 @@ namespace elserve::cpu {
 
 // Rows of a product that one task takes: their input stays in the second-level cache while panels stream by.
 inline constexpr int kRowBlock = 64;
-// Tokens of one step of the online softmax. A constant: the softmax's bits depend on it.
-inline constexpr int kAttentionTile = 128;
+// Tokens of a strip, a step of the online softmax. A constant: the softmax's bits depend on it.
+inline constexpr int kStripTokens = 128;
 // EL-attention's queries (head x position) of one task, at most.
-inline constexpr int kMaxLanes = 48;
+inline constexpr int kMaxQueries = 48;
 inline constexpr float kLog2e = 1.44269504088896340736f;
 
 // A part of a row's sum of exp(logit - max).
@@ -31,21 +31,21 @@ struct SumPart {
 struct LinearBlock {
   const uint32_t* a;  // [rows, a_stride]: states, `units` of each row
   int64_t a_stride;   // units
-  int rows;           // up to kRowBlock
+  int rows = 0;       // up to kRowBlock
   int64_t units;
-  const uint32_t* panels;  // B: [panel][units][panel columns]
-  int panel_begin, panel_end;
+  const uint32_t* panels = nullptr;  // B: [panel][units][panel columns]
+  int panel_begin = 0, panel_end = 0;
   const float* bias;  // [panels * panel columns], zeros where there is none
-  Activation activation;
-  const float* residual;  // [rows, residual_stride], or null
-  int64_t residual_stride;
+  Activation activation = Activation::kNone;
+  const float* residual = nullptr;  // [rows, residual_stride], or null
+  int64_t residual_stride = 0;
   std::byte* out;      // [rows, out_stride]: from the product's first column
   bool out_state;      // states, or float32
   int64_t out_stride;  // elements
   int64_t cols;        // that the product has: the last panel may be wider
   // [rows, sums_stride]: if not null, the part that these panels' float32 outputs have in each row's sum.
-  SumPart* sums;
-  int64_t sums_stride;
+  SumPart* sums = nullptr;
+  int64_t sums_stride = 0;
 };
 
 // softmax(q K) V by packed keys and values, of heads that stand side by side: the K/V form, and the encoder's own
@@ -57,9 +57,9 @@ struct PackedAttention {
   int heads;
   int head_dim;
   int tokens;
-  // Tokens of one step of the softmax: kPageTokens reads a page of several heads from end to end, as memory streams
-  // best; kAttentionTile takes fewer steps. The bits depend on it.
-  int tile;
+  // Tokens of a strip: kPageTokens reads a page of several heads from end to end, as memory streams
+  // best; kStripTokens takes fewer steps. The bits depend on it.
+  int strip;
   // Page p (64 tokens): for each head keys [64 / panel][head_units][panel], values [head_panels][64 / pack][panel].
   const uint32_t* const* pages;
   std::byte* out;      // [rows, out_stride]: states of heads * head_dim
@@ -67,17 +67,17 @@ struct PackedAttention {
   float* scratch;      // PackedScratchFloats(kernels, heads, head_dim)
 };
 
-// EL-attention: softmax(q~ H^T) H for up to kMaxLanes queries over rows of states.
-struct StateAttention {
-  const uint32_t* const* q;  // [lanes]: queries of `units`, scaled
-  int lanes;
+// EL-attention: softmax(q~ H^T) H for up to kMaxQueries queries over rows of states.
+struct ElAttention {
+  const uint32_t* const* q;  // [queries]: of `units`, scaled
+  int queries;
   int64_t units;
   int64_t d;
   int tokens;
   const uint32_t* const* pages;  // of 64 rows each
   int64_t page_stride;           // units from a row to the next
-  std::byte* const* out;         // [lanes]: states of d
-  float* scratch;                // StateScratchFloats(d)
+  std::byte* const* out;         // [queries]: states of d
+  float* scratch;                // ElScratchFloats(d)
 };
 
 // softmax(q K) V of one position, all heads, over cells of keys and values in rows.
@@ -89,6 +89,26 @@ struct CellAttention {
   const int32_t* ancestry;  // [tokens]: the cells
   std::byte* out;           // states [heads * head_dim]
   float* scratch;           // [tokens, up to whole vectors]
+};
+
+struct NormRow {
+  NormKind kind;
+  const float* x;  // [d]
+  int64_t d;
+  const float* gamma;  // [d]
+  const float* beta;   // [d], or null
+  float epsilon;
+  float* residual;   // [d]: the normed row; null, or x itself
+  std::byte* state;  // states [d]: the same
+};
+
+// out = token * scale + position
+struct EmbedRow {
+  const std::byte* token;  // states [d]
+  float scale;
+  const std::byte* position;  // states [d], or null
+  int64_t d;
+  float* out;  // [d]
 };
 
 // One row of logits, and the parts of its sum, -> its best tokens.
@@ -120,14 +140,11 @@ struct Kernels {
   void (*pack_keys)(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page);
   void (*pack_values)(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page);
   void (*packed_attention)(const PackedAttention& args);
-  void (*state_attention)(const StateAttention& args);
+  void (*el_attention)(const ElAttention& args);
   void (*cell_attention)(const CellAttention& args);
 
-  // Rows of d: float32 in; float32 and states out (residual may be null or in).
-  void (*norm)(NormKind kind, const float* x, int64_t d, const float* gamma, const float* beta, float epsilon,
-               float* residual, std::byte* state);
-  // out = token * scale + position (or null)
-  void (*embed)(const std::byte* token, float scale, const std::byte* position, int64_t d, float* out);
+  void (*norm)(const NormRow& args);
+  void (*embed)(const EmbedRow& args);
   SelectOutcome (*select)(const SelectArgs& args);
 };
 
@@ -149,12 +166,12 @@ inline int64_t ValuePageUnits(const Kernels& k, int head_dim) {
 }
 
 inline int64_t PackedScratchFloats(const Kernels& k, int heads, int head_dim) {
-  // scores and weights of a tile; sums, maximum and sum of weights of each head.
-  return k.rows * (2 * kAttentionTile + heads * (RoundUp(head_dim, k.panel) + 2));
+  // scores and weights of a strip; sums, maximum and sum of weights of each head.
+  return k.rows * (2 * kStripTokens + heads * (RoundUp(head_dim, k.panel) + 2));
 }
-inline int64_t StateScratchFloats(int64_t d) {
-  // queries, scores, weights, sums; see state_attention.
-  return kMaxLanes * (RoundUp(d, 32) * 2 + 2 * kAttentionTile + 8);
+inline int64_t ElScratchFloats(int64_t d) {
+  // queries, scores, weights, sums; see el_attention.
+  return kMaxQueries * (RoundUp(d, 32) * 2 + 2 * kStripTokens + 8);
 }
 
 }  // namespace elserve::cpu

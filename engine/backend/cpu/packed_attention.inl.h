@@ -2,11 +2,11 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
 
-#include "engine/backend/cpu/attention.inl.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/linear.inl.h"
 #include "engine/backend/cpu/math.inl.h"
+#include "engine/backend/cpu/online_softmax.inl.h"
 #include "engine/backend/cpu/product.inl.h"
+#include "engine/backend/cpu/state_types.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -73,8 +73,8 @@ class PackedRows {
         width_(static_cast<int64_t>(panels_) * kPanel),
         page_units_(static_cast<int64_t>(units_) * kPageTokens + panels_ * kPanel * kPageUnits),
         scores_(p.scratch),
-        weights_(reinterpret_cast<State*>(scores_ + kMost * kAttentionTile)),
-        sums_(scores_ + 2 * kMost * kAttentionTile),
+        weights_(reinterpret_cast<State*>(scores_ + kMost * kStripTokens)),
+        sums_(scores_ + 2 * kMost * kStripTokens),
         m_(sums_ + p.heads * kMost * width_),
         l_(m_ + p.heads * kMost) {
     for (int64_t i = 0; i < p.heads * kMost * width_; ++i) sums_[i] = 0;
@@ -82,9 +82,9 @@ class PackedRows {
   }
 
   void Run() {
-    for (int begin = 0; begin < p_.tokens; begin += p_.tile) {
-      const int tokens = p_.tokens - begin < p_.tile ? p_.tokens - begin : p_.tile;
-      for (int head = 0; head < p_.heads; ++head) AddTile(head, p_.pages + begin / kPageTokens, tokens);
+    for (int begin = 0; begin < p_.tokens; begin += p_.strip) {
+      const int tokens = p_.tokens - begin < p_.strip ? p_.tokens - begin : p_.strip;
+      for (int head = 0; head < p_.heads; ++head) AddStrip(head, p_.pages + begin / kPageTokens, tokens);
     }
     for (int head = 0; head < p_.heads; ++head) Finish(head);
   }
@@ -94,23 +94,23 @@ class PackedRows {
   using State = typename S::State;
   static constexpr int kMost = S::kRows, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
 
-  void AddTile(int head, const uint32_t* const* pages, int tokens) {
+  void AddStrip(int head, const uint32_t* const* pages, int tokens) {
     const int count = (tokens + kPageTokens - 1) / kPageTokens;
     const uint32_t* q = p_.q + row_ * p_.q_stride + static_cast<int64_t>(head) * p_.head_dim / S::kPack;
     for (int page = 0; page < count; ++page) {
       const uint32_t* keys = pages[page] + head * page_units_;
       float* to = scores_ + page * kPageTokens;
-      PageScores<S>(q, p_.q_stride, rows_, units_, keys, to, kAttentionTile);
+      PageScores<S>(q, p_.q_stride, rows_, units_, keys, to, kStripTokens);
     }
     float scale[kMost];
     for (int i = 0; i < rows_; ++i) {
-      scale[i] = RowWeights<S>(scores_ + i * kAttentionTile, tokens, &m_[head * kMost + i], &l_[head * kMost + i],
-                               weights_ + i * kAttentionTile);
+      scale[i] = RowWeights<S>(scores_ + i * kStripTokens, tokens, &m_[head * kMost + i], &l_[head * kMost + i],
+                               weights_ + i * kStripTokens);
     }
     for (int panel = 0; panel < panels_; ++panel) {
       const int64_t at = head * page_units_ + static_cast<int64_t>(units_) * kPageTokens + panel * kPageUnits * kPanel;
       AddPanels<S>(
-          rows_, count, kPageUnits, reinterpret_cast<const uint32_t*>(weights_), kAttentionTile / S::kPack,
+          rows_, count, kPageUnits, reinterpret_cast<const uint32_t*>(weights_), kStripTokens / S::kPack,
           [&](int page) { return pages[page] + at; }, sums_ + head * kMost * width_ + panel * kPanel, width_, scale);
     }
   }
@@ -131,8 +131,8 @@ class PackedRows {
   const int panels_;          // of a head's values
   const int64_t width_;       // of a row of sums: whole panels
   const int64_t page_units_;  // one head's keys and values of a page
-  float* scores_;             // [rows, kAttentionTile]
-  State* weights_;            // [rows, kAttentionTile]
+  float* scores_;             // [rows, kStripTokens]
+  State* weights_;            // [rows, kStripTokens]
   float* sums_;               // [heads, kMost, width]
   float* m_;                  // [heads, kMost]
   float* l_;                  // [heads, kMost]

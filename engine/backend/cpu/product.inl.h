@@ -28,14 +28,14 @@ struct PanelColumns {
 
 // B as one packed matrix of NV vectors a unit.
 template <class S>
-struct LaneColumns {
+struct QueryColumns {
   using V = typename S::Vec;
-  const uint32_t* lanes;
+  const uint32_t* queries;
   int64_t stride;  // units from a row of B to the next
   template <int NV>
   void Load(int64_t u, typename V::I* b) const {
 #pragma GCC unroll 8
-    for (int n = 0; n < NV; ++n) b[n] = V::LoadUnits(lanes + u * stride + n * V::kLanes);
+    for (int n = 0; n < NV; ++n) b[n] = V::LoadUnits(queries + u * stride + n * V::kLanes);
   }
 };
 
@@ -97,7 +97,7 @@ void StoreProduct(int64_t units, const uint32_t* a, int64_t row_stride, int64_t 
   }
 }
 
-// C[m] = C[m] * scale[m] + product: the online softmax's weighted sum over a tile's pages. Page p has units(p) units,
+// C[m] = C[m] * scale[m] + product: the online softmax's weighted sum over a strip's pages. Page p has units(p) units,
 // its B is columns(p), and its A stands a_page units after that of the page before.
 template <class S, int MR, int NV, class Units, class Columns>
 void AddProduct(int pages, const Units& units, const uint32_t* a, int64_t a_page, int64_t row_stride,

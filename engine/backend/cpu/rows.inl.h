@@ -17,12 +17,13 @@ inline typename V::F LoadUpTo(const float* p, int64_t n) {
 }
 
 template <class S>
-void Norm(NormKind kind, const float* x, int64_t d, const float* gamma, const float* beta, float epsilon,
-          float* residual, std::byte* state) {
+void Norm(const NormRow& p) {
   using V = typename S::Vec;
   constexpr int L = V::kLanes;
+  const float* x = p.x;
+  const int64_t d = p.d;
   float mean = 0;
-  if (kind == NormKind::kLayerNorm) {
+  if (p.kind == NormKind::kLayerNorm) {
     typename V::F sum = V::Zero();
     for (int64_t i = 0; i < d; i += L) sum = V::Add(sum, LoadUpTo<V>(x + i, d - i));
     mean = V::ReduceAdd(sum) / static_cast<float>(d);
@@ -35,33 +36,33 @@ void Norm(NormKind kind, const float* x, int64_t d, const float* gamma, const fl
   }
   float sum = V::ReduceAdd(squares);
   for (; i < d; ++i) sum += (x[i] - mean) * (x[i] - mean);
-  const float inverse = 1.0f / std::sqrt(sum / static_cast<float>(d) + epsilon);
-  auto* to = reinterpret_cast<typename S::State*>(state);
+  const float inverse = 1.0f / std::sqrt(sum / static_cast<float>(d) + p.epsilon);
+  auto* to = reinterpret_cast<typename S::State*>(p.state);
   for (i = 0; i < d; i += L) {
     const int n = static_cast<int>(d - i < L ? d - i : L);
     typename V::F y = V::Mul(V::Sub(LoadUpTo<V>(x + i, n), V::Set(mean)), V::Set(inverse));
-    y = V::Mul(y, LoadUpTo<V>(gamma + i, n));
-    if (beta) y = V::Add(y, LoadUpTo<V>(beta + i, n));
+    y = V::Mul(y, LoadUpTo<V>(p.gamma + i, n));
+    if (p.beta) y = V::Add(y, LoadUpTo<V>(p.beta + i, n));
     if (n == L) {
-      if (residual) V::Store(residual + i, y);
+      if (p.residual) V::Store(p.residual + i, y);
       S::Store(to + i, y);
     } else {
-      if (residual) V::StoreN(residual + i, y, n);
+      if (p.residual) V::StoreN(p.residual + i, y, n);
       S::StoreN(to + i, y, n);
     }
   }
 }
 
 template <class S>
-void Embed(const std::byte* token, float scale, const std::byte* position, int64_t d, float* out) {
+void Embed(const EmbedRow& p) {
   using V = typename S::Vec;
-  const auto* t = reinterpret_cast<const typename S::State*>(token);
-  const auto* p = reinterpret_cast<const typename S::State*>(position);
-  for (int64_t i = 0; i < d; i += V::kLanes) {
-    const int n = static_cast<int>(d - i < V::kLanes ? d - i : V::kLanes);
-    typename V::F x = V::Mul(S::LoadN(t + i, n), V::Set(scale));
-    if (p) x = V::Add(x, S::LoadN(p + i, n));
-    V::StoreN(out + i, x, n);
+  const auto* token = reinterpret_cast<const typename S::State*>(p.token);
+  const auto* position = reinterpret_cast<const typename S::State*>(p.position);
+  for (int64_t i = 0; i < p.d; i += V::kLanes) {
+    const int n = static_cast<int>(p.d - i < V::kLanes ? p.d - i : V::kLanes);
+    typename V::F x = V::Mul(S::LoadN(token + i, n), V::Set(p.scale));
+    if (position) x = V::Add(x, S::LoadN(position + i, n));
+    V::StoreN(p.out + i, x, n);
   }
 }
 

@@ -3,12 +3,13 @@
 #define ELSERVE_ENGINE_BACKEND_CPU_TABLE_INL_H_
 
 #include "engine/backend/cpu/cell_attention.inl.h"
+#include "engine/backend/cpu/el_attention.inl.h"
 #include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/key_value_pages.inl.h"
 #include "engine/backend/cpu/linear.inl.h"
 #include "engine/backend/cpu/packed_attention.inl.h"
 #include "engine/backend/cpu/rows.inl.h"
-#include "engine/backend/cpu/state.inl.h"
-#include "engine/backend/cpu/state_attention.inl.h"
+#include "engine/backend/cpu/state_types.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -25,7 +26,7 @@ constexpr Kernels TableOf() {
   k.pack_keys = &PackKeys<S>;
   k.pack_values = &PackValues<S>;
   k.packed_attention = &AttendPacked<S>;
-  k.state_attention = &AttendStates<S>;
+  k.el_attention = &AttendEl<S>;
   k.cell_attention = &AttendCells<S>;
   k.norm = &Norm<S>;
   k.embed = &Embed<S>;

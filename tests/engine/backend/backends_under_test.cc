@@ -5,7 +5,7 @@
 #include "engine/backend/reference/reference_backend.h"
 
 #if ELSERVE_TEST_CPU
-#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/backend/cpu/make_cpu_backend.h"
 #include "engine/thread_pool.h"
 #endif
 #if ELSERVE_TEST_CUDA

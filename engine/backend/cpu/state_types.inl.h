@@ -1,7 +1,8 @@
 // The state types over a vector type V: how states are stored, and the dot of two units.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_STATE_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_STATE_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_STATE_TYPES_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_STATE_TYPES_INL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -69,7 +70,26 @@ struct WideBf16State {
   static uint32_t Unit(State even, State odd) { return even | static_cast<uint32_t>(odd) << 16; }
 };
 
+// n float32 numbers -> states, and back.
+template <class S>
+void ToState(const float* in, int64_t n, std::byte* out) {
+  using V = typename S::Vec;
+  auto* to = reinterpret_cast<typename S::State*>(out);
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) S::Store(to + i, V::Load(in + i));
+  if (i < n) S::StoreN(to + i, V::LoadN(in + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+}
+
+template <class S>
+void FromState(const std::byte* in, int64_t n, float* out) {
+  using V = typename S::Vec;
+  const auto* from = reinterpret_cast<const typename S::State*>(in);
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) V::Store(out + i, S::Load(from + i));
+  if (i < n) V::StoreN(out + i, S::LoadN(from + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+}
+
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_STATE_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_STATE_TYPES_INL_H_

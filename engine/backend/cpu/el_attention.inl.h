@@ -1,0 +1,177 @@
+// EL-attention over states: tokens are rows, queries are columns, so that one layout of the states serves
+// both products.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_EL_ATTENTION_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_EL_ATTENTION_INL_H_
+
+#include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/math.inl.h"
+#include "engine/backend/cpu/online_softmax.inl.h"
+#include "engine/backend/cpu/product.inl.h"
+#include "engine/backend/cpu/state_types.inl.h"
+
+namespace elserve::cpu {
+namespace {
+
+struct ElScratch {
+  uint32_t* q;        // [units, queries]
+  float* scores;      // [kStripTokens, queries]
+  uint32_t* weights;  // [kStripTokens / kPack, queries]
+  float* sums;        // [queries, width], columns in RowColumns's order
+  float* m;           // [queries]
+  float* l;
+  float* scale;
+};
+
+// Scores of `tokens` rows of one page for NV vectors of queries.
+template <class S, int NV>
+void QueryScores(const uint32_t* rows, int64_t stride, int tokens, const uint32_t* q, int queries, int64_t units,
+                 float* scores) {
+  // As many sums as fit the registers.
+  constexpr bool kWide = S::Vec::kLanes == 16;
+  constexpr int kMost = kWide ? (NV == 1 ? 16 : 24 / NV) : 12 / NV;
+  const QueryColumns<S> columns{q, queries};
+  const int parts = Parts(tokens, kMost);
+  for (int part = 0; part < parts; ++part) {
+    const int row = part * tokens / parts, n = (part + 1) * tokens / parts - row;
+    WithRows<kMost>(n, [&]<int MR>() {
+      StoreProduct<S, MR, NV>(units, rows + row * stride, stride, 1, columns, scores + row * queries, queries);
+    });
+  }
+}
+
+template <class S>
+void PageScoresEl(const uint32_t* rows, int64_t stride, int tokens, const uint32_t* q, int queries, int64_t units,
+                  float* scores) {
+  constexpr int L = S::Vec::kLanes;
+  for (int query = 0; query < queries;) {
+    const int vectors = (queries - query) / L;
+    if (vectors >= 3) {
+      QueryScores<S, 3>(rows, stride, tokens, q + query, queries, units, scores + query);
+      query += 3 * L;
+    } else if (vectors == 2) {
+      QueryScores<S, 2>(rows, stride, tokens, q + query, queries, units, scores + query);
+      query += 2 * L;
+    } else {
+      QueryScores<S, 1>(rows, stride, tokens, q + query, queries, units, scores + query);
+      query += L;
+    }
+  }
+}
+
+// Weights of a strip of scores, query by query; updates m, l and scale.
+template <class S>
+void QueryWeights(const ElScratch& s, int tokens, int queries) {
+  using V = typename S::Vec;
+  for (int query = 0; query < queries; query += V::kLanes) {
+    const float* scores = s.scores + query;
+    const typename V::F m = V::Load(s.m + query);
+    typename V::F top = m;
+    for (int t = 0; t < tokens; ++t) top = V::Max(V::Load(scores + t * queries), top);
+    const typename V::F shift = V::Sub(V::Zero(), V::Mul(top, V::Set(kLog2e)));
+    const typename V::F scale = Exp2<V>(V::Mul(V::Sub(m, top), V::Set(kLog2e)));
+    typename V::F sum = V::Zero();
+    const auto weight = [&](int t) {
+      return Exp2<V, kExpTerms<S>>(V::Fma(V::Load(scores + t * queries), V::Set(kLog2e), shift));
+    };
+    if constexpr (S::kPack == 1) {
+      for (int t = 0; t < tokens; ++t) {
+        const typename V::F w = weight(t);
+        sum = V::Add(sum, w);
+        V::Store(reinterpret_cast<float*>(s.weights) + t * queries + query, w);
+      }
+    } else {
+      for (int t = 0; t < tokens; t += 2) {
+        const typename V::F even = weight(t);
+        const typename V::F odd = t + 1 < tokens ? weight(t + 1) : V::Zero();
+        sum = V::Add(sum, V::Add(even, odd));
+        S::StorePairs(s.weights + t / 2 * queries + query, even, odd);
+      }
+    }
+    V::Store(s.m + query, top);
+    V::Store(s.l + query, V::Fma(V::Load(s.l + query), scale, sum));
+    V::Store(s.scale + query, scale);
+  }
+}
+
+// Adds a strip's weighted states to the sums.
+template <class S>
+void AddStrip(const ElScratch& s, const uint32_t* const* pages, int64_t stride, int tokens, int padded, int queries,
+              int64_t width) {
+  using V = typename S::Vec;
+  constexpr int kMost = kRegisterRows<V>, kPanel = 2 * V::kLanes;
+  const int parts = Parts(queries, kMost);
+  const auto units = [tokens](int page) {
+    const int left = tokens - page * kPageTokens;
+    return ((left < kPageTokens ? left : kPageTokens) + S::kPack - 1) / S::kPack;
+  };
+  for (int64_t column = 0; column < width; column += kPanel) {
+    const auto columns = [&](int page) { return RowColumns<S>{pages[page] + column / S::kPack, stride}; };
+    for (int part = 0; part < parts; ++part) {
+      const int query = part * queries / parts, n = (part + 1) * queries / parts - query;
+      WithRows<kMost>(n, [&]<int MR>() {
+        AddProduct<S, MR, 2>(Parts(tokens, kPageTokens), units, s.weights + query, kPageTokens / S::kPack * padded, 1,
+                             padded, columns, s.sums + query * width + column, width, s.scale + query);
+      });
+    }
+  }
+}
+
+// sums / l -> states, in the order of columns.
+template <class S>
+void FinishQueries(const ElAttention& p, const ElScratch& s, int64_t width) {
+  using V = typename S::Vec;
+  constexpr int L = V::kLanes;
+  for (int query = 0; query < p.queries; ++query) {
+    const typename V::F by = V::Set(1.0f / s.l[query]);
+    float* c = s.sums + query * width;
+    for (int64_t j = 0; j < width; j += 2 * L) {
+      typename V::F a = V::Mul(V::Load(c + j), by), b = V::Mul(V::Load(c + j + L), by);
+      S::Unzip(a, b, &a, &b);
+      V::Store(c + j, a);
+      V::Store(c + j + L, b);
+    }
+    ToState<S>(c, p.d, p.out[query]);
+  }
+}
+
+template <class S>
+void AttendEl(const ElAttention& p) {
+  using V = typename S::Vec;
+  constexpr int kPanel = 2 * V::kLanes;
+  const int queries = static_cast<int>(RoundUp(p.queries, V::kLanes));
+  const int64_t width = RoundUp(p.d, kPanel);
+  ElScratch s;
+  s.sums = p.scratch;
+  s.scores = s.sums + kMaxQueries * width;
+  s.weights = reinterpret_cast<uint32_t*>(s.scores + kMaxQueries * kStripTokens);
+  s.m = s.scores + 2 * kMaxQueries * kStripTokens;
+  s.l = s.m + kMaxQueries;
+  s.scale = s.l + kMaxQueries;
+  s.q = reinterpret_cast<uint32_t*>(s.scale + kMaxQueries);
+  for (int query = 0; query < queries; ++query) {
+    s.m[query] = kNoScore;
+    s.l[query] = 0;
+    for (int64_t u = 0; u < p.units; ++u) s.q[u * queries + query] = query < p.queries ? p.q[query][u] : 0;
+  }
+  for (int64_t i = 0; i < p.queries * width; ++i) s.sums[i] = 0;
+  for (int begin = 0; begin < p.tokens; begin += kStripTokens) {
+    const int tokens = p.tokens - begin < kStripTokens ? p.tokens - begin : kStripTokens;
+    const auto page_tokens = [&](int page) {
+      const int left = tokens - page * kPageTokens;
+      return left < kPageTokens ? left : kPageTokens;
+    };
+    const int first = begin / kPageTokens, pages = (tokens + kPageTokens - 1) / kPageTokens;
+    for (int page = 0; page < pages; ++page) {
+      PageScoresEl<S>(p.pages[first + page], p.page_stride, page_tokens(page), s.q, queries, p.units,
+                      s.scores + page * kPageTokens * queries);
+    }
+    QueryWeights<S>(s, tokens, queries);
+    AddStrip<S>(s, p.pages + first, p.page_stride, tokens, queries, p.queries, width);
+  }
+  FinishQueries<S>(p, s, width);
+}
+
+}  // namespace
+}  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_EL_ATTENTION_INL_H_
