@@ -48,7 +48,7 @@ Call::Call(PreparedCall prepared, const CallOrigin& origin, std::shared_ptr<Call
 Call::~Call() = default;
 
 void Call::Start() {
-  bool cancelled;
+  std::vector<std::shared_ptr<Job>> jobs;
   {
     const std::lock_guard lock(mutex_);
     for (size_t i = 0; i < parts_.size(); ++i) {
@@ -57,18 +57,13 @@ void Call::Start() {
                                                      .stream = IsStream(origin_.rpc),
                                                      .deadline = origin_.deadline,
                                                      .sink = std::make_shared<Sink>(shared_from_this(), i)});
+      if (cancelled_) parts_[i]->job->Cancel();
+      jobs.push_back(parts_[i]->job);
     }
-    cancelled = cancelled_;
   }
-  absl::Status status = cancelled ? absl::CancelledError("the client went away") : absl::OkStatus();
+  const absl::Status status = prepared_.model->loop().Submit(jobs);
+  if (status.ok()) return;
   for (size_t i = 0; i < parts_.size(); ++i) {
-    // The jobs after one that was refused are not worth a place in the queue.
-    if (status.ok()) {
-      status = prepared_.model->loop().Submit(parts_[i]->job);
-      if (status.ok()) continue;
-    } else {
-      parts_[i]->job->Abandon();
-    }
     JobResult refused;
     refused.status = status;
     AddResult(i, std::move(refused));

@@ -36,22 +36,35 @@ EngineLoop::~EngineLoop() {
   thread_.join();
 }
 
-absl::Status EngineLoop::Submit(const std::shared_ptr<Job>& job) {
+absl::Status EngineLoop::Submit(const std::vector<std::shared_ptr<Job>>& jobs) {
   const TimePoint submitted = Now();
   // Cancel reaches the inbox from here on; a cancellation before this is seen by the flag.
-  job->Attach(inbox_);
+  for (const std::shared_ptr<Job>& job : jobs) job->Attach(inbox_);
   absl::Status status;
-  if (job->cancelled()) {
-    status = absl::CancelledError("the request was cancelled");
-  } else {
-    const absl::StatusOr<Resources> resources =
-        engine_->Measure({.source_tokens = static_cast<int>(job->source().size()), .decoding = &job->decoding()});
-    status = resources.ok() ? inbox_->Push({.job = job, .resources = *resources, .submitted = submitted})
-                            : resources.status();
+  std::vector<Submission> submissions;
+  for (size_t i = 0; i < jobs.size() && status.ok(); ++i) {
+    absl::StatusOr<Submission> submission = Measure(jobs[i], submitted);
+    if (submission.ok()) {
+      submissions.push_back(*std::move(submission));
+    } else {
+      status = submission.status();
+    }
   }
-  if (absl::IsResourceExhausted(status)) rejected_.fetch_add(1, std::memory_order_relaxed);
-  if (!status.ok()) job->Abandon();
+  if (status.ok()) status = inbox_->Push(std::move(submissions));
+  if (status.ok()) return status;
+  if (absl::IsResourceExhausted(status)) {
+    rejected_.fetch_add(static_cast<int64_t>(jobs.size()), std::memory_order_relaxed);
+  }
+  for (const std::shared_ptr<Job>& job : jobs) job->Abandon();
   return status;
+}
+
+absl::StatusOr<Submission> EngineLoop::Measure(const std::shared_ptr<Job>& job, TimePoint submitted) const {
+  if (job->cancelled()) return absl::CancelledError("the request was cancelled");
+  const absl::StatusOr<Resources> resources =
+      engine_->Measure({.source_tokens = static_cast<int>(job->source().size()), .decoding = &job->decoding()});
+  if (!resources.ok()) return resources.status();
+  return Submission{.job = job, .resources = *resources, .submitted = submitted};
 }
 
 void EngineLoop::Drain(TimePoint deadline) {

@@ -73,10 +73,11 @@ class EngineLoop {
 
   const ModelInfo& info() const { return engine_->info(); }
 
-  // Never waits. Once it returned OK, the job's sink hears of it. Otherwise the sink is not called and the job lets go
-  // of it. INVALID_ARGUMENT: the sequence can never fit, and why; RESOURCE_EXHAUSTED: max_queued_requests jobs wait;
-  // UNAVAILABLE: draining, stopped or unhealthy; CANCELLED: the job was cancelled before. A job is submitted once.
-  absl::Status Submit(const std::shared_ptr<Job>& job);
+  // Takes all jobs or none. Never waits. Once it returned OK, the jobs' sinks hear of them. Otherwise no sink is called
+  // and the jobs let go of them. INVALID_ARGUMENT: a sequence can never fit, or they are more than may wait, and why;
+  // RESOURCE_EXHAUSTED: too many jobs wait; UNAVAILABLE: draining, stopped or unhealthy; CANCELLED: a job was cancelled
+  // before. A job is submitted once.
+  absl::Status Submit(const std::vector<std::shared_ptr<Job>>& jobs);
 
   // Accepts no more work, finishes what was accepted, queued or in flight, and ends what is left at the deadline with
   // UNAVAILABLE. Returns when all jobs are done. A second call, or Stop, from another thread may bring the end forward.
@@ -89,6 +90,7 @@ class EngineLoop {
   LoopSnapshot Snapshot() const;
 
  private:
+  absl::StatusOr<Submission> Measure(const std::shared_ptr<Job>& job, TimePoint submitted) const;
   void Run();
   // Takes what came in, and waits for it when there is nothing else to do; false when the loop is to end.
   bool Receive();

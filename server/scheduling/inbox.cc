@@ -1,20 +1,28 @@
 #include "server/scheduling/inbox.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace elserve {
 
-absl::Status Inbox::Push(Submission submission) {
+absl::Status Inbox::Push(std::vector<Submission> submissions) {
+  if (submissions.size() > max_queued_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the request has ", submissions.size(), " jobs; allowed are at most ", max_queued_, " (max_queued_requests)"));
+  }
   {
     std::lock_guard lock(mutex_);
     if (!closed_.ok()) return closed_;
-    if (mail_.submissions.size() + taken_ >= max_queued_) {
-      return absl::ResourceExhaustedError(absl::StrCat("the queue is full: max_queued_requests is ", max_queued_,
-                                                       ", and so many wait; try again later"));
+    const size_t waiting = mail_.submissions.size() + taken_;
+    if (waiting + submissions.size() > max_queued_) {
+      return absl::ResourceExhaustedError(absl::StrCat("the queue has no room for ", submissions.size(),
+                                                       " more: max_queued_requests is ", max_queued_, ", and ", waiting,
+                                                       " wait; try again later"));
     }
-    mail_.submissions.push_back(std::move(submission));
+    std::move(submissions.begin(), submissions.end(), std::back_inserter(mail_.submissions));
   }
   wake_.notify_one();
   return absl::OkStatus();

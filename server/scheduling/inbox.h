@@ -26,8 +26,9 @@ class Inbox {
   // max_queued bounds the jobs that wait here and those that the consumer took and did not admit yet, together.
   explicit Inbox(size_t max_queued) : max_queued_(max_queued) {}
 
-  // RESOURCE_EXHAUSTED names the limit; after Close, its status.
-  absl::Status Push(Submission submission);
+  // All or none. RESOURCE_EXHAUSTED names the limit, INVALID_ARGUMENT says that so many never fit; after Close, its
+  // status.
+  absl::Status Push(std::vector<Submission> submissions);
   void PushCancel(SequenceId id);
   // From now on Push answers `status`; the first call counts. What is here already stays for Take.
   void Close(absl::Status status);

@@ -1,7 +1,6 @@
 #include "server/requests/call.h"
 
 #include <chrono>
-#include <latch>
 #include <memory>
 
 #include "gmock/gmock.h"
@@ -63,16 +62,8 @@ class CallTest : public ::testing::Test {
     EXPECT_EQ(observer_.records.front().outcome, outcome);
   }
 
-  // Returns when what the executor had to do by now is done: its threads meet here, so none is at anything else.
-  void WaitForExecutor() {
-    const auto meeting = std::make_shared<std::latch>(kExecutorThreads + 1);
-    for (int i = 0; i < kExecutorThreads; ++i) executor_.Run([meeting] { meeting->arrive_and_wait(); });
-    meeting->arrive_and_wait();
-  }
-
   RecordingObserver observer_;
-  static constexpr int kExecutorThreads = 2;
-  Executor executor_{kExecutorThreads};
+  Executor executor_{2};
   std::shared_ptr<Gate> gate_;
   std::unique_ptr<ModelRegistry> models_;
   std::unique_ptr<Intake> intake_;
@@ -149,27 +140,16 @@ TEST_F(CallTest, FoldsManyJobsInTheirOrder) {
   EXPECT_EQ(answer->questions[1].answer_span, (Span{.begin = 5, .end = 8}));
 }
 
-TEST_F(CallTest, AJobThatIsRefusedEndsTheOthers) {
-  auto gate = std::make_shared<Gate>();
-  gate->Close();
-  // Room for one job at a time: the first is admitted, the others wait, until the queue is full.
-  Serve({.max_queued_requests = 2,
-         .gate = gate,
-         .capacity = {.rows = 1, .encoder_pages = 1, .decoder_blocks = 1, .edits = 1}});
-  const std::shared_ptr<Call> call = Accept(Questions(6, 200), Rpc::kGenerateQuestions);
-  call->Start();
-  WaitForExecutor();  // the others are cancelled before the engine goes on
-  gate->Open();
-  const auto& answer = listener_->Wait();
-  EXPECT_EQ(answer.status().code(), absl::StatusCode::kResourceExhausted) << answer.status();
-  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("2"));
-  model().loop().Drain(std::chrono::steady_clock::now() + std::chrono::minutes(1));
-  const LoopSnapshot snapshot = model().loop().Snapshot();
-  EXPECT_EQ(snapshot.in_flight, 0);
-  EXPECT_EQ(snapshot.queued, 0);
-  EXPECT_EQ(snapshot.jobs.finished, 0);
-  EXPECT_EQ(snapshot.jobs.cancelled, snapshot.jobs.added);
-  ExpectOneRecord(absl::StatusCode::kResourceExhausted);
+// Of a request with six jobs, where five may wait, none is computed.
+TEST_F(CallTest, AllJobsAreTakenOrNone) {
+  Serve({.max_queued_requests = 5});
+  const auto& answer = Run(Questions(6, 200), Rpc::kGenerateQuestions);
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument) << answer.status();
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("at most 5 (max_queued_requests)"));
+  model().loop().Drain(TimePoint::max());
+  EXPECT_EQ(model().loop().Snapshot().jobs.added, 0);
+  EXPECT_EQ(model().loop().Snapshot().steps, 0);
+  ExpectOneRecord(absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(CallTest, ADeviceThatFailsIsTheCallsError) {
