@@ -28,7 +28,8 @@ set(ELSERVE_ROOMS
   "rpc          | server/rpc/                  | requests"
   "ops          | server/ops/                  | requests"
   "client       | server/commands/client/      | proto"
-  "commands     | server/commands/             | client rpc ops requests engine"
+  "server_process | server/commands/server_process | rpc ops"
+  "commands     | server/commands/             | client server_process engine"
   "main         | server/main                  | commands"
 )
 

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "engine/engine.h"
 #include "server/commands/logging.h"
 #include "server/commands/server_process.h"
 #include "server/commands/shutdown_signals.h"
@@ -53,7 +54,7 @@ int RunServe(const ServeOptions& options) {
   for (ServedModelConfig& model : config->models) model.admit_only_when_idle = options.static_batching;
   SetUpLogging(config->logging);
 
-  absl::StatusOr<std::unique_ptr<ServerProcess>> process = ServerProcess::Start(*config);
+  absl::StatusOr<std::unique_ptr<ServerProcess>> process = ServerProcess::Start(*config, Engine::Load);
   if (!process.ok()) return Failed(process.status());
   // The line in the log comes last: who reads it finds the file.
   if (!options.port_file.empty()) {

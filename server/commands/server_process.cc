@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/engine.h"
 
 namespace elserve {
 namespace {
@@ -46,26 +45,24 @@ ServerProcess::ServerProcess(const ServerConfig& config)
       pool_(config.threads > 0 ? config.threads : ThreadPool::AvailableProcessors()),
       executor_(kExecutorThreads) {}
 
-ServerProcess::~ServerProcess() {
-  for (const std::unique_ptr<ModelWatch>& watch : watches_) watch->SetHealth(nullptr);
-}
+ServerProcess::~ServerProcess() { End(std::chrono::steady_clock::now()); }
 
-absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const ServerConfig& config) {
+absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Start(const ServerConfig& config,
+                                                                    const EngineLoader& load) {
   std::unique_ptr<ServerProcess> process(new ServerProcess(config));
-  if (const absl::Status status = process->LoadModels(); !status.ok()) return status;
+  if (const absl::Status status = process->LoadModels(load); !status.ok()) return status;
   if (const absl::Status status = process->OpenPorts(); !status.ok()) return status;
   return process;
 }
 
-absl::Status ServerProcess::LoadModels() {
+absl::Status ServerProcess::LoadModels(const EngineLoader& load) {
   spdlog::info("threads={} computing reason=\"{}\"", pool_.threads(),
                config_.threads > 0 ? "as configured" : "auto: what affinity and the control group's quota allow");
-  std::vector<std::shared_ptr<ServedModel>> models;
+  std::vector<RunningModel> models;
   for (const ServedModelConfig& config : config_.models) {
-    absl::StatusOr<std::shared_ptr<ServedModel>> model = LoadModel(config);
+    absl::StatusOr<RunningModel> model = LoadModel(config, load);
     if (!model.ok()) return model.status();
-    LogModel((*model)->Describe());
-    metrics_.Watch(model->get());
+    LogModel(model->served->Describe());
     models.push_back(*std::move(model));
   }
   models_ = std::make_unique<ModelRegistry>(std::move(models));
@@ -73,14 +70,14 @@ absl::Status ServerProcess::LoadModels() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<ServedModel>> ServerProcess::LoadModel(const ServedModelConfig& config) {
+absl::StatusOr<RunningModel> ServerProcess::LoadModel(const ServedModelConfig& config, const EngineLoader& load) {
   spdlog::info("model={} loading path={}", config.name, config.path);
-  absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Load(ToEngineOptions(config, &pool_));
+  absl::StatusOr<std::unique_ptr<Engine>> engine = load(ToEngineOptions(config, &pool_));
   if (!engine.ok()) {
     return absl::Status(engine.status().code(), absl::StrCat("model ", config.name, ": ", engine.status().message()));
   }
   watches_.push_back(std::make_unique<ModelWatch>(config.name, metrics_.AddModel(config.name)));
-  return ServedModel::Create(config, *std::move(engine), watches_.back().get());
+  return RunningModel::Create(config, *std::move(engine), watches_.back().get());
 }
 
 absl::Status ServerProcess::OpenPorts() {
@@ -92,7 +89,7 @@ absl::Status ServerProcess::OpenPorts() {
   if (config_.ops_listen.empty()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<HttpPort>> http =
       HttpPort::Start({.listen = config_.ops_listen,
-                       .metrics = [this] { return metrics_.Text(); },
+                       .metrics = [this] { return metrics_.Text(models_->models()); },
                        .unhealthy_reason = [this] { return rpc_->health().UnhealthyReason(); }});
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
@@ -100,11 +97,15 @@ absl::Status ServerProcess::OpenPorts() {
 }
 
 void ServerProcess::Drain() {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                                               std::chrono::duration<double>(config_.drain_seconds));
+  End(std::chrono::steady_clock::now() +
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(config_.drain_seconds)));
+}
+
+void ServerProcess::End(TimePoint deadline) {
+  if (rpc_ == nullptr) return;  // nobody could call
   intake_->StartDraining();
   rpc_->health().Refresh();
-  for (const std::shared_ptr<ServedModel>& model : models_->models()) model->loop().Drain(deadline);
+  for (const RunningModel& model : models_->models()) model.loop->Drain(deadline);
   const auto left = std::max<std::chrono::nanoseconds>(deadline - std::chrono::steady_clock::now(), kFlush);
   rpc_->Shutdown(std::chrono::system_clock::now() +
                  std::chrono::duration_cast<std::chrono::system_clock::duration>(left));

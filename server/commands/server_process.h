@@ -2,6 +2,7 @@
 #ifndef ELSERVE_SERVER_COMMANDS_SERVER_PROCESS_H_
 #define ELSERVE_SERVER_COMMANDS_SERVER_PROCESS_H_
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/engine.h"
 #include "engine/thread_pool.h"
 #include "server/config/config.h"
 #include "server/ops/http_port.h"
@@ -25,7 +27,7 @@ class ModelWatch : public LoopObserver {
  public:
   ModelWatch(std::string model, StepMetrics* metrics) : model_(std::move(model)), metrics_(metrics) {}
 
-  // Whose watchers hear of a failure; null: nobody's (before the port is open and after it is closed).
+  // Whose watchers hear of a failure from now on.
   void SetHealth(HealthService* health);
 
   void OnStep(const StepObservation& step) override { metrics_->OnStep(step); }
@@ -35,14 +37,17 @@ class ModelWatch : public LoopObserver {
   const std::string model_;
   StepMetrics* const metrics_;
   std::mutex mutex_;
-  HealthService* health_ = nullptr;  // guarded by mutex_
+  HealthService* health_ = nullptr;  // guarded by mutex_; null before the port is open
 };
+
+// What makes an engine: Engine::Load.
+using EngineLoader = std::function<absl::StatusOr<std::unique_ptr<Engine>>(const EngineOptions&)>;
 
 // Loads the models one after the other, then opens the ports.
 class ServerProcess {
  public:
-  static absl::StatusOr<std::unique_ptr<ServerProcess>> Start(const ServerConfig& config);
-  ~ServerProcess();
+  static absl::StatusOr<std::unique_ptr<ServerProcess>> Start(const ServerConfig& config, const EngineLoader& load);
+  ~ServerProcess();  // as Drain, but nothing that runs gets more time
 
   int port() const { return rpc_->port(); }
   int ops_port() const { return http_ == nullptr ? 0 : http_->port(); }  // 0: off
@@ -53,12 +58,15 @@ class ServerProcess {
 
  private:
   explicit ServerProcess(const ServerConfig& config);
-  absl::Status LoadModels();
-  absl::StatusOr<std::shared_ptr<ServedModel>> LoadModel(const ServedModelConfig& config);
+  absl::Status LoadModels(const EngineLoader& load);
+  absl::StatusOr<RunningModel> LoadModel(const ServedModelConfig& config, const EngineLoader& load);
   absl::Status OpenPorts();
+  // Ends every loop, and with them all calls, then the port: nothing comes to the rooms below any more.
+  void End(TimePoint deadline);
 
   const ServerConfig config_;
-  // In the order in which each needs the ones before; torn down in the reverse.
+  // In the order in which each needs the ones before; torn down in the reverse, after End. Calls use the executor and
+  // the metrics, loops use their watches and the pool.
   ThreadPool pool_;
   Metrics metrics_;
   Executor executor_;

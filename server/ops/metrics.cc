@@ -105,8 +105,6 @@ StepMetrics* Metrics::AddModel(const std::string& model) {
   return steps.get();
 }
 
-void Metrics::Watch(const ServedModel* model) { models_.push_back(model); }
-
 void Metrics::OnCallStarted(Rpc rpc) { in_flight_.Add({{"rpc", std::string(RpcName(rpc))}}).Increment(); }
 
 void Metrics::OnCallEnded(const CallRecord& record) {
@@ -125,10 +123,10 @@ void Metrics::OnCallEnded(const CallRecord& record) {
   in_flight_.Add({{"rpc", rpc}}).Decrement();
 }
 
-std::string Metrics::Text() const {
+std::string Metrics::Text(const std::vector<RunningModel>& models) const {
   // First the calls, then the loops: a call that is counted here has left the loop.
   std::vector<prometheus::MetricFamily> families = registry_->Collect();
-  for (prometheus::MetricFamily& family : CollectSnapshots(models_)) families.push_back(std::move(family));
+  for (prometheus::MetricFamily& family : CollectSnapshots(models)) families.push_back(std::move(family));
   return prometheus::TextSerializer().Serialize(families);
 }
 

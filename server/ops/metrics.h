@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "server/requests/call_observer.h"
-#include "server/requests/served_model.h"
+#include "server/requests/running_model.h"
 #include "server/scheduling/engine_loop.h"
 
 namespace elserve {
@@ -37,7 +37,7 @@ class StepMetrics : public LoopObserver {
 };
 
 // All metrics of the process. Names, labels and units stand in metrics.cc, where each is made
-// Thread-safe but for AddModel and Watch, which belong to the start.
+// Thread-safe but for AddModel, which belongs to the start.
 class Metrics : public CallObserver {
  public:
   Metrics();
@@ -45,14 +45,12 @@ class Metrics : public CallObserver {
 
   // The observer for the loop of a model that is about to be loaded; lives as long as this.
   StepMetrics* AddModel(const std::string& model);
-  // Text takes the model's snapshot from now on; the model must be there as long as Text is called.
-  void Watch(const ServedModel* model);
 
   void OnCallStarted(Rpc rpc) override;
   void OnCallEnded(const CallRecord& record) override;
 
-  // The body of /metrics.
-  std::string Text() const;
+  // The body of /metrics: what was counted here, and the state of these models.
+  std::string Text(const std::vector<RunningModel>& models) const;
 
  private:
   const std::shared_ptr<prometheus::Registry> registry_;
@@ -62,7 +60,6 @@ class Metrics : public CallObserver {
   prometheus::Family<prometheus::Histogram>& first_token_seconds_;
   prometheus::Family<prometheus::Histogram>& queue_seconds_;
   std::map<std::string, std::unique_ptr<StepMetrics>> steps_;  // by model
-  std::vector<const ServedModel*> models_;
 };
 
 }  // namespace elserve

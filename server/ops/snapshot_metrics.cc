@@ -90,20 +90,17 @@ const Metric kMetrics[] = {
 };
 
 // What was loaded, as labels.
-MetricFamily ModelFamily(const std::vector<const ServedModel*>& models) {
+MetricFamily ModelFamily(const std::vector<RunningModel>& models) {
   MetricFamily family;
   family.name = "elserve_model_info";
   family.help = "1, with what the model runs on and how.";
   family.type = kGauge;
-  for (const ServedModel* model : models) {
-    const v1::Model described = model->Describe();
+  for (const RunningModel& model : models) {
+    const v1::Model described = model.served->Describe();
     ClientMetric sample;
-    sample.label = {{"model", model->name()},
-                    {"family", described.family()},
-                    {"device", described.device()},
-                    {"device_name", described.device_name()},
-                    {"precision", described.precision()},
-                    {"attention", described.attention()}};
+    sample.label = {{"model", model.served->name()},      {"family", described.family()},
+                    {"device", described.device()},       {"device_name", described.device_name()},
+                    {"precision", described.precision()}, {"attention", described.attention()}};
     sample.gauge.value = 1;
     family.metric.push_back(std::move(sample));
   }
@@ -112,10 +109,10 @@ MetricFamily ModelFamily(const std::vector<const ServedModel*>& models) {
 
 }  // namespace
 
-std::vector<MetricFamily> CollectSnapshots(const std::vector<const ServedModel*>& models) {
+std::vector<MetricFamily> CollectSnapshots(const std::vector<RunningModel>& models) {
   std::vector<LoopSnapshot> snapshots;
   snapshots.reserve(models.size());
-  for (const ServedModel* model : models) snapshots.push_back(model->loop().Snapshot());
+  for (const RunningModel& model : models) snapshots.push_back(model.loop->Snapshot());
   std::vector<MetricFamily> families;
   families.push_back(ModelFamily(models));
   for (const Metric& metric : kMetrics) {
@@ -124,11 +121,11 @@ std::vector<MetricFamily> CollectSnapshots(const std::vector<const ServedModel*>
     family.help = metric.help;
     family.type = metric.type;
     for (size_t i = 0; i < models.size(); ++i) {
-      const ServedModel& model = *models[i];
+      const RunningModel& model = models[i];
       const double value =
-          metric.value({.info = model.info(), .loop = snapshots[i], .healthy = model.loop().healthy()});
+          metric.value({.info = model.loop->info(), .loop = snapshots[i], .healthy = model.loop->healthy()});
       ClientMetric sample;
-      sample.label = {{"model", model.name()}};
+      sample.label = {{"model", model.served->name()}};
       if (metric.type == kGauge) {
         sample.gauge.value = value;
       } else {

@@ -6,12 +6,12 @@
 
 #include <vector>
 
-#include "server/requests/served_model.h"
+#include "server/requests/running_model.h"
 
 namespace elserve {
 
 // A family for each metric, with a sample for each model.
-std::vector<prometheus::MetricFamily> CollectSnapshots(const std::vector<const ServedModel*>& models);
+std::vector<prometheus::MetricFamily> CollectSnapshots(const std::vector<RunningModel>& models);
 
 }  // namespace elserve
 

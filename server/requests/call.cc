@@ -61,7 +61,7 @@ void Call::Start() {
       jobs.push_back(parts_[i]->job);
     }
   }
-  const absl::Status status = prepared_.model->loop().Submit(jobs);
+  const absl::Status status = prepared_.model->inbox().Submit(jobs);
   if (status.ok()) return;
   for (size_t i = 0; i < parts_.size(); ++i) {
     JobResult refused;

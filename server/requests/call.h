@@ -34,7 +34,7 @@ struct PreparedCall {
     Span answer_span;
   };
 
-  std::shared_ptr<ServedModel> model;
+  std::shared_ptr<const ServedModel> model;
   std::string request_id;
   std::vector<Job> jobs;            // at least one
   std::vector<Question> questions;  // of GenerateQuestions: one for each job; else empty

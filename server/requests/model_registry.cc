@@ -9,13 +9,13 @@
 
 namespace elserve {
 
-absl::StatusOr<std::shared_ptr<ServedModel>> ModelRegistry::Find(std::string_view name) const {
-  if (name.empty() && models_.size() == 1) return models_.front();
-  for (const std::shared_ptr<ServedModel>& model : models_) {
-    if (model->name() == name) return model;
+absl::StatusOr<std::shared_ptr<const ServedModel>> ModelRegistry::Find(std::string_view name) const {
+  if (name.empty() && models_.size() == 1) return models_.front().served;
+  for (const RunningModel& model : models_) {
+    if (model.served->name() == name) return model.served;
   }
   const std::string names =
-      absl::StrJoin(models_, ", ", [](std::string* out, const auto& model) { out->append(model->name()); });
+      absl::StrJoin(models_, ", ", [](std::string* out, const auto& model) { out->append(model.served->name()); });
   if (name.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("model is empty; it has to name one of several models: ", names));
   }

@@ -52,7 +52,7 @@ absl::Status CheckTruncation(v1::Truncation truncation) {
 template <typename Request>
 absl::StatusOr<PreparedCall> PrepareParameters(const ModelRegistry& models, const Request& request, bool stream) {
   if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
-  absl::StatusOr<std::shared_ptr<ServedModel>> model = models.Find(request.model());
+  absl::StatusOr<std::shared_ptr<const ServedModel>> model = models.Find(request.model());
   if (!model.ok()) return model.status();
   if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
 

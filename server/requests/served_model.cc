@@ -13,10 +13,6 @@ namespace {
 constexpr int kPageTokens = 64;   // of Resources::encoder_pages
 constexpr int kBlockTokens = 16;  // of Resources::decoder_blocks
 
-absl::Status About(const std::string& model, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat("model ", model, ": ", status.message()));
-}
-
 v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig& config) {
   v1::Model::Limits limits;
   limits.set_max_source_tokens(info.max_source_tokens);
@@ -94,38 +90,31 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
   return options;
 }
 
-absl::StatusOr<std::shared_ptr<ServedModel>> ServedModel::Create(ServedModelConfig config,
-                                                                 std::unique_ptr<Engine> engine,
-                                                                 LoopObserver* observer) {
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(config.path);
-  if (!tokenizer.ok()) return About(config.name, tokenizer.status());
-  const absl::StatusOr<v1::DecodingParameters> checkpoint = LoadCheckpointParameters(config.path, config.defaults);
-  if (!checkpoint.ok()) return About(config.name, checkpoint.status());
-  v1::DecodingParameters defaults = BuiltInParameters();
-  MergeParameters(*checkpoint, &defaults);
-  MergeParameters(config.defaults, &defaults);
-
-  std::shared_ptr<ServedModel> model(new ServedModel(std::move(config), *std::move(tokenizer), std::move(defaults)));
-  const ServedModelConfig& own = model->config_;
-  const ModelLimits limits{.vocab_size = engine->info().vocab_size,
-                           .max_decoder_tokens = engine->info().max_decoder_tokens};
-  if (const absl::Status valid = ValidateParameters(model->defaults_, &limits); !valid.ok()) {
-    return About(own.name, valid);
+absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Create(ServedModelConfig config, const ModelInfo& info,
+                                                                       std::shared_ptr<Inbox> inbox) {
+  std::shared_ptr<ServedModel> model(new ServedModel(std::move(config), info, std::move(inbox)));
+  if (const absl::Status read = model->Read(); !read.ok()) {
+    return absl::Status(read.code(), absl::StrCat("model ", model->name(), ": ", read.message()));
   }
-  if (const absl::Status found = model->FindSpecialTokens(); !found.ok()) return About(own.name, found);
-  model->loop_ = std::make_unique<EngineLoop>(
-      std::move(engine), EngineLoopOptions{.scheduler = {.max_overtakes = own.max_overtakes,
-                                                         .admit_only_when_idle = own.admit_only_when_idle},
-                                           .max_queued_requests = own.max_queued_requests,
-                                           .observer = observer});
   return model;
 }
 
-ServedModel::ServedModel(ServedModelConfig config, std::unique_ptr<Tokenizer> tokenizer,
-                         v1::DecodingParameters defaults)
-    : config_(std::move(config)), tokenizer_(std::move(tokenizer)), defaults_(std::move(defaults)) {}
+ServedModel::ServedModel(ServedModelConfig config, const ModelInfo& info, std::shared_ptr<Inbox> inbox)
+    : config_(std::move(config)), info_(info), inbox_(std::move(inbox)) {}
 
-ServedModel::~ServedModel() = default;
+absl::Status ServedModel::Read() {
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(config_.path);
+  if (!tokenizer.ok()) return tokenizer.status();
+  tokenizer_ = *std::move(tokenizer);
+  const absl::StatusOr<v1::DecodingParameters> checkpoint = LoadCheckpointParameters(config_.path, config_.defaults);
+  if (!checkpoint.ok()) return checkpoint.status();
+  defaults_ = BuiltInParameters();
+  MergeParameters(*checkpoint, &defaults_);
+  MergeParameters(config_.defaults, &defaults_);
+  const ModelLimits bounds = limits();
+  if (const absl::Status valid = ValidateParameters(defaults_, &bounds); !valid.ok()) return valid;
+  return FindSpecialTokens();
+}
 
 // Looks at what Encode adds to a text that is certainly an ordinary one.
 absl::Status ServedModel::FindSpecialTokens() {
@@ -166,24 +155,23 @@ void ServedModel::Truncate(size_t length, std::vector<int32_t>* ids) const {
 }
 
 v1::Model ServedModel::Describe() const {
-  const ModelInfo& info = loop_->info();
   v1::Model model;
   model.set_name(config_.name);
-  model.set_family(info.family);
-  model.set_parameter_count(info.parameters);
-  model.set_d_model(info.d_model);
-  model.set_encoder_layers(info.encoder_layers);
-  model.set_decoder_layers(info.decoder_layers);
-  model.set_encoder_heads(info.encoder_heads);
-  model.set_decoder_heads(info.decoder_heads);
-  model.set_vocab_size(info.vocab_size);
-  model.set_device(info.device);
-  model.set_device_name(info.device_name);
-  model.set_device_reason(info.device_reason);
-  model.set_precision(info.precision == Precision::kBFloat16 ? "bfloat16" : "float32");
-  model.set_attention(info.attention == AttentionForm::kKv ? "kv" : "el");
-  model.set_attention_reason(info.attention_reason);
-  *model.mutable_limits() = DescribeLimits(info, config_);
+  model.set_family(info_.family);
+  model.set_parameter_count(info_.parameters);
+  model.set_d_model(info_.d_model);
+  model.set_encoder_layers(info_.encoder_layers);
+  model.set_decoder_layers(info_.decoder_layers);
+  model.set_encoder_heads(info_.encoder_heads);
+  model.set_decoder_heads(info_.decoder_heads);
+  model.set_vocab_size(info_.vocab_size);
+  model.set_device(info_.device);
+  model.set_device_name(info_.device_name);
+  model.set_device_reason(info_.device_reason);
+  model.set_precision(info_.precision == Precision::kBFloat16 ? "bfloat16" : "float32");
+  model.set_attention(info_.attention == AttentionForm::kKv ? "kv" : "el");
+  model.set_attention_reason(info_.attention_reason);
+  *model.mutable_limits() = DescribeLimits(info_, config_);
   *model.mutable_default_parameters() = defaults_;
   *model.mutable_tasks() = DescribeTasks(config_);
   return model;

@@ -14,7 +14,7 @@
 #include "proto/elserve/v1/elserve.pb.h"
 #include "server/config/config.h"
 #include "server/parameters/parameters.h"
-#include "server/scheduling/engine_loop.h"
+#include "server/scheduling/inbox.h"
 #include "server/text/prompts.h"
 #include "server/text/tokenizer.h"
 
@@ -23,24 +23,22 @@ namespace elserve {
 // What Engine::Load is asked for.
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool);
 
-// Tokenizer, prompts, default parameters and limits of one model, and the loop that drives its engine. Constant after
-// Create but for the loop; any thread may use it.
+// Tokenizer, prompts, default parameters and limits of one model, and the way to the loop that computes for it.
+// Constant; any thread may use it. Calls share it, and may keep it longer than the loop is there.
 class ServedModel {
  public:
-  // Reads the tokenizer and the checkpoint's parameters from config.path. Errors name the model, or the file. The
-  // observer may be null and must outlive the model.
-  static absl::StatusOr<std::shared_ptr<ServedModel>> Create(ServedModelConfig config, std::unique_ptr<Engine> engine,
-                                                             LoopObserver* observer);
-  ~ServedModel();  // stops the loop
+  // Reads the tokenizer and the checkpoint's parameters from config.path. Errors name the model, or the file. The rest
+  // is of the model's loop.
+  static absl::StatusOr<std::shared_ptr<const ServedModel>> Create(ServedModelConfig config, const ModelInfo& info,
+                                                                   std::shared_ptr<Inbox> inbox);
   ServedModel(const ServedModel&) = delete;
   ServedModel& operator=(const ServedModel&) = delete;
 
   const std::string& name() const { return config_.name; }
   const ServedModelConfig& config() const { return config_; }
-  const ModelInfo& info() const { return loop_->info(); }
+  const ModelInfo& info() const { return info_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  EngineLoop& loop() { return *loop_; }
-  const EngineLoop& loop() const { return *loop_; }
+  Inbox& inbox() const { return *inbox_; }
   ModelLimits limits() const {
     return {.vocab_size = info().vocab_size, .max_decoder_tokens = info().max_decoder_tokens};
   }
@@ -60,14 +58,17 @@ class ServedModel {
   v1::Model Describe() const;
 
  private:
-  ServedModel(ServedModelConfig config, std::unique_ptr<Tokenizer> tokenizer, v1::DecodingParameters defaults);
+  ServedModel(ServedModelConfig config, const ModelInfo& info, std::shared_ptr<Inbox> inbox);
+  absl::Status Read();
   absl::Status FindSpecialTokens();
 
   const ServedModelConfig config_;
-  const std::unique_ptr<Tokenizer> tokenizer_;
-  const v1::DecodingParameters defaults_;
+  const ModelInfo info_;
+  const std::shared_ptr<Inbox> inbox_;
+  // Set by Create.
+  std::unique_ptr<Tokenizer> tokenizer_;
+  v1::DecodingParameters defaults_;
   size_t opening_tokens_ = 0, closing_tokens_ = 0;  // special tokens that Encode puts around a text
-  std::unique_ptr<EngineLoop> loop_;                // not null after Create
 };
 
 }  // namespace elserve

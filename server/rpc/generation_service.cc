@@ -92,13 +92,13 @@ class Service final : public Unary<Streams<GenerationService::Service>> {
     v1::ListModelsRequest request;
     if (const absl::Status parsed = ParseMessage(bytes, &request); !parsed.ok()) return parsed;
     v1::ListModelsResponse response;
-    for (const auto& model : intake_->models().models()) *response.add_models() = model->Describe();
+    for (const auto& model : intake_->models().models()) *response.add_models() = model.served->Describe();
     return response;
   }
   absl::StatusOr<v1::Model> Get(const ByteBuffer& bytes) const {
     v1::GetModelRequest request;
     if (const absl::Status parsed = ParseMessage(bytes, &request); !parsed.ok()) return parsed;
-    const absl::StatusOr<std::shared_ptr<ServedModel>> model = intake_->models().Find(request.model());
+    const absl::StatusOr<std::shared_ptr<const ServedModel>> model = intake_->models().Find(request.model());
     if (!model.ok()) return model.status();
     return (*model)->Describe();
   }

@@ -80,9 +80,9 @@ HealthService::Status HealthService::StatusOf(const std::string& service) const 
   bool known = service.empty();
   bool healthy = !intake_->draining();
   for (const auto& model : intake_->models().models()) {
-    if (!service.empty() && model->name() != service) continue;
+    if (!service.empty() && model.served->name() != service) continue;
     known = true;
-    healthy = healthy && model->loop().healthy();
+    healthy = healthy && model.loop->healthy();
   }
   if (!known) return HealthCheckResponse::SERVICE_UNKNOWN;
   return healthy ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
@@ -91,7 +91,7 @@ HealthService::Status HealthService::StatusOf(const std::string& service) const 
 std::string HealthService::UnhealthyReason() const {
   if (intake_->draining()) return "draining";
   for (const auto& model : intake_->models().models()) {
-    if (!model->loop().healthy()) return "the device of model " + model->name() + " failed";
+    if (!model.loop->healthy()) return "the device of model " + model.served->name() + " failed";
   }
   return "";
 }

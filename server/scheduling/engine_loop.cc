@@ -25,7 +25,7 @@ absl::Status Draining() { return absl::UnavailableError("the server is shutting 
 EngineLoop::EngineLoop(std::unique_ptr<Engine> engine, const EngineLoopOptions& options)
     : engine_(std::move(engine)),
       options_(options),
-      inbox_(std::make_shared<Inbox>(static_cast<size_t>(options.max_queued_requests))),
+      inbox_(std::make_shared<Inbox>(engine_.get(), static_cast<size_t>(options.max_queued_requests))),
       scheduler_(options.scheduler) {
   snapshot_.capacity = engine_->info().capacity;
   thread_ = std::thread([this] { Run(); });
@@ -34,37 +34,6 @@ EngineLoop::EngineLoop(std::unique_ptr<Engine> engine, const EngineLoopOptions& 
 EngineLoop::~EngineLoop() {
   Stop();
   thread_.join();
-}
-
-absl::Status EngineLoop::Submit(const std::vector<std::shared_ptr<Job>>& jobs) {
-  const TimePoint submitted = Now();
-  // Cancel reaches the inbox from here on; a cancellation before this is seen by the flag.
-  for (const std::shared_ptr<Job>& job : jobs) job->Attach(inbox_);
-  absl::Status status;
-  std::vector<Submission> submissions;
-  for (size_t i = 0; i < jobs.size() && status.ok(); ++i) {
-    absl::StatusOr<Submission> submission = Measure(jobs[i], submitted);
-    if (submission.ok()) {
-      submissions.push_back(*std::move(submission));
-    } else {
-      status = submission.status();
-    }
-  }
-  if (status.ok()) status = inbox_->Push(std::move(submissions));
-  if (status.ok()) return status;
-  if (absl::IsResourceExhausted(status)) {
-    rejected_.fetch_add(static_cast<int64_t>(jobs.size()), std::memory_order_relaxed);
-  }
-  for (const std::shared_ptr<Job>& job : jobs) job->Abandon();
-  return status;
-}
-
-absl::StatusOr<Submission> EngineLoop::Measure(const std::shared_ptr<Job>& job, TimePoint submitted) const {
-  if (job->cancelled()) return absl::CancelledError("the request was cancelled");
-  const absl::StatusOr<Resources> resources =
-      engine_->Measure({.source_tokens = static_cast<int>(job->source().size()), .decoding = &job->decoding()});
-  if (!resources.ok()) return resources.status();
-  return Submission{.job = job, .resources = *resources, .submitted = submitted};
 }
 
 void EngineLoop::Drain(TimePoint deadline) {
@@ -82,7 +51,7 @@ LoopSnapshot EngineLoop::Snapshot() const {
   std::lock_guard lock(mutex_);
   LoopSnapshot snapshot = snapshot_;
   snapshot.queued = static_cast<int64_t>(inbox_->queued());
-  snapshot.rejected = rejected_.load(std::memory_order_relaxed);
+  snapshot.rejected = inbox_->rejected();
   return snapshot;
 }
 

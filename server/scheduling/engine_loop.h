@@ -47,7 +47,7 @@ struct LoopSnapshot {
   Resources peak_used;  // the largest value of each after any step
 
   Scheduler::Counters jobs;
-  int64_t rejected = 0;  // Submit answered RESOURCE_EXHAUSTED
+  int64_t rejected = 0;  // refused with RESOURCE_EXHAUSTED
   int64_t steps = 0;
   int64_t rows = 0;            // decoded, over all steps
   int64_t encoded_tokens = 0;  // source tokens
@@ -62,8 +62,11 @@ struct EngineLoopOptions {
 };
 
 // Owns an engine and the thread that calls Engine::Step: takes what came in, plans, steps, reports, again; sleeps when
-// there is nothing to do. Thread-safe. Every job that Submit accepted is done exactly once, whatever happens: an
+// there is nothing to do. Thread-safe. Every job that the inbox accepted is done exactly once, whatever happens: an
 // answer, its own error, or the status that the loop ended with.
+//
+// Its one owner ends it, and waits for its thread: never on that thread itself, nor on one that it waits for. All
+// others hold the inbox.
 class EngineLoop {
  public:
   EngineLoop(std::unique_ptr<Engine> engine, const EngineLoopOptions& options);
@@ -73,11 +76,8 @@ class EngineLoop {
 
   const ModelInfo& info() const { return engine_->info(); }
 
-  // Takes all jobs or none. Never waits. Once it returned OK, the jobs' sinks hear of them. Otherwise no sink is called
-  // and the jobs let go of them. INVALID_ARGUMENT: a sequence can never fit, or they are more than may wait, and why;
-  // RESOURCE_EXHAUSTED: too many jobs wait; UNAVAILABLE: draining, stopped or unhealthy; CANCELLED: a job was cancelled
-  // before. A job is submitted once.
-  absl::Status Submit(const std::vector<std::shared_ptr<Job>>& jobs);
+  // Where jobs are submitted. It may outlive the loop. UNAVAILABLE from it: the loop drains, stopped or is unhealthy.
+  const std::shared_ptr<Inbox>& inbox() const { return inbox_; }
 
   // Accepts no more work, finishes what was accepted, queued or in flight, and ends what is left at the deadline with
   // UNAVAILABLE. Returns when all jobs are done. A second call, or Stop, from another thread may bring the end forward.
@@ -90,7 +90,6 @@ class EngineLoop {
   LoopSnapshot Snapshot() const;
 
  private:
-  absl::StatusOr<Submission> Measure(const std::shared_ptr<Job>& job, TimePoint submitted) const;
   void Run();
   // Takes what came in, and waits for it when there is nothing else to do; false when the loop is to end.
   bool Receive();
@@ -105,7 +104,6 @@ class EngineLoop {
   const EngineLoopOptions options_;
   const std::shared_ptr<Inbox> inbox_;
   std::atomic<bool> healthy_{true};
-  std::atomic<int64_t> rejected_{0};
 
   // The loop's thread alone.
   Scheduler scheduler_;

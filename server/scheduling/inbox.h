@@ -1,9 +1,11 @@
-// Where other threads leave jobs and cancellations for the loop, and how they wake it.
+// The way into a loop: where other threads leave jobs and cancellations, and how they wake it.
 #ifndef ELSERVE_SERVER_SCHEDULING_INBOX_H_
 #define ELSERVE_SERVER_SCHEDULING_INBOX_H_
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -16,21 +18,27 @@
 namespace elserve {
 
 // Bounded, many producers, one consumer. Nobody waits for room: a full inbox says so at once.
-class Inbox {
+//
+// This is all that a call holds of a loop. Producers share it and may outlive the loop: from Close on it refuses. So
+// nothing that they let go of ends a loop, on whatever thread they do.
+class Inbox : public std::enable_shared_from_this<Inbox> {
  public:
   struct Mail {
     std::vector<Submission> submissions;  // in order of arrival
     std::vector<SequenceId> cancelled;    // perhaps of jobs that ended long ago, or that come with a later Mail
   };
 
-  // max_queued bounds the jobs that wait here and those that the consumer took and did not admit yet, together.
-  explicit Inbox(size_t max_queued) : max_queued_(max_queued) {}
+  // The engine is asked what a job takes, until Close. max_queued bounds the jobs that wait here and those that the
+  // consumer took and did not admit yet, together.
+  Inbox(const Engine* engine, size_t max_queued) : engine_(engine), max_queued_(max_queued) {}
 
-  // All or none. RESOURCE_EXHAUSTED names the limit, INVALID_ARGUMENT says that so many never fit; after Close, its
-  // status.
-  absl::Status Push(std::vector<Submission> submissions);
+  // Takes all jobs or none. Never waits. Once it returned OK, the jobs' sinks hear of them. Otherwise no sink is called
+  // and the jobs let go of them. INVALID_ARGUMENT: a sequence can never fit, or they are more than may wait, and why;
+  // RESOURCE_EXHAUSTED: too many jobs wait; CANCELLED: a job was cancelled before; after Close, its status. A job is
+  // submitted once.
+  absl::Status Submit(const std::vector<std::shared_ptr<Job>>& jobs);
   void PushCancel(SequenceId id);
-  // From now on Push answers `status`; the first call counts. What is here already stays for Take.
+  // From now on Submit answers `status`; the first call counts. What is here already stays for Take.
   void Close(absl::Status status);
   // Wakes the consumer though there is no mail.
   void Wake();
@@ -41,16 +49,21 @@ class Inbox {
   // How many of the jobs taken so far still wait for admission.
   void SetTakenAndQueued(size_t queued);
 
-  size_t queued() const;  // here and with the consumer
+  size_t queued() const;     // here and with the consumer
+  int64_t rejected() const;  // jobs that Submit answered with RESOURCE_EXHAUSTED
 
  private:
+  absl::Status Push(const std::vector<std::shared_ptr<Job>>& jobs, TimePoint submitted);
+
+  const Engine* const engine_;
   const size_t max_queued_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   // Guarded by mutex_.
   Mail mail_;
   bool woken_ = false;
-  size_t taken_ = 0;     // with the consumer, not yet admitted
+  size_t taken_ = 0;  // with the consumer, not yet admitted
+  int64_t rejected_ = 0;
   absl::Status closed_;  // OK: open
 };
 

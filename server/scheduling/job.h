@@ -47,7 +47,7 @@ struct JobResult {
 // All calls come from the thread that drives the engine, one after the other: OnTokens any number of times (none unless
 // JobSpec::stream), then OnDone exactly once, and nothing after it. While a call runs the whole model waits, so it must
 // not block, take a lock that is held for long, or do work on text: hand the values over and return. It may call
-// EngineLoop::Submit and Job::Cancel (of its own job and of others); it must not call Drain or Stop.
+// Inbox::Submit and Job::Cancel (of its own job and of others); it must not drain, stop or own the loop.
 //
 // A job whose Submit returned an error is never reported to its sink.
 class ResponseSink {

@@ -30,12 +30,11 @@ class DeviceFailureTest : public testing::Test {
   DeviceFailureTest() : watch_("fake", metrics_.AddModel("fake")) {
     gate_->Close();
     // One request at a time: of two, one runs and one waits.
-    model_ = MakeFakeModel({.gate = gate_,
-                            .capacity = {.rows = 1, .encoder_pages = 1, .decoder_blocks = 1, .edits = 1},
-                            .fail_steps = true,
-                            .observer = &watch_});
-    metrics_.Watch(model_.get());
-    registry_ = std::make_unique<ModelRegistry>(std::vector<std::shared_ptr<ServedModel>>{model_});
+    registry_ = std::make_unique<ModelRegistry>(
+        MakeFakeModels({{.gate = gate_,
+                         .capacity = {.rows = 1, .encoder_pages = 1, .decoder_blocks = 1, .edits = 1},
+                         .fail_steps = true,
+                         .observer = &watch_}}));
     intake_ = std::make_unique<Intake>(registry_.get(), &executor_, &metrics_);
     auto server = RpcServer::Start({.listen = "127.0.0.1:0"}, intake_.get());
     EXPECT_TRUE(server.ok()) << server.status();
@@ -46,10 +45,7 @@ class DeviceFailureTest : public testing::Test {
     stub_ = v1::GenerationService::NewStub(channel);
     health_ = Health::NewStub(channel);
   }
-  ~DeviceFailureTest() override {
-    gate_->Open();
-    watch_.SetHealth(nullptr);
-  }
+  ~DeviceFailureTest() override { gate_->Open(); }
 
   grpc::Status Summarize() {
     v1::SummarizeRequest request;
@@ -72,7 +68,6 @@ class DeviceFailureTest : public testing::Test {
   Metrics metrics_;
   ModelWatch watch_;
   Executor executor_{2};
-  std::shared_ptr<ServedModel> model_;
   std::unique_ptr<ModelRegistry> registry_;
   std::unique_ptr<Intake> intake_;
   std::unique_ptr<RpcServer> server_;
@@ -88,7 +83,7 @@ TEST_F(DeviceFailureTest, EndsWhatRunsAndRefusesTheRest) {
   HealthCheckResponse state;
   ASSERT_TRUE(watch->Read(&state));
   EXPECT_EQ(state.status(), HealthCheckResponse::SERVING);
-  EXPECT_THAT(metrics_.Text(), HasSubstr("elserve_healthy{model=\"fake\"} 1\n"));
+  EXPECT_THAT(metrics_.Text(registry_->models()), HasSubstr("elserve_healthy{model=\"fake\"} 1\n"));
 
   grpc::Status first, second;
   std::thread a([&] { first = Summarize(); });
@@ -106,7 +101,7 @@ TEST_F(DeviceFailureTest, EndsWhatRunsAndRefusesTheRest) {
   EXPECT_EQ(state.status(), HealthCheckResponse::NOT_SERVING);
   EXPECT_EQ(Check("fake"), HealthCheckResponse::NOT_SERVING);
   EXPECT_EQ(Check(""), HealthCheckResponse::NOT_SERVING);
-  EXPECT_THAT(metrics_.Text(), HasSubstr("elserve_healthy{model=\"fake\"} 0\n"));
+  EXPECT_THAT(metrics_.Text(registry_->models()), HasSubstr("elserve_healthy{model=\"fake\"} 0\n"));
   EXPECT_THAT(server_->health().UnhealthyReason(), HasSubstr("fake"));
   watching.TryCancel();
 
@@ -120,7 +115,7 @@ TEST_F(DeviceFailureTest, EndsWhatRunsAndRefusesTheRest) {
   request.set_model("fake");
   EXPECT_TRUE(stub_->GetModel(&context, request, &described).ok());
   // Nothing is left to wait for.
-  model_->loop().Drain(TimePoint::max());
+  registry_->models().front().loop->Drain(TimePoint::max());
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::minutes(1));
 }
 

@@ -14,7 +14,7 @@ TEST(MetricsTest, CountsCallsByRpcAndOutcome) {
   Metrics metrics;
   metrics.OnCallStarted(Rpc::kSummarize);
   metrics.OnCallStarted(Rpc::kSummarize);
-  EXPECT_THAT(metrics.Text(), HasSubstr("elserve_requests_in_flight{rpc=\"Summarize\"} 2\n"));
+  EXPECT_THAT(metrics.Text({}), HasSubstr("elserve_requests_in_flight{rpc=\"Summarize\"} 2\n"));
   CallRecord record;
   record.model = "m";
   record.rpc = Rpc::kSummarize;
@@ -23,7 +23,7 @@ TEST(MetricsTest, CountsCallsByRpcAndOutcome) {
   metrics.OnCallEnded(record);
   record.outcome = absl::StatusCode::kResourceExhausted;
   metrics.OnCallEnded(record);
-  const std::string text = metrics.Text();
+  const std::string text = metrics.Text({});
   EXPECT_THAT(text, HasSubstr("elserve_requests_in_flight{rpc=\"Summarize\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("elserve_requests_total{model=\"m\",outcome=\"OK\",rpc=\"Summarize\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("outcome=\"RESOURCE_EXHAUSTED\",rpc=\"Summarize\"} 1\n"));
@@ -38,15 +38,13 @@ TEST(MetricsTest, ShowsStepsAndTheLoop) {
   Metrics metrics;
   StepMetrics* steps = metrics.AddModel("fake");
   EXPECT_EQ(metrics.AddModel("fake"), steps);
-  const std::shared_ptr<ServedModel> model = MakeFakeModel();
-  metrics.Watch(model.get());
   StepObservation step;
   step.rows = 5;
   step.documents = 2;
   step.times.decode = 0.5;
   step.seconds = 0.75;
   steps->OnStep(step);
-  const std::string text = metrics.Text();
+  const std::string text = metrics.Text(MakeFakeModels());
   EXPECT_THAT(text, HasSubstr("elserve_step_rows_sum{model=\"fake\"} 5\n"));
   EXPECT_THAT(text, HasSubstr("elserve_step_documents_sum{model=\"fake\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("elserve_step_phase_seconds_sum{model=\"fake\",phase=\"decode\"} 0.5\n"));

@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -33,10 +35,11 @@ class CallTest : public ::testing::Test {
  protected:
   void Serve(const FakeModelOptions& options = {}) {
     gate_ = options.gate;
-    models_ = std::make_unique<ModelRegistry>(std::vector{MakeFakeModel(options)});
+    models_ = std::make_unique<ModelRegistry>(MakeFakeModels({options}));
     intake_ = std::make_unique<Intake>(models_.get(), &executor_, &observer_);
   }
-  ServedModel& model() { return *models_->models().front(); }
+  const ServedModel& model() { return *models_->models().front().served; }
+  EngineLoop& loop() { return *models_->models().front().loop; }
 
   template <typename Request>
   std::shared_ptr<Call> Accept(const Request& request, Rpc rpc, std::optional<TimePoint> deadline = std::nullopt) {
@@ -146,9 +149,9 @@ TEST_F(CallTest, AllJobsAreTakenOrNone) {
   const auto& answer = Run(Questions(6, 200), Rpc::kGenerateQuestions);
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument) << answer.status();
   EXPECT_THAT(std::string(answer.status().message()), HasSubstr("at most 5 (max_queued_requests)"));
-  model().loop().Drain(TimePoint::max());
-  EXPECT_EQ(model().loop().Snapshot().jobs.added, 0);
-  EXPECT_EQ(model().loop().Snapshot().steps, 0);
+  loop().Drain(TimePoint::max());
+  EXPECT_EQ(loop().Snapshot().jobs.added, 0);
+  EXPECT_EQ(loop().Snapshot().steps, 0);
   ExpectOneRecord(absl::StatusCode::kInvalidArgument);
 }
 
@@ -156,7 +159,7 @@ TEST_F(CallTest, ADeviceThatFailsIsTheCallsError) {
   Serve({.fail_steps = true});
   const auto& answer = Run(Questions(3, 5), Rpc::kGenerateQuestions);
   EXPECT_TRUE(absl::IsInternal(answer.status()) || absl::IsUnavailable(answer.status())) << answer.status();
-  EXPECT_FALSE(model().loop().healthy());
+  EXPECT_FALSE(loop().healthy());
 }
 
 TEST_F(CallTest, CancelBeforeStart) {
@@ -165,7 +168,7 @@ TEST_F(CallTest, CancelBeforeStart) {
   call->Cancel();
   call->Start();
   EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kCancelled);
-  EXPECT_EQ(model().loop().Snapshot().jobs.added, 0);
+  EXPECT_EQ(loop().Snapshot().jobs.added, 0);
   ExpectOneRecord(absl::StatusCode::kCancelled);
 }
 
@@ -200,6 +203,41 @@ TEST_F(CallTest, CancelAfterTheDeadlineIsDeadlineExceeded) {
   call->Cancel();
   gate->Open();
   EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+// Who owns a model ends its calls: the unary and the streaming one here, and one that was not started yet. They may be
+// used on, and refuse.
+TEST_F(CallTest, ModelsThatEndEndTheirCalls) {
+  Serve({.max_decoder_tokens = kEndless});
+  const std::shared_ptr<Call> unary = Accept(Document(kEndless), Rpc::kSummarize);
+  const auto unary_listener = std::exchange(listener_, std::make_shared<RecordingListener>());
+  const std::shared_ptr<Call> stream = Accept(Document(kEndless), Rpc::kStreamSummarize);
+  const auto stream_listener = std::exchange(listener_, std::make_shared<RecordingListener>());
+  const std::shared_ptr<Call> late = Accept(Document(kEndless), Rpc::kStreamSummarize);
+  unary->Start();
+  stream->Start();
+  models_.reset();
+  EXPECT_EQ(unary_listener->Wait().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(stream_listener->Wait().status().code(), absl::StatusCode::kUnavailable);
+  stream->Cancel();
+  late->Start();
+  EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(observer_.records.size(), 3u);
+}
+
+// What a call holds of its model may be let go of on the engine's thread, the last of it too: that ends no loop, for
+// which the thread would have to wait for itself.
+TEST_F(CallTest, TheEnginesThreadMayLetGoOfAModel) {
+  std::vector<RunningModel> models = MakeFakeModels();
+  const std::weak_ptr<const ServedModel> served = models.front().served;
+  {
+    const TestJob made = MakeJob({});
+    made.sink->on_done = [held = std::move(models.front().served)] {};
+    EXPECT_TRUE(models.front().loop->inbox()->Submit({made.job}).ok());
+  }
+  models.front().loop->Drain(TimePoint::max());
+  EXPECT_TRUE(served.expired());
+  EXPECT_EQ(models.front().loop->Snapshot().jobs.finished, 1);
 }
 
 TEST_F(CallTest, DrainingRefusesAndReports) {

@@ -14,7 +14,7 @@
 #include "server/requests/call.h"
 #include "server/requests/call_observer.h"
 #include "server/requests/model_registry.h"
-#include "server/requests/served_model.h"
+#include "server/requests/running_model.h"
 #include "tests/server/scheduling/fake_engine.h"
 
 namespace elserve {
@@ -50,12 +50,12 @@ class FakeModelEngine : public FakeEngine {
   static constexpr Resources kCapacity{
       .rows = 1 << 20, .encoder_pages = 1 << 20, .decoder_blocks = 1 << 20, .edits = 1 << 20};
 
-  explicit FakeModelEngine(const Resources& capacity) : FakeEngine(capacity) {
+  FakeModelEngine(const Resources& capacity, int max_decoder_tokens) : FakeEngine(capacity) {
     info_.family = "bart";
     info_.capacity = capacity;
     info_.vocab_size = 8192;
     info_.max_source_tokens = 1024;
-    info_.max_decoder_tokens = 1024;
+    info_.max_decoder_tokens = max_decoder_tokens;
     info_.bytes_per_encoder_token = 100;
     info_.bytes_per_decoder_token = 10;
     info_.attention_reason = "it is a fake";
@@ -71,12 +71,14 @@ struct FakeModelOptions {
   int max_queued_requests = 1024;
   std::shared_ptr<Gate> gate = std::make_shared<Gate>();
   Resources capacity = FakeModelEngine::kCapacity;
+  int max_decoder_tokens = 1024;  // kEndless: an answer of so many lasts until somebody ends it
   bool fail_steps = false;
   bool questions = true;
   LoopObserver* observer = nullptr;
 };
 
-inline std::shared_ptr<ServedModel> MakeFakeModel(const FakeModelOptions& options = {}) {
+// What MakeFakeModels puts around its engine.
+inline ServedModelConfig FakeModelConfig(const FakeModelOptions& options = {}) {
   ServedModelConfig config;
   config.name = options.name;
   config.path = std::string(ELSERVE_SOURCE_DIR) + "/models/debian-synopsis";
@@ -86,12 +88,24 @@ inline std::shared_ptr<ServedModel> MakeFakeModel(const FakeModelOptions& option
   config.defaults.set_num_beams(1);
   config.defaults.set_min_length(0);
   config.defaults.set_no_repeat_ngram_size(0);
-  auto engine = std::make_unique<FakeModelEngine>(options.capacity);
+  return config;
+}
+
+inline std::unique_ptr<FakeModelEngine> MakeFakeEngine(const FakeModelOptions& options) {
+  auto engine = std::make_unique<FakeModelEngine>(options.capacity, options.max_decoder_tokens);
   engine->on_step = [gate = options.gate] { gate->Pass(); };
   engine->fail_steps = options.fail_steps;
-  auto model = ServedModel::Create(std::move(config), std::move(engine), options.observer);
-  EXPECT_TRUE(model.ok()) << model.status();
-  return model.ok() ? *std::move(model) : nullptr;
+  return engine;
+}
+
+inline std::vector<RunningModel> MakeFakeModels(const std::vector<FakeModelOptions>& all = {{}}) {
+  std::vector<RunningModel> models;
+  for (const FakeModelOptions& options : all) {
+    auto model = RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), options.observer);
+    EXPECT_TRUE(model.ok()) << model.status();
+    if (model.ok()) models.push_back(*std::move(model));
+  }
+  return models;
 }
 
 // Joins the deltas as they come, unless it is told to leave them.

@@ -17,14 +17,14 @@ class PrepareTest : public ::testing::Test {
  protected:
   // Made once: a tokenizer takes a while to load.
   static void SetUpTestSuite() {
-    one_ = new ModelRegistry({MakeFakeModel()});
-    two_ = new ModelRegistry({MakeFakeModel({.name = "first"}), MakeFakeModel({.name = "second", .questions = false})});
+    one_ = new ModelRegistry(MakeFakeModels());
+    two_ = new ModelRegistry(MakeFakeModels({{.name = "first"}, {.name = "second", .questions = false}}));
   }
   static void TearDownTestSuite() {
     delete one_;
     delete two_;
   }
-  static const ServedModel& model() { return *one_->models().front(); }
+  static const ServedModel& model() { return *one_->models().front().served; }
 
   template <typename Request>
   static void ExpectRefused(const ModelRegistry& models, const Request& request, const std::vector<std::string>& words,
@@ -193,7 +193,7 @@ TEST_F(PrepareTest, DescribesItsModel) {
   EXPECT_EQ(described.limits().max_source_tokens(), 1024);
   EXPECT_EQ(described.tasks().questions().highlight(), "<hl>");
   EXPECT_EQ(described.default_parameters().num_beams(), 1);
-  EXPECT_FALSE(two_->models()[1]->Describe().tasks().has_questions());
+  EXPECT_FALSE(two_->models()[1].served->Describe().tasks().has_questions());
 }
 
 }  // namespace

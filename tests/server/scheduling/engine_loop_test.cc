@@ -59,7 +59,7 @@ class EngineLoopTest : public ::testing::Test {
   }
   TestJob Submit(const JobShape& shape) {
     TestJob made = MakeJob(shape);
-    const absl::Status status = loop_->Submit({made.job});
+    const absl::Status status = loop_->inbox()->Submit({made.job});
     EXPECT_TRUE(status.ok()) << status;
     return made;
   }
@@ -70,7 +70,7 @@ class EngineLoopTest : public ::testing::Test {
     made.sink->on_tokens = [decoding] {
       if (!decoding->happened()) decoding->Happen();
     };
-    EXPECT_TRUE(loop_->Submit({made.job}).ok());
+    EXPECT_TRUE(loop_->inbox()->Submit({made.job}).ok());
     decoding->Wait();
     return made;
   }
@@ -126,7 +126,7 @@ TEST_F(EngineLoopTest, RefusesWhatCanNeverFit) {
   TestJob job = MakeJob({.rows = 9});
   const std::weak_ptr<ResponseSink> sink = job.sink;
   job.sink->on_done = [keep = job.job] { FAIL() << "the sink of a refused job was called"; };
-  const absl::Status status = loop_->Submit({job.job});
+  const absl::Status status = loop_->inbox()->Submit({job.job});
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("num_beams: 9"));
   job.sink->on_done = nullptr;
@@ -143,7 +143,7 @@ TEST_F(EngineLoopTest, BoundsTheQueue) {
   std::vector<TestJob> queued;
   for (int i = 0; i < 3; ++i) queued.push_back(Submit({.rows = 8}));
   const TestJob refused = MakeJob({});
-  const absl::Status status = loop_->Submit({refused.job});
+  const absl::Status status = loop_->inbox()->Submit({refused.job});
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("max_queued_requests is 3"));
   EXPECT_EQ(loop_->Snapshot().queued, 3);
@@ -167,7 +167,7 @@ TEST_F(EngineLoopTest, TakesAGroupOrNoneOfIt) {
   const auto refuse = [&](const std::vector<JobShape>& shapes) {
     std::vector<std::shared_ptr<Job>> jobs;
     for (const JobShape& shape : shapes) jobs.push_back(refused.emplace_back(MakeJob(shape)).job);
-    return loop_->Submit(jobs);
+    return loop_->inbox()->Submit(jobs);
   };
   absl::Status status = refuse({{}, {}, {}});
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
@@ -178,11 +178,11 @@ TEST_F(EngineLoopTest, TakesAGroupOrNoneOfIt) {
   EXPECT_TRUE(absl::IsInvalidArgument(refuse({{}, {.rows = 9}})));
   const TestJob good = MakeJob({}), cancelled = MakeJob({});
   cancelled.job->Cancel();
-  EXPECT_TRUE(absl::IsCancelled(loop_->Submit({good.job, cancelled.job})));
+  EXPECT_TRUE(absl::IsCancelled(loop_->inbox()->Submit({good.job, cancelled.job})));
   EXPECT_EQ(good.sink.use_count(), 1) << "a refused job keeps its sink";
 
   const TestJob a = MakeJob({}), b = MakeJob({});
-  EXPECT_TRUE(loop_->Submit({a.job, b.job}).ok());
+  EXPECT_TRUE(loop_->inbox()->Submit({a.job, b.job}).ok());
   EXPECT_EQ(loop_->Snapshot().queued, 3);
   gate.open.Happen();
   EXPECT_TRUE(a.sink->Wait().status.ok());
@@ -203,7 +203,7 @@ TEST_F(EngineLoopTest, JobsWithTheSchedulerCountAsQueued) {
   // A cancellation that came after them was carried out: the inbox is empty and the Scheduler holds both.
   other.job->Cancel();
   EXPECT_TRUE(absl::IsCancelled(other.sink->Wait().status));
-  EXPECT_TRUE(absl::IsResourceExhausted(loop_->Submit({MakeJob({}).job})));
+  EXPECT_TRUE(absl::IsResourceExhausted(loop_->inbox()->Submit({MakeJob({}).job})));
   EXPECT_EQ(loop_->Snapshot().queued, 2);
   a.job->Cancel();
   EXPECT_TRUE(absl::IsCancelled(a.sink->Wait().status));
@@ -227,7 +227,7 @@ TEST_F(EngineLoopTest, CancelsWhereverTheJobIs) {
 
   const TestJob before = MakeJob({});
   before.job->Cancel();
-  EXPECT_TRUE(absl::IsCancelled(loop_->Submit({before.job})));
+  EXPECT_TRUE(absl::IsCancelled(loop_->inbox()->Submit({before.job})));
   const LoopSnapshot snapshot = End();
   EXPECT_EQ(snapshot.jobs.cancelled, 2);
   EXPECT_EQ(snapshot.jobs.finished, 1);
@@ -239,12 +239,12 @@ TEST_F(EngineLoopTest, SinksMaySubmitAndCancel) {
   const TestJob endless = SubmitEndless(1);
   const TestJob first = MakeJob({}), second = MakeJob({}), self = MakeJob({.tokens = kEndless, .stream = true});
   first.sink->on_done = [&] {
-    EXPECT_TRUE(loop_->Submit({second.job}).ok());
+    EXPECT_TRUE(loop_->inbox()->Submit({second.job}).ok());
     endless.job->Cancel();
   };
   self.sink->on_tokens = [&] { self.job->Cancel(); };
-  EXPECT_TRUE(loop_->Submit({first.job}).ok());
-  EXPECT_TRUE(loop_->Submit({self.job}).ok());
+  EXPECT_TRUE(loop_->inbox()->Submit({first.job}).ok());
+  EXPECT_TRUE(loop_->inbox()->Submit({self.job}).ok());
   EXPECT_TRUE(second.sink->Wait().status.ok());
   EXPECT_TRUE(absl::IsCancelled(endless.sink->Wait().status));
   EXPECT_TRUE(absl::IsCancelled(self.sink->Wait().status));
@@ -254,7 +254,7 @@ TEST_F(EngineLoopTest, SinksMaySubmitAndCancel) {
 TEST_F(EngineLoopTest, DeadlinesEndQueuedAndRunningJobs) {
   Start();
   const TestJob running = MakeJob({.rows = 8, .tokens = kEndless, .deadline = Now() + milliseconds(50)});
-  ASSERT_TRUE(loop_->Submit({running.job}).ok());
+  ASSERT_TRUE(loop_->inbox()->Submit({running.job}).ok());
   const TestJob expired = Submit({.rows = 8, .deadline = Now()});
   EXPECT_TRUE(absl::IsDeadlineExceeded(expired.sink->Wait().status));
   const JobResult& result = running.sink->Wait();
@@ -283,7 +283,7 @@ TEST_F(EngineLoopTest, DrainFinishesWhatWasAccepted) {
   absl::Status status;
   while (!absl::IsUnavailable(status)) {
     const TestJob late = MakeJob({.rows = 5});
-    status = loop_->Submit({late.job});
+    status = loop_->inbox()->Submit({late.job});
     if (status.ok()) jobs.push_back(late);
     std::this_thread::yield();
   }
@@ -293,7 +293,7 @@ TEST_F(EngineLoopTest, DrainFinishesWhatWasAccepted) {
     ASSERT_TRUE(job.sink->is_done());
     EXPECT_TRUE(job.sink->result.status.ok()) << job.sink->result.status;
   }
-  EXPECT_TRUE(absl::IsUnavailable(loop_->Submit({MakeJob({}).job})));
+  EXPECT_TRUE(absl::IsUnavailable(loop_->inbox()->Submit({MakeJob({}).job})));
   EXPECT_TRUE(loop_->healthy());
 }
 
@@ -340,7 +340,7 @@ TEST_F(EngineLoopTest, ADeviceErrorEndsAllJobsAndTheLoop) {
   EXPECT_THAT(std::string(running.sink->result.status.message()), HasSubstr("fell off the bus"));
   EXPECT_TRUE(absl::IsUnavailable(queued.sink->Wait().status));
   EXPECT_FALSE(loop_->healthy());
-  const absl::Status status = loop_->Submit({MakeJob({}).job});
+  const absl::Status status = loop_->inbox()->Submit({MakeJob({}).job});
   EXPECT_TRUE(absl::IsUnavailable(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("fell off the bus"));
   loop_->Drain(TimePoint::max());
@@ -386,7 +386,7 @@ TEST_F(EngineLoopTest, ManyThreads) {
         made.sink->on_done = [keep = made.job] {};
         std::thread canceller;
         if (i % 50 == 0) canceller = std::thread([job = made.job] { job->Cancel(); });
-        const absl::Status status = loop_->Submit({made.job});
+        const absl::Status status = loop_->inbox()->Submit({made.job});
         if (status.ok()) {
           accepted[static_cast<size_t>(t)].push_back(made);
           if (random() % 4 == 0) made.job->Cancel();
