@@ -111,19 +111,20 @@ absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, std::str
 }
 
 absl::StatusOr<Span> FindSpan(const v1::Answer& answer, std::string_view context, const std::string& field) {
-  switch (answer.where_case()) {
-    case v1::Answer::kText:
-      return FindAnswer(context, answer.text(), absl::StrCat(field, ".text"));
-    case v1::Answer::kSpan: {
-      const Span span{.begin = answer.span().begin(), .end = answer.span().end()};
-      const absl::Status status = CheckSpan(context, span, absl::StrCat(field, ".span"));
-      if (!status.ok()) return status;
-      return span;
-    }
-    case v1::Answer::WHERE_NOT_SET:
-      break;
+  if (!answer.has_span()) {
+    if (!answer.text().empty()) return FindAnswer(context, answer.text(), absl::StrCat(field, ".text"));
+    return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it needs text or span"));
   }
-  return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it needs text or span"));
+  const Span span{.begin = answer.span().begin(), .end = answer.span().end()};
+  const absl::Status status = CheckSpan(context, span, absl::StrCat(field, ".span"));
+  if (!status.ok()) return status;
+  const std::string_view held =
+      context.substr(static_cast<size_t>(span.begin), static_cast<size_t>(span.end - span.begin));
+  if (!answer.text().empty() && answer.text() != held) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ".text is not what ", field, ".span holds, bytes ",
+                                                   span.begin, " to ", span.end, " of the context"));
+  }
+  return span;
 }
 
 // The marked answer has to be among the tokens that truncation leaves.

@@ -35,9 +35,10 @@ void FillResponse(CallAnswer answer, v1::GenerateResponse* response) {
 void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response) {
   for (size_t i = 0; i < answer.jobs.size(); ++i) {
     v1::Question* question = response->add_questions();
-    question->set_answer_text(std::move(answer.questions[i].answer_text));
-    question->mutable_answer_span()->set_begin(answer.questions[i].answer_span.begin);
-    question->mutable_answer_span()->set_end(answer.questions[i].answer_span.end);
+    v1::Answer* asked = question->mutable_answer();
+    asked->set_text(std::move(answer.questions[i].answer_text));
+    asked->mutable_span()->set_begin(answer.questions[i].answer_span.begin);
+    asked->mutable_span()->set_end(answer.questions[i].answer_span.end);
     FillJob(answer.jobs[i], question);
   }
   FillCommon(answer, response);

@@ -99,7 +99,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public Cal
       error_ = broken_ ? grpc::Status::CANCELLED : ToGrpc(answer_->status());
       return Next::kFinish;
     }
-    FillResponse(**std::move(answer_), chunk.mutable_answer());
+    FillResponse(**std::move(answer_), chunk.mutable_response());
     message_ = SerializeMessage(chunk);
     return Next::kWriteLast;
   }

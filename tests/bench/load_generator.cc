@@ -109,27 +109,27 @@ class Exchange : public grpc::ClientReadReactor<v1::GenerateChunk> {
       StartRead(&chunk_);
       StartCall();
     } else {
-      stub->async()->Generate(&context_, &request_, &answer_, [this](const grpc::Status& status) { OnDone(status); });
+      stub->async()->Generate(&context_, &request_, &response_, [this](const grpc::Status& status) { OnDone(status); });
     }
   }
 
   void OnReadDone(bool ok) override {
     if (!ok) return;
-    if (!first_text_ && !(chunk_.has_delta() ? chunk_.delta().text() : FirstText(chunk_.answer())).empty()) {
+    if (!first_text_ && !(chunk_.has_delta() ? chunk_.delta().text() : FirstText(chunk_.response())).empty()) {
       first_text_ = Elapsed();
     }
-    if (chunk_.has_answer()) answer_.Swap(chunk_.mutable_answer());
+    if (chunk_.has_response()) response_.Swap(chunk_.mutable_response());
     StartRead(&chunk_);
   }
 
   void OnDone(const grpc::Status& status) override {
-    tally_->End({.status = status, .latency = Elapsed(), .first_text = first_text_, .usage = answer_.usage()});
+    tally_->End({.status = status, .latency = Elapsed(), .first_text = first_text_, .usage = response_.usage()});
     delete this;
   }
 
  private:
-  static std::string FirstText(const v1::GenerateResponse& answer) {
-    return answer.hypotheses().empty() ? "" : answer.hypotheses(0).text();
+  static std::string FirstText(const v1::GenerateResponse& response) {
+    return response.hypotheses().empty() ? "" : response.hypotheses(0).text();
   }
   double Elapsed() const { return Seconds(Clock::now() - due_).count(); }
 
@@ -138,7 +138,7 @@ class Exchange : public grpc::ClientReadReactor<v1::GenerateChunk> {
   const Clock::time_point due_;
   Tally* const tally_;
   v1::GenerateChunk chunk_;
-  v1::GenerateResponse answer_;
+  v1::GenerateResponse response_;
   std::optional<double> first_text_;
 };
 

@@ -190,7 +190,7 @@ std::vector<BadRequest> AnswerCases() {
       Answers("no answers", [](auto&) {}, {"answers", "empty"}),
       Answers("no context", [](auto& r) { r.clear_context(), r.add_answers()->set_text("a"); }, {"context", "empty"}),
       Answers("answer not set", [](auto& r) { r.add_answers(); }, {"answers[0]"}),
-      Answers("empty answer", [](auto& r) { r.add_answers()->set_text(""); }, {"answers[0].text"}),
+      Answers("empty answer", [](auto& r) { r.add_answers()->set_text(""); }, {"answers[0]", "text or span"}),
       Answers("answer that does not occur", [](auto& r) { r.add_answers()->set_text("Emacs"); }, {"answers[0].text"}),
       Answers("answer not UTF-8", [](auto& r) { r.add_answers()->set_text("\xff"); }, {"answers.text", "0"}),
       Answers("second answer bad",
@@ -201,6 +201,9 @@ std::vector<BadRequest> AnswerCases() {
       Answers("span backwards", span(5, 3), {"answers[0].span", "3"}),
       Answers("span empty", span(5, 5), {"answers[0].span", "5"}),
       Answers("span inside a character", span(10, 11), {"answers[0].span"}),
+      Answers("span of another text",
+              [](auto& r) { r.add_answers()->set_text("editor"), r.mutable_answers(0)->mutable_span()->set_end(3); },
+              {"answers[0].text", "answers[0].span", "0 to 3"}),
       Answers("too many answers",
               [](auto& r) {
                 for (int i = 0; i < 257; ++i) r.add_answers()->set_text("Vim");

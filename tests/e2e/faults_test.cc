@@ -149,7 +149,7 @@ TEST(FaultsTest, AReaderWhoStopsHoldsUpNobody) {
   std::string text = chunk.delta().text();
   while (reader->Read(&chunk)) text += chunk.delta().text();
   EXPECT_TRUE(reader->Finish().ok());
-  EXPECT_EQ(text, chunk.answer().hypotheses(0).text());
+  EXPECT_EQ(text, chunk.response().hypotheses(0).text());
 }
 
 TEST(FaultsTest, CancelledCallsFreeTheQueue) {

@@ -134,8 +134,9 @@ std::string Difference(const GoldenCase& golden, const v1::GenerateResponse& res
 std::string Difference(const GoldenCase& golden, const v1::GenerateQuestionsResponse& response) {
   if (response.questions_size() != 2) return absl::StrCat(golden.name, ": ", response.questions_size(), " questions");
   for (const v1::Question& question : response.questions()) {
-    if (question.answer_text() != golden.text->answer || question.answer_span().begin() != golden.text->span_begin ||
-        question.answer_span().end() != golden.text->span_end) {
+    const v1::Answer& answer = question.answer();
+    if (answer.text() != golden.text->answer || answer.span().begin() != golden.text->span_begin ||
+        answer.span().end() != golden.text->span_end) {
       return absl::StrCat(golden.name, ": asked for ", question.ShortDebugString());
     }
     std::string difference = Difference(golden, question.hypotheses(), question.usage());

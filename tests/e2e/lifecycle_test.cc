@@ -63,7 +63,7 @@ TEST(LifecycleTest, DrainFinishesWhatRunsAndTakesNothingNew) {
   EXPECT_EQ(refused.error_code(), grpc::UNAVAILABLE);
 
   EXPECT_TRUE(running.Finish().ok());
-  EXPECT_EQ(running.last().answer().hypotheses(0).token_ids_size(), 1000);
+  EXPECT_EQ(running.last().response().hypotheses(0).token_ids_size(), 1000);
   EXPECT_FALSE(watcher->Read(&health));
   EXPECT_EQ(watcher->Finish().error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(server.process().Wait(), 0);

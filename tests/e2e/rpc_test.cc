@@ -39,7 +39,7 @@ v1::Delta Join(Reader& reader, Chunk* last) {
   bool answered = false;
   while (reader.Read(&chunk)) {
     EXPECT_FALSE(answered) << "something after the answer";
-    answered = chunk.has_answer();
+    answered = chunk.has_response();
     *last = chunk;
     if (!chunk.has_delta()) continue;
     *joined.mutable_text() += chunk.delta().text();
@@ -94,7 +94,7 @@ TEST_F(RpcTest, StreamsJoinToTheUnaryAnswer) {
     v1::GenerateChunk last;
     const v1::Delta joined = Join(*reader, &last);
     EXPECT_TRUE(reader->Finish().ok());
-    const v1::Hypothesis& streamed = last.answer().hypotheses(0);
+    const v1::Hypothesis& streamed = last.response().hypotheses(0);
     EXPECT_EQ(joined.text(), streamed.text());
     EXPECT_TRUE(std::equal(joined.token_ids().begin(), joined.token_ids().end(), streamed.token_ids().begin(),
                            streamed.token_ids().end()));
@@ -132,9 +132,9 @@ TEST_F(RpcTest, AsksAQuestionForEachAnswer) {
   const grpc::Status status = stub().GenerateQuestions(&context, request, &response);
   ASSERT_TRUE(status.ok()) << status.error_message();
   ASSERT_EQ(response.questions_size(), 2);
-  EXPECT_EQ(response.questions(0).answer_text(), "Bram Moolenaar");
-  EXPECT_EQ(response.questions(0).answer_span().begin(), 37);
-  EXPECT_EQ(response.questions(1).answer_text(), "Vim");
+  EXPECT_EQ(response.questions(0).answer().text(), "Bram Moolenaar");
+  EXPECT_EQ(response.questions(0).answer().span().begin(), 37);
+  EXPECT_EQ(response.questions(1).answer().text(), "Vim");
   EXPECT_FALSE(response.questions(0).hypotheses(0).text().empty());
 
   grpc::ClientContext second;
@@ -149,7 +149,7 @@ TEST_F(RpcTest, AsksAQuestionForEachAnswer) {
   EXPECT_TRUE(reader->Finish().ok());
   for (int i = 0; i < 2; ++i) {
     EXPECT_EQ(texts[static_cast<size_t>(i)], response.questions(i).hypotheses(0).text());
-    EXPECT_EQ(chunk.answer().questions(i).hypotheses(0).text(), response.questions(i).hypotheses(0).text());
+    EXPECT_EQ(chunk.response().questions(i).hypotheses(0).text(), response.questions(i).hypotheses(0).text());
   }
 }
 
@@ -272,7 +272,7 @@ TEST_F(RpcTest, ClientsSummarizeManyLinesInOrder) {
     for (std::string line; std::getline(lines, line);) {
       const auto json = nlohmann::json::parse(line);
       EXPECT_EQ(json["input"], "-:" + std::to_string(all.size() + 1));
-      all.push_back(json["answer"]["hypotheses"][0]["text"]);
+      all.push_back(json["response"]["hypotheses"][0]["text"]);
     }
     return all;
   };

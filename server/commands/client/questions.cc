@@ -55,7 +55,7 @@ class Asker {
                                                 : stub_->GenerateQuestions(&context, request, &response);
     if (!status.ok()) return {.out = {}, .error = Describe(status)};
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (options_.json) return {.out = JsonLine(input.name, seconds, "answer", response), .error = {}};
+    if (options_.json) return {.out = JsonLine(input.name, seconds, "response", response), .error = {}};
     return {.out = Text(input, response, seconds), .error = {}};
   }
 
@@ -67,8 +67,8 @@ class Asker {
     const auto reader = stub_->StreamGenerateQuestions(context, request);
     v1::GenerateQuestionsChunk chunk;
     while (reader->Read(&chunk)) {
-      if (chunk.has_answer()) {
-        *response = std::move(*chunk.mutable_answer());
+      if (chunk.has_response()) {
+        *response = std::move(*chunk.mutable_response());
       } else if (options_.json) {
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         std::cout << JsonLine(input.name, seconds, "chunk", chunk) << std::flush;
@@ -85,7 +85,7 @@ class Asker {
       for (const v1::Hypothesis& hypothesis : question.hypotheses()) {
         out += indent + "Q: " + OneLine(hypothesis.text()) + "\n";
       }
-      out += indent + "A: " + OneLine(question.answer_text()) + "\n";
+      out += indent + "A: " + OneLine(question.answer().text()) + "\n";
       if (options_.timings) out += indent + "    " + Timings(question.usage(), seconds) + "\n";
     }
     return out;
@@ -98,9 +98,7 @@ class Asker {
 
 int RunQuestions(const QuestionsOptions& options) {
   v1::GenerateQuestionsRequest request;
-  request.set_model(options.request.model);
-  if (options.request.truncate) request.set_truncation(v1::TRUNCATION_TRUNCATE);
-  if (const auto error = ParseParameters(options.request.parameters, request.mutable_parameters())) {
+  if (const auto error = FillCommon(options.request, &request)) {
     std::cerr << "elserve: " << *error << "\n";
     return EXIT_FAILURE;
   }

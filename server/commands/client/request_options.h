@@ -36,10 +36,17 @@ void AddRequestOptions(CLI::App& command, RequestOptions* options);
 std::shared_ptr<grpc::Channel> Connect(const RequestOptions& options);
 void SetDeadline(const RequestOptions& options, grpc::ClientContext* context);
 
-// Fills the message from "name=value" texts, values as JSON writes them; early_stopping is false, true or never. An
-// error says what is wrong with which; nullopt: none.
+// Fills the message from "name=value" texts. An error says what is wrong with which; nullopt: none.
 std::optional<std::string> ParseParameters(const std::vector<std::string>& assignments,
                                            v1::DecodingParameters* parameters);
+
+// Fills the fields that all requests have in common; errors as above.
+template <typename Request>
+std::optional<std::string> FillCommon(const RequestOptions& options, Request* request) {
+  request->set_model(options.model);
+  if (options.truncate) request->set_truncation(v1::TRUNCATION_TRUNCATE);
+  return ParseParameters(options.parameters, request->mutable_parameters());
+}
 
 // "INVALID_ARGUMENT: num_beams is 99; ..."
 std::string Describe(const grpc::Status& status);

@@ -16,17 +16,12 @@ namespace {
 
 class Summarizer {
  public:
-  Summarizer(const RequestOptions& options, v1::DecodingParameters parameters)
-      : options_(options),
-        parameters_(std::move(parameters)),
-        stub_(v1::GenerationService::NewStub(Connect(options))) {}
+  Summarizer(const RequestOptions& options, v1::SummarizeRequest request)
+      : options_(options), request_(std::move(request)), stub_(v1::GenerationService::NewStub(Connect(options))) {}
 
   Output Run(const Input& input) const {
-    v1::SummarizeRequest request;
-    request.set_model(options_.model);
+    v1::SummarizeRequest request = request_;
     request.set_document(input.text);
-    *request.mutable_parameters() = parameters_;
-    if (options_.truncate) request.set_truncation(v1::TRUNCATION_TRUNCATE);
     grpc::ClientContext context;
     SetDeadline(options_, &context);
     return options_.stream ? Stream(input, request, &context) : Ask(input, request, &context);
@@ -43,7 +38,7 @@ class Summarizer {
     const grpc::Status status = stub_->Summarize(context, request, &response);
     if (!status.ok()) return {.out = {}, .error = Describe(status)};
     const double seconds = Since(start);
-    if (options_.json) return {.out = JsonLine(input.name, seconds, "answer", response), .error = {}};
+    if (options_.json) return {.out = JsonLine(input.name, seconds, "response", response), .error = {}};
     return {.out = Text(input, response) + TimingsLine(response, seconds), .error = {}};
   }
 
@@ -53,21 +48,21 @@ class Summarizer {
     const auto reader = stub_->StreamSummarize(context, request);
     if (!options_.json && PrintsNames(options_)) std::cout << input.name << ": " << std::flush;
     v1::GenerateChunk chunk;
-    v1::GenerateResponse answer;
+    v1::GenerateResponse response;
     while (reader->Read(&chunk)) {
       if (options_.json) {
         std::cout << JsonLine(
-            input.name, Since(start), chunk.has_answer() ? "answer" : "delta",
-            chunk.has_answer() ? static_cast<const google::protobuf::Message&>(chunk.answer()) : chunk.delta());
+            input.name, Since(start), chunk.has_response() ? "response" : "delta",
+            chunk.has_response() ? static_cast<const google::protobuf::Message&>(chunk.response()) : chunk.delta());
       } else if (chunk.has_delta()) {
         std::cout << (options_.lines ? OneLine(chunk.delta().text()) : chunk.delta().text());
       }
       std::cout.flush();
-      if (chunk.has_answer()) answer = std::move(*chunk.mutable_answer());
+      if (chunk.has_response()) response = std::move(*chunk.mutable_response());
     }
     const grpc::Status status = reader->Finish();
     if (!status.ok()) return {.out = options_.json || options_.lines ? "" : "\n", .error = Describe(status)};
-    return {.out = options_.json ? "" : "\n" + TimingsLine(answer, Since(start)), .error = {}};
+    return {.out = options_.json ? "" : "\n" + TimingsLine(response, Since(start)), .error = {}};
   }
 
   std::string Text(const Input& input, const v1::GenerateResponse& response) const {
@@ -90,17 +85,17 @@ class Summarizer {
   }
 
   const RequestOptions& options_;
-  const v1::DecodingParameters parameters_;
+  const v1::SummarizeRequest request_;
   const std::unique_ptr<v1::GenerationService::Stub> stub_;
 };
 
 int RunSummarize(const RequestOptions& options) {
-  v1::DecodingParameters parameters;
-  if (const auto error = ParseParameters(options.parameters, &parameters)) {
+  v1::SummarizeRequest request;
+  if (const auto error = FillCommon(options, &request)) {
     std::cerr << "elserve: " << *error << "\n";
     return EXIT_FAILURE;
   }
-  const Summarizer summarizer(options, std::move(parameters));
+  const Summarizer summarizer(options, std::move(request));
   return RunForInputs(options, [&summarizer](const Input& input) { return summarizer.Run(input); });
 }
 

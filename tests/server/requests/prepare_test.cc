@@ -155,7 +155,10 @@ TEST_F(PrepareTest, ChecksAnswers) {
   v1::Answer* answer = request.add_answers();
   ExpectRefused(*one_, request, {"answers[0]", "text", "span"});
   answer->set_text("emacs");
-  ExpectRefused(*one_, request, {"answers[0].text"});
+  ExpectRefused(*one_, request, {"answers[0].text", "does not occur"});
+  answer->mutable_span()->set_end(3);
+  ExpectRefused(*one_, request, {"answers[0].text", "answers[0].span", "0 to 3"});
+  answer->clear_text();
   answer->mutable_span()->set_begin(3);
   ExpectRefused(*one_, request, {"answers[0].span"});
   answer->mutable_span()->set_end(12);  // inside é

@@ -25,10 +25,10 @@ TEST(WireTest, ReadsWhatItWrote) {
   EXPECT_EQ(read.SerializeAsString(), request.SerializeAsString());
 }
 
-// Field 3 is `answers`, a message whose field 1 is `text`.
+// Field 17 is `answers`, a message whose field 1 is `text`.
 TEST(WireTest, NamesTheStringThatIsNoUtf8) {
   v1::GenerateQuestionsRequest request;
-  const absl::Status status = ParseMessage(Bytes(std::string("\x1a\x05\x0a\x03") + "ab\xff"), &request);
+  const absl::Status status = ParseMessage(Bytes(std::string("\x8a\x01\x05\x0a\x03") + "ab\xff"), &request);
   EXPECT_TRUE(absl::IsInvalidArgument(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("answers.text"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("2"));
