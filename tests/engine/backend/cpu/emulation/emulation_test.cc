@@ -1,0 +1,278 @@
+// The emulated instructions against what the manual says of them, lane by lane in plain arithmetic.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/engine/backend/cpu/emulation/amx.h"
+
+namespace elserve::cpu {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// The thread's floating-point mode for a while: FTZ and DAZ, or neither.
+class Mode {
+ public:
+  explicit Mode(bool flush) : before_(_mm_getcsr()) { _mm_setcsr(flush ? before_ | 0x8040 : before_ & ~0x8040u); }
+  ~Mode() { _mm_setcsr(before_); }
+
+ private:
+  const unsigned before_;
+};
+
+struct Lanes {
+  float f[16];
+  Lanes() = default;
+  explicit Lanes(float x) { std::fill_n(f, 16, x); }
+  explicit Lanes(__m512 v) { std::memcpy(f, &v, sizeof(f)); }
+  explicit Lanes(__m512i v) { std::memcpy(f, &v, sizeof(f)); }
+  __m512 v() const { return _mm512_loadu_ps(f); }
+  __m512i i() const { return _mm512_loadu_si512(f); }
+  uint32_t bits(int lane) const { return std::bit_cast<uint32_t>(f[lane]); }
+};
+
+// Bits of every kind: zeros, denormals, powers at the ends, infinities, NaN, and any.
+uint32_t AnyBits(std::mt19937& rng) {
+  switch (const uint32_t sign = rng() & 0x80000000u; rng() % 8) {
+    case 0:
+      return sign;
+    case 1:
+      return sign | (rng() & 0x007fffff);
+    case 2:
+      return sign | 0x7f800000 | (rng() % 3 == 0 ? rng() & 0x007fffff : 0);
+    case 3:
+      return sign | 0x7e800000 | (rng() & 0x00ffffff);
+    case 4:
+      return sign | (rng() & 0x01ffffff);
+    default:
+      return sign | 0x3e000000 | (rng() & 0x03ffffff);
+  }
+}
+Lanes AnyLanes(std::mt19937& rng) {
+  Lanes r;
+  for (float& x : r.f) x = std::bit_cast<float>(AnyBits(rng));
+  return r;
+}
+
+// In the thread's mode of no flushing.
+float Flush(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
+float Fma(float a, float b, float c) { return Flush(std::fma(Flush(a), Flush(b), Flush(c))); }
+float Element(uint32_t pair, int element) { return std::bit_cast<float>(element ? pair & 0xffff0000u : pair << 16); }
+
+void ExpectSame(float got, float expected) {
+  if (std::isnan(expected)) {
+    EXPECT_TRUE(std::isnan(got)) << got;
+  } else {
+    EXPECT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(expected)) << got << " for " << expected;
+  }
+}
+
+TEST(EmulatedBf16, DotIsTwoFmasTheUpperPairFirst) {
+  std::mt19937 rng(1);
+  for (int round = 0; round < 20000; ++round) {
+    const Lanes sum = AnyLanes(rng), a = AnyLanes(rng), b = AnyLanes(rng);
+    float expected[16];
+    for (int i = 0; i < 16; ++i) {
+      expected[i] = Fma(Element(a.bits(i), 1), Element(b.bits(i), 1), sum.f[i]);
+      expected[i] = Fma(Element(a.bits(i), 0), Element(b.bits(i), 0), expected[i]);
+    }
+    for (const bool flush : {false, true}) {
+      Lanes got;
+      {
+        const Mode mode(flush);
+        got = Lanes(_mm512_dpbf16_ps(sum.v(), a.i(), b.i()));
+      }
+      for (int i = 0; i < 16; ++i) ExpectSame(got.f[i], expected[i]);
+    }
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
+  // 2^60 of element 1 has gone from the sum before the 1 of element 0 comes.
+  const __m512i a = _mm512_set1_epi32(0x5d803f80), ones = _mm512_set1_epi32(0x3f803f80);
+  EXPECT_EQ(Lanes(_mm512_dpbf16_ps(_mm512_set1_ps(-0x1p60f), a, ones)).f[3], 1.0f);
+}
+
+TEST(EmulatedBf16, RoundsToNearestEven) {
+  std::mt19937 rng(2);
+  for (int round = 0; round < 20000; ++round) {
+    Lanes a = AnyLanes(rng);
+    if (round % 2) a.f[5] = std::bit_cast<float>((a.bits(5) & 0xffff0000) | 0x8000);  // halfway
+    uint16_t got[16];
+    for (const bool flush : {false, true}) {
+      {
+        const Mode mode(flush);
+        const __m256i rounded = _mm512_cvtneps_pbh(a.v());
+        std::memcpy(got, &rounded, sizeof(got));
+      }
+      for (int i = 0; i < 16; ++i) {
+        const float x = Flush(a.f[i]), back = Element(got[i], 0);
+        if (std::isnan(x)) {
+          EXPECT_EQ(got[i], a.bits(i) >> 16 | 0x40);
+        } else if (std::isinf(back) || x == 0) {
+          EXPECT_TRUE(x == back || std::abs(x) >= 0x1.ffp127f) << x;
+        } else {
+          // Within half a unit, and even at just that.
+          const double off = std::abs(static_cast<double>(x) - back), half = std::ldexp(1.0, std::ilogb(x) - 8);
+          EXPECT_TRUE(off < half || (off == half && got[i] % 2 == 0)) << x << " became " << back;
+        }
+      }
+    }
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
+}
+
+TEST(EmulatedAvx512, ScalefRoundsOnceAndKnowsInfinities) {
+  std::mt19937 rng(3);
+  for (int round = 0; round < 20000; ++round) {
+    Lanes p = AnyLanes(rng), n;
+    for (float& x : n.f) x = static_cast<float>(static_cast<int>(rng() % 600) - 300) + (rng() % 4) * 0.25f;
+    const Lanes got(_mm512_scalef_ps(p.v(), n.v()));
+    for (int i = 0; i < 16; ++i) ExpectSame(got.f[i], std::ldexp(p.f[i], static_cast<int>(std::floor(n.f[i]))));
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
+  const auto scale = [](float p, float n) {
+    return Lanes(_mm512_scalef_ps(_mm512_set1_ps(p), _mm512_set1_ps(n))).f[9];
+  };
+  EXPECT_EQ(scale(1.5f, -kInfinity), 0.0f);
+  EXPECT_EQ(scale(1.5f, kInfinity), kInfinity);
+  EXPECT_EQ(scale(-1.5f, 1e30f), -kInfinity);
+  EXPECT_EQ(scale(kInfinity, -1e30f), kInfinity);
+  EXPECT_TRUE(std::isnan(scale(1.0f, NAN)));
+  EXPECT_TRUE(std::isnan(scale(NAN, -kInfinity)));
+  EXPECT_TRUE(std::isnan(scale(0.0f, kInfinity)));
+}
+
+// Where lanes go and which are touched: each lane holds its number.
+TEST(EmulatedAvx512, LanesAndMasks) {
+  Lanes a, b;
+  for (int i = 0; i < 16; ++i) a.f[i] = static_cast<float>(i), b.f[i] = static_cast<float>(100 + i);
+  for (int n = 0; n <= 16; ++n) {
+    const auto mask = static_cast<__mmask16>((1u << n) - 1);
+    // Exactly as long as the mask: the address sanitizer watches the end.
+    const std::vector<float> source(a.f, a.f + n);
+    const Lanes loaded(_mm512_maskz_loadu_ps(mask, source.data()));
+    std::vector<float> stored(n);
+    _mm512_mask_storeu_ps(stored.data(), mask, b.v());
+    const Lanes moved(_mm512_mask_mov_epi32(a.i(), mask, b.i()));
+    for (int i = 0; i < 16; ++i) {
+      EXPECT_EQ(loaded.f[i], i < n ? a.f[i] : 0.0f);
+      EXPECT_EQ(moved.f[i], i < n ? b.f[i] : a.f[i]);
+    }
+    EXPECT_EQ(stored, std::vector<float>(b.f, b.f + n));
+    std::vector<uint16_t> halves(n);
+    for (int i = 0; i < n; ++i) halves[i] = static_cast<uint16_t>(65535 - i);
+    const __m256i low = _mm256_maskz_loadu_epi16(mask, halves.data());
+    const Lanes wide(_mm512_cvtepu16_epi32(low));
+    for (int i = 0; i < 16; ++i) EXPECT_EQ(wide.bits(i), i < n ? 65535u - i : 0u);
+    std::vector<uint16_t> back(n);
+    _mm256_mask_storeu_epi16(back.data(), mask, _mm512_cvtepi32_epi16(wide.i()));
+    EXPECT_EQ(back, halves);
+  }
+  const __m512i index = _mm512_setr_epi32(31, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 15);
+  const Lanes picked(_mm512_permutex2var_ps(a.v(), index, b.v()));
+  for (int i = 1; i < 15; ++i) EXPECT_EQ(picked.f[i], i % 2 ? i / 2 : 99 + i / 2);
+  EXPECT_EQ(picked.f[0], 115);
+  EXPECT_EQ(picked.f[15], 15);
+  EXPECT_EQ(_mm512_cmp_ps_mask(a.v(), _mm512_set1_ps(9), _CMP_GT_OQ), 0xfc00);
+  EXPECT_EQ(_mm512_reduce_add_ps(a.v()), 120);
+  EXPECT_EQ(_mm512_reduce_max_ps(b.v()), 115);
+  // Within each 128 bits.
+  Lanes x, y;
+  for (int i = 0; i < 16; ++i) {
+    x.f[i] = std::bit_cast<float>(2u * i | (2u * i + 1) << 16);
+    y.f[i] = std::bit_cast<float>((100u + 2 * i) | (101u + 2 * i) << 16);
+  }
+  const Lanes low(_mm512_unpacklo_epi16(x.i(), y.i())), high(_mm512_unpackhi_epi16(x.i(), y.i()));
+  for (uint32_t i = 0; i < 16; ++i) {
+    const uint32_t column = i / 4 * 8 + i % 4;
+    EXPECT_EQ(low.bits(i), column | (100 + column) << 16);
+    EXPECT_EQ(high.bits(i), (column + 4) | (104 + column) << 16);
+  }
+}
+
+TEST(EmulatedAvx512, TernaryLogicReadsItsTable) {
+  const __m512i a = _mm512_set1_epi32(0xf0), b = _mm512_set1_epi32(0xcc), c = _mm512_set1_epi32(0xaa);
+  EXPECT_EQ(Lanes(_mm512_ternarylogic_epi32(a, b, c, 0xCA)).bits(0) & 0xff, 0xCAu);
+  EXPECT_EQ(Lanes(_mm512_ternarylogic_epi32(a, b, c, 0x96)).bits(15) & 0xff, 0x96u);
+}
+
+struct TileConfig {
+  uint8_t byte[64] = {1};
+  TileConfig& Shape(int tile, int rows, int row_bytes) {
+    byte[48 + tile] = static_cast<uint8_t>(rows);
+    byte[16 + 2 * tile] = static_cast<uint8_t>(row_bytes);
+    return *this;
+  }
+};
+
+TEST(EmulatedAmx, ProductSumsThePairsApart) {
+  std::mt19937 rng(4);
+  for (int round = 0; round < 300; ++round) {
+    const int rows = 1 + static_cast<int>(rng() % 16), units = 1 + static_cast<int>(rng() % 16),
+              columns = 1 + static_cast<int>(rng() % 16);
+    Lanes a[16], b[16], c[16], got[16];
+    for (int i = 0; i < 16; ++i) a[i] = AnyLanes(rng), b[i] = AnyLanes(rng), c[i] = AnyLanes(rng), got[i] = Lanes(7.0f);
+    for (const bool flush : {false, true}) {
+      const Mode mode(flush);
+      _tile_loadconfig(
+          &TileConfig{}.Shape(0, rows, 4 * columns).Shape(4, rows, 4 * units).Shape(6, units, 4 * columns));
+      _tile_loadd(0, c, 64);
+      _tile_stream_loadd(4, a, 64);
+      _tile_loadd(6, b, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_stored(0, got, 64);
+      _tile_release();
+      const Mode exact(false);
+      for (int m = 0; m < 16; ++m) {
+        for (int n = 0; n < 16; ++n) {
+          float sums[2] = {};
+          for (int k = 0; k < units; ++k) {
+            for (int e = 0; e < 2; ++e) sums[e] = Fma(Element(a[m].bits(k), e), Element(b[k].bits(n), e), sums[e]);
+          }
+          const float product = Flush(Flush(c[m].f[n]) + Flush(sums[0] + sums[1]));
+          ExpectSame(got[m].f[n], m < rows && n < columns ? product : 7.0f);
+        }
+      }
+    }
+    ASSERT_FALSE(HasFailure()) << "round " << round;
+  }
+}
+
+TEST(EmulatedAmxDeathTest, MistakesEndTheProcess) {
+  float memory[16][16] = {};
+  EXPECT_DEATH(_tile_zero(0), "tilezero: the tiles of this thread are not configured");
+  const auto configured = TileConfig{}.Shape(0, 3, 64).Shape(4, 3, 64).Shape(5, 2, 64).Shape(6, 16, 64).Shape(7, 8, 64);
+  _tile_loadconfig(&configured);
+  EXPECT_DEATH(_tile_zero(1), "tilezero: tile 1 has no rows in the configuration");
+  EXPECT_DEATH(_tile_loadd(8, memory, 64), "tileloadd: there is no tile 8");
+  EXPECT_DEATH(_tile_stored(0, memory, 32), "tilestored: rows of 64 bytes at a stride of 32 overlap");
+  EXPECT_DEATH(_tile_dpbf16ps(0, 5, 6), "\\[3, 64 bytes\\] \\+= \\[2, 64 bytes\\] \\* \\[16, 64 bytes\\]");
+  EXPECT_DEATH(_tile_dpbf16ps(0, 4, 7), "\\* \\[8, 64 bytes\\]");
+  EXPECT_DEATH(_tile_dpbf16ps(0, 0, 6), "tiles 0, 0 and 6 are not three");
+  // Another thread has tiles of its own.
+  EXPECT_DEATH(std::thread([] { _tile_zero(0); }).join(), "not configured");
+  // What no instruction wrote since the configuration is no number.
+  _tile_stored(0, memory, 64);
+  EXPECT_TRUE(std::isnan(memory[2][15]));
+  _tile_release();
+  EXPECT_DEATH(_tile_stored(0, memory, 64), "not configured");
+
+  const auto load = [](const TileConfig& config) { _tile_loadconfig(&config); };
+  TileConfig wrong;
+  wrong.byte[0] = 2;
+  EXPECT_DEATH(load(wrong), "palette is 2");
+  wrong.byte[0] = 1;
+  wrong.byte[33] = 1;
+  EXPECT_DEATH(load(wrong), "byte 33 is 1 and has to be 0");
+  EXPECT_DEATH(load(TileConfig{}.Shape(2, 17, 64)), "tile 2 has 17 rows of 64 bytes; at most 16 of 64");
+  EXPECT_DEATH(load(TileConfig{}.Shape(2, 3, 0)), "tile 2 has 3 rows of 0 bytes: both or none");
+  EXPECT_DEATH(load(TileConfig{}.Shape(2, 3, 62)), "whole units");
+}
+
+}  // namespace
+}  // namespace elserve::cpu
