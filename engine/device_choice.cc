@@ -35,9 +35,8 @@ MadeBackend MakeCpu([[maybe_unused]] const EngineOptions& options) {
   if (!options.pool) return absl::InvalidArgumentError("the cpu needs a thread pool");
   CpuBackendOptions cpu;
   cpu.pool = options.pool;
-  const bool bfloat16 = options.precision == Precision::kBFloat16 ||
-                        (options.precision == Precision::kAuto && cpu::DetectIsa() >= cpu::Isa::kAvx512Bf16);
-  cpu.state_type = bfloat16 ? DataType::kBFloat16 : DataType::kFloat32;
+  if (options.precision == Precision::kFloat32) cpu.state_type = DataType::kFloat32;
+  if (options.precision == Precision::kBFloat16) cpu.state_type = DataType::kBFloat16;
   return MakeCpuBackend(cpu);
 #else
   return absl::InvalidArgumentError("device: cpu is not part of this build");

@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <random>
 #include <string>
@@ -17,6 +18,7 @@
 namespace elserve {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr Variant kFloat32El = {Precision::kFloat32, AttentionForm::kEl};
@@ -75,6 +77,20 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
   EXPECT_EQ(info.bytes_per_decoder_token, 4 * 256 * 4);
   EXPECT_EQ(info.memory_bytes, 1024 * info.bytes_per_encoder_token + 1024 * info.bytes_per_decoder_token);
   EXPECT_EQ(engine->free(), info.capacity);
+}
+
+// ELSERVE_ISA is of the process: the tests of this file run one after the other.
+TEST_F(EngineTest, TheEnvironmentForcesAnInstructionSet) {
+  const char* const before = std::getenv("ELSERVE_ISA");
+  const std::string kept = before ? before : "";
+  setenv("ELSERVE_ISA", "avx2", 1);
+  const std::unique_ptr<Engine> engine = Load(SynopsisCheckpoint());
+  setenv("ELSERVE_ISA", "sse2", 1);
+  const std::string error = LoadError(OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_));
+  setenv("ELSERVE_ISA", kept.c_str(), 1);
+  ASSERT_TRUE(engine);
+  EXPECT_THAT(engine->info().device_name, HasSubstr("AVX2 kernels"));
+  EXPECT_THAT(error, AllOf(HasSubstr("ELSERVE_ISA is \"sse2\""), HasSubstr("avx2, avx512, avx512_bf16, amx")));
 }
 
 TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {

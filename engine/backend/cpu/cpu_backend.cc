@@ -1,10 +1,12 @@
 #include "engine/backend/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/backend/cpu/make_cpu_backend.h"
 
 namespace elserve {
 namespace cpu {
@@ -273,15 +275,10 @@ void CpuBackend::Write(const Tensor& tensor, std::span<const float> values) {
 }  // namespace cpu
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions& options) {
-  if (!cpu::HasAvx2()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the cpu backend needs AVX2 and FMA; this processor is ", cpu::ProcessorName()));
-  }
-  if (options.isa > cpu::DetectIsa()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this processor has no ", cpu::IsaName(options.isa), ": it is ", cpu::ProcessorName()));
-  }
-  return std::make_unique<cpu::CpuBackend>(options);
+  const absl::StatusOr<cpu::Isa> isa = options.isa ? *options.isa : cpu::ChooseIsa(std::getenv("ELSERVE_ISA"));
+  if (!isa.ok()) return isa.status();
+  const DataType best = *isa >= cpu::Isa::kAvx512Bf16 ? DataType::kBFloat16 : DataType::kFloat32;
+  return std::make_unique<cpu::CpuBackend>(*isa, options.state_type.value_or(best), *options.pool);
 }
 
 }  // namespace elserve

@@ -9,8 +9,8 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/aligned_buffer.h"
+#include "engine/backend/cpu/choose_isa.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/make_cpu_backend.h"
 #include "engine/backend/cpu/packing.h"
 #include "engine/thread_pool.h"
 
@@ -19,15 +19,12 @@ namespace elserve::cpu {
 // Memory, products and rows are in cpu_backend.cc, attention is in cpu_attention.cc.
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(const CpuBackendOptions& options)
-      : isa_(options.isa),
-        type_(options.state_type),
-        kernels_(KernelsFor(options.isa, options.state_type)),
-        pool_(*options.pool) {}
+  CpuBackend(Isa isa, DataType state_type, ThreadPool& pool)
+      : type_(state_type), kernels_(KernelsFor(isa, state_type)), pool_(pool) {}
 
   std::string name() const override { return "cpu"; }
   std::string device_name() const override {
-    return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", IsaName(isa_), " kernels");
+    return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", IsaName(kernels_.isa), " kernels");
   }
   DataType state_type() const override { return type_; }
 
@@ -114,7 +111,6 @@ class CpuBackend final : public Backend {
   void CrossPacked(const CrossAttentionArgs& args);
   void ReserveSelect(int64_t rows, const PackedMatrix& weight, int64_t edits);
 
-  const Isa isa_;
   const DataType type_;
   const Kernels& kernels_;
   ThreadPool& pool_;

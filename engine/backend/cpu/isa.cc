@@ -46,20 +46,6 @@ Isa DetectIsa() {
   return avx512 ? Isa::kAvx512 : Isa::kAvx2;
 }
 
-const char* IsaName(Isa isa) {
-  switch (isa) {
-    case Isa::kAvx2:
-      return "AVX2";
-    case Isa::kAvx512:
-      return "AVX512";
-    case Isa::kAvx512Bf16:
-      return "AVX512-BF16";
-    case Isa::kAmx:
-      return "AMX";
-  }
-  return "";
-}
-
 std::string ProcessorName() {
   std::string has;
   const auto add = [&has](bool there, const char* name) {

@@ -14,8 +14,6 @@ enum class Isa { kAvx2, kAvx512, kAvx512Bf16, kAmx };
 Isa DetectIsa();
 bool HasAvx2();
 
-const char* IsaName(Isa isa);
-
 // The processor's name and which of AVX2, AVX512, AVX512-BF16, VNNI and AMX it has, for logs and figures.
 std::string ProcessorName();
 

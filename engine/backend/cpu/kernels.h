@@ -127,6 +127,7 @@ struct SelectOutcome {
 };
 
 struct Kernels {
+  Isa isa;  // whose instructions these are: the level asked for, or the best one below that differs for the state type
   int panel;  // columns of a panel
   int pack;   // states in a unit
   int rows;   // of a product with a panel

@@ -43,7 +43,7 @@ struct TileBf16State : DotBf16State {
 }  // namespace
 
 const Kernels& AmxKernels() {
-  static constexpr Kernels kTable = TableOf<TileBf16State>();
+  static constexpr Kernels kTable = TableOf<TileBf16State>(Isa::kAmx);
   return kTable;
 }
 

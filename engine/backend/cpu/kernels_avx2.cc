@@ -5,8 +5,8 @@
 namespace elserve::cpu {
 
 const Kernels& Avx2Kernels(DataType state_type) {
-  static constexpr Kernels kFloat32 = TableOf<Float32State<Vec256>>();
-  static constexpr Kernels kBFloat16 = TableOf<WideBf16State<Vec256>>();
+  static constexpr Kernels kFloat32 = TableOf<Float32State<Vec256>>(Isa::kAvx2);
+  static constexpr Kernels kBFloat16 = TableOf<WideBf16State<Vec256>>(Isa::kAvx2);
   return state_type == DataType::kFloat32 ? kFloat32 : kBFloat16;
 }
 

@@ -5,7 +5,7 @@
 namespace elserve::cpu {
 
 const Kernels& Avx512Bf16Kernels() {
-  static constexpr Kernels kTable = TableOf<DotBf16State>();
+  static constexpr Kernels kTable = TableOf<DotBf16State>(Isa::kAvx512Bf16);
   return kTable;
 }
 

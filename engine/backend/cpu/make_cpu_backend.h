@@ -1,8 +1,9 @@
-// The cpu backend: matrix work in blocks on packed weights, by kernels of the processor's best instruction set.
+// The cpu backend: matrix work in blocks on packed weights, by kernels of one instruction set.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_MAKE_CPU_BACKEND_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_MAKE_CPU_BACKEND_H_
 
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "engine/backend/backend.h"
@@ -12,13 +13,14 @@
 namespace elserve {
 
 struct CpuBackendOptions {
-  DataType state_type = DataType::kFloat32;  // kFloat32 or kBFloat16
-  ThreadPool* pool = nullptr;                // not owned; must outlive the backend
-  // The kernels to use: at most what the processor has. Tests run each level.
-  cpu::Isa isa = cpu::DetectIsa();
+  // kFloat32 or kBFloat16; none: bfloat16 where the instruction set multiplies it.
+  std::optional<DataType> state_type = std::nullopt;
+  ThreadPool* pool = nullptr;  // not owned; must outlive the backend
+  // Whose kernels to use, at most cpu::DetectIsa(); none: what ELSERVE_ISA forces, or the processor's best.
+  std::optional<cpu::Isa> isa = std::nullopt;
 };
 
-// FAILED_PRECONDITION on a processor without AVX2, or where `isa` is above what it has.
+// An error on a processor without AVX2, or where ELSERVE_ISA names no instruction set that the processor has.
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions& options);
 
 }  // namespace elserve

@@ -15,8 +15,9 @@ namespace elserve::cpu {
 namespace {
 
 template <class S>
-constexpr Kernels TableOf() {
+constexpr Kernels TableOf(Isa isa) {
   Kernels k{};
+  k.isa = isa;
   k.panel = 2 * S::Vec::kLanes;
   k.pack = S::kPack;
   k.rows = S::kRows;

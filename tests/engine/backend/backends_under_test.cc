@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <iostream>
+
 #include "engine/backend/reference/reference_backend.h"
 
 #if ELSERVE_TEST_CPU
+#include "engine/backend/cpu/choose_isa.h"
 #include "engine/backend/cpu/make_cpu_backend.h"
 #include "engine/thread_pool.h"
 #endif
@@ -21,11 +25,14 @@ BackendUnderTest Cpu(DataType state_type, cpu::Isa isa) {
   // More threads than most test machines have to spare, so that tasks end in any order.
   static auto* const pool = new ThreadPool(3);
   const std::string precision = state_type == DataType::kFloat32 ? "float32" : "bfloat16";
-  return {.name = "cpu " + precision + " " + cpu::IsaName(isa), .state_type = state_type, .make = [=] {
-            auto backend = MakeCpuBackend({.state_type = state_type, .pool = pool, .isa = isa});
-            if (!backend.ok()) ADD_FAILURE() << backend.status();
-            return backend.ok() ? *std::move(backend) : nullptr;
-          }};
+  const auto make = [=] {
+    auto backend = MakeCpuBackend({.state_type = state_type, .pool = pool, .isa = isa});
+    if (!backend.ok()) ADD_FAILURE() << backend.status();
+    return backend.ok() ? *std::move(backend) : nullptr;
+  };
+  const std::string name = "cpu " + precision + " " + cpu::IsaName(isa);
+  if (const auto backend = make()) std::cerr << name << " is tested on " << backend->device_name() << "\n";
+  return {.name = name, .state_type = state_type, .make = make};
 }
 #endif
 
@@ -43,9 +50,14 @@ BackendUnderTest Cuda(DataType state_type) {
 std::vector<BackendUnderTest> Make() {
   std::vector<BackendUnderTest> backends;
 #if ELSERVE_TEST_CPU
-  for (int isa = 0; cpu::HasAvx2() && isa <= static_cast<int>(cpu::DetectIsa()); ++isa) {
-    backends.push_back(Cpu(DataType::kFloat32, static_cast<cpu::Isa>(isa)));
-    backends.push_back(Cpu(DataType::kBFloat16, static_cast<cpu::Isa>(isa)));
+  const char* const forced = std::getenv("ELSERVE_ISA");
+  if (const absl::StatusOr<cpu::Isa> best = cpu::ChooseIsa(forced); best.ok()) {
+    for (int isa = forced ? static_cast<int>(*best) : 0; isa <= static_cast<int>(*best); ++isa) {
+      backends.push_back(Cpu(DataType::kFloat32, static_cast<cpu::Isa>(isa)));
+      backends.push_back(Cpu(DataType::kBFloat16, static_cast<cpu::Isa>(isa)));
+    }
+  } else if (forced) {
+    ADD_FAILURE() << best.status();
   }
 #endif
 #if ELSERVE_TEST_CUDA

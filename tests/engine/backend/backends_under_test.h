@@ -17,8 +17,9 @@ struct BackendUnderTest {
   std::function<std::unique_ptr<Backend>()> make;
 };
 
-// cpu in every precision and every instruction set that this processor has, cuda in every precision where there is a
-// device; the reference itself, which checks the tests alone, where neither is built or can run.
+// cpu in every precision and every instruction set that this processor has, or the one that ELSERVE_ISA forces; cuda in
+// every precision where there is a device; the reference itself, which checks the tests alone, where neither is built
+// or can run.
 const std::vector<BackendUnderTest>& BackendsUnderTest();
 
 }  // namespace elserve
