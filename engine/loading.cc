@@ -59,19 +59,15 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   in.max_source_tokens = config.max_positions;
   in.max_decoder_tokens = config.max_positions;
   in.max_rows = options.max_rows;
-  const std::optional<DeviceFigures> device = backend.Figures();
-  const int64_t free_bytes = device ? device->free_bytes : FreeHostBytes();
+  const std::optional<int64_t> device_bytes = backend.FreeBytes();
+  const int64_t free_bytes = device_bytes ? *device_bytes : FreeHostBytes();
   in.budget_bytes = options.memory_bytes > 0
                         ? options.memory_bytes
                         : static_cast<int64_t>(options.memory_fraction *
                                                static_cast<double>(std::max<int64_t>(free_bytes - weight_bytes, 0)));
   in.encoder_memory_tokens = options.encoder_memory_tokens;
   in.decoder_memory_tokens = options.decoder_memory_tokens;
-  in.threads = options.pool ? options.pool->threads() : 1;
-  if (device && device->flops > 0 && device->bytes_per_second > 0) {
-    in.flops = device->flops;
-    in.bytes_per_second = device->bytes_per_second;
-  }
+  in.figures = backend.Figures();
   return in;
 }
 

@@ -12,11 +12,6 @@ namespace {
 constexpr int kTypicalBeams = 4;
 constexpr int kTypicalNewTokens = 64;
 
-// A processor thread's arithmetic (float32; twice that in bfloat16) and its share of memory bandwidth, as measured on
-// the processors named in tests/bench/README.md. Only their quotient matters for the choice.
-constexpr double kFlopsPerThread = 100e9;
-constexpr double kBytesPerThread = 10e9;
-
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Shares {
@@ -84,13 +79,15 @@ double Documents(const MemoryPlanInput& in, const Shares& s) {
 double StepSeconds(const MemoryPlanInput& in, bool el, double documents) {
   const double d = in.d_model, n = in.max_source_tokens, b = kTypicalBeams, h = in.heads,
                inner = double(in.heads) * in.head_dim;
-  const double flops = in.flops > 0 ? in.flops : kFlopsPerThread * in.threads * (in.bytes_per_weight == 2 ? 2 : 1);
-  const double bandwidth = in.bytes_per_second > 0 ? in.bytes_per_second : kBytesPerThread * in.threads;
+  const OperationFigures& f = in.figures;
   const double weights = in.layers * (6 * d * inner + 2 * d * in.ffn) + d * in.vocab;
-  const double products = std::max(2 * weights * b / flops, weights * in.bytes_per_weight / bandwidth / documents);
-  const double multiplied = el ? 4 * b * h * n * d + 4 * b * d * inner : 4 * b * n * inner;
-  const double read = (el ? n * d : 2 * n * inner) * in.bytes_per_weight;
-  return products + in.layers * std::max(multiplied / flops, read / bandwidth);
+  const double products =
+      std::max(2 * weights * b / f.product_flops, weights * in.bytes_per_weight / f.bytes_per_second / documents);
+  // EL's queries and sums go through W_K and W_V of each head.
+  const double absorbed = el ? 4 * b * d * inner / f.product_flops : 0;
+  const double attended = el ? 4 * b * h * n * d / f.el_attention_flops : 4 * b * n * inner / f.kv_attention_flops;
+  const double read = (el ? n * d : 2 * n * inner) * in.bytes_per_weight / f.bytes_per_second;
+  return products + in.layers * (absorbed + std::max(attended, read));
 }
 
 std::string Megabytes(int64_t bytes) { return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20)); }

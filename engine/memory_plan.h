@@ -30,10 +30,7 @@ struct MemoryPlanInput {
   // Instead of what the budget gives, where not 0.
   int64_t encoder_memory_tokens = 0;
   int64_t decoder_memory_tokens = 0;
-  int threads = 1;
-  // Of a device with memory of its own; 0: the processor's, by `threads`.
-  double flops = 0;             // operations a second that attention and products reach
-  double bytes_per_second = 0;  // of its memory
+  OperationFigures figures;  // of the backend
 };
 
 struct MemoryPlan {

@@ -237,12 +237,13 @@ struct StepSizes {
   int encode_tokens_per_step;  // enough for full speed
 };
 
-// What the memory plan asks of a device with memory of its own.
-struct DeviceFigures {
-  int64_t free_bytes = 0;
-  // What attention and products may be expected to reach in the backend's precision.
-  double flops = 0;
-  double bytes_per_second = 0;
+// What operations may be expected to reach in the backend's precision, on all that it computes with: by them the memory
+// plan chooses between the forms of attention. Operations a second: a multiplication and an addition are two.
+struct OperationFigures {
+  double product_flops = 0;       // Linear and PerHeadLinear
+  double el_attention_flops = 0;  // CrossAttention over states
+  double kv_attention_flops = 0;  // over keys and values, where memory does not hold it up
+  double bytes_per_second = 0;    // of the memory that weights, states, keys and values stream from
 };
 
 class Backend {
@@ -252,8 +253,9 @@ class Backend {
   virtual std::string name() const = 0;         // "cpu", "cuda", "reference"
   virtual std::string device_name() const = 0;  // the processor or card, and what is used of it
   virtual DataType state_type() const = 0;      // kFloat32 or kBFloat16
+  virtual OperationFigures Figures() const = 0;
   // None: the device is the processor, and its memory the system's.
-  virtual std::optional<DeviceFigures> Figures() const { return std::nullopt; }
+  virtual std::optional<int64_t> FreeBytes() const { return std::nullopt; }
 
   // Load. The weights are copied and converted; the host tensors may go afterwards.
   // weight: [out, in]; bias: [out] or null.

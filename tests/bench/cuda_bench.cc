@@ -51,14 +51,14 @@ class Reporter {
     for (int i = 0; i < 2; ++i) launch(i);  // makes its product
     const double seconds = world.TimeCaptured(phase, runs_, launch);
     std::printf("%-34s %6d %6d %10.1f %9.1f %6.1f%% %9.0f %6.1f%%\n", name.c_str(), rows, source, 1e6 * seconds,
-                work.flops / seconds / 1e12, 100 * work.flops / seconds / peak_.flops, work.bytes / seconds / 1e9,
-                100 * work.bytes / seconds / peak_.bytes_per_second);
+                work.flops / seconds / 1e12, 100 * work.flops / seconds / peak_.product_flops,
+                work.bytes / seconds / 1e9, 100 * work.bytes / seconds / peak_.bytes_per_second);
     std::fflush(stdout);
   }
 
  private:
   const int runs_;
-  const DeviceFigures peak_;
+  const OperationFigures peak_;
 };
 
 int Copies(int64_t bytes_each) { return static_cast<int>(std::max<int64_t>(1, (kBeyondCache << 20) / bytes_each)); }

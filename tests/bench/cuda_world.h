@@ -112,6 +112,7 @@ class TimedBackend final : public Backend {
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
     return inner_.PackNorm(kind, gamma, beta, epsilon);
   }
+  OperationFigures Figures() const override { return inner_.Figures(); }
   StepSizes PreferredSizes() const override { return inner_.PreferredSizes(); }
   MemoryCosts Costs(const MemoryShape& shape) const override { return inner_.Costs(shape); }
   absl::Status AllocateMemory(const MemoryShape& shape, int64_t pages, int64_t blocks,

@@ -30,7 +30,8 @@ MemoryPlanInput Base() {
   in.max_source_tokens = in.max_decoder_tokens = 1024;
   in.max_rows = 256;
   in.budget_bytes = 512 * kMiB;
-  in.threads = 2;
+  in.figures = {
+      .product_flops = 390e9, .el_attention_flops = 340e9, .kv_attention_flops = 225e9, .bytes_per_second = 50e9};
   return in;
 }
 
@@ -207,23 +208,28 @@ TEST(MemoryPlan, AutoTakesTheFormThatFits) {
   EXPECT_TRUE(Plan(in).el);
 }
 
-// A device's own figures replace those of the processor's threads.
-TEST(MemoryPlan, AutoFollowsTheDevicesFigures) {
+// With 1024 source tokens EL multiplies 12 times what K/V does, and reads half of it.
+TEST(MemoryPlan, AutoFollowsTheFiguresOfEachOperation) {
   MemoryPlanInput in = Base();
   in.form = Form::kAuto;
   in.budget_bytes = int64_t{40} << 30;
-  // Arithmetic without end: what is read decides, and el reads less.
-  in.flops = 1e18;
-  in.bytes_per_second = 1e12;
-  const MemoryPlan fast = Plan(in);
-  EXPECT_TRUE(fast.el) << fast.reason;
-  // Memory without end: what is multiplied decides, and kv multiplies less.
-  in.flops = 1e12;
-  in.bytes_per_second = 1e18;
-  const MemoryPlan slow = Plan(in);
-  EXPECT_FALSE(slow.el) << slow.reason;
-  in.threads = 64;
-  EXPECT_EQ(Plan(in).reason, slow.reason);
+  constexpr double kNoLimit = 1e18;
+  // Arithmetic without end: what is read decides.
+  in.figures = {.product_flops = kNoLimit,
+                .el_attention_flops = kNoLimit,
+                .kv_attention_flops = kNoLimit,
+                .bytes_per_second = 1e12};
+  EXPECT_TRUE(Plan(in).el) << Plan(in).reason;
+  // Memory without end: what is multiplied decides, in each form by its own figure.
+  in.figures = {
+      .product_flops = kNoLimit, .el_attention_flops = 1e12, .kv_attention_flops = 1e12, .bytes_per_second = kNoLimit};
+  EXPECT_FALSE(Plan(in).el) << Plan(in).reason;
+  in.figures.el_attention_flops = 24e12;
+  EXPECT_TRUE(Plan(in).el) << Plan(in).reason;
+  // The queries' and sums' way through the heads' weights is EL's alone.
+  in.figures.product_flops = 1e12;
+  in.figures.kv_attention_flops = 4e12;
+  EXPECT_FALSE(Plan(in).el) << Plan(in).reason;
 }
 
 }  // namespace

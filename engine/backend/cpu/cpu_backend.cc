@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/backend/cpu/make_cpu_backend.h"
+#include "engine/backend/cpu/thread_figures.h"
 
 namespace elserve {
 namespace cpu {
@@ -40,9 +41,17 @@ PackedWeightPtr CpuBackend::PackNorm(NormKind kind, const HostTensor& gamma, con
   return packed;
 }
 
+OperationFigures CpuBackend::Figures() const {
+  OperationFigures all = FiguresOf(kernels_.isa, type_).operations;
+  for (double* figure : {&all.product_flops, &all.el_attention_flops, &all.kv_attention_flops, &all.bytes_per_second}) {
+    *figure *= pool_.threads();
+  }
+  return all;
+}
+
 StepSizes CpuBackend::PreferredSizes() const {
-  // With 16 rows a thread, reading the weights is a tenth of a step's time. A single request has up to kMaxBeams.
-  return {.max_rows = std::clamp(16 * pool_.threads(), kMaxBeams, 256),
+  // A single request has up to kMaxBeams rows.
+  return {.max_rows = std::clamp(FiguresOf(kernels_.isa, type_).rows * pool_.threads(), kMaxBeams, 256),
           .encode_tokens_per_step = std::clamp(128 * pool_.threads(), 256, 2048)};
 }
 

@@ -37,6 +37,7 @@ class CpuBackend final : public Backend {
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(kernels_, pool_, table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override;
 
+  OperationFigures Figures() const override;
   StepSizes PreferredSizes() const override;
   MemoryCosts Costs(const MemoryShape& shape) const override;
   absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,

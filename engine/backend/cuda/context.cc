@@ -164,13 +164,11 @@ CardClocks Context::Clocks() const {
           .memory_bits = Attribute(cudaDevAttrGlobalMemoryBusWidth, device_)};
 }
 
-DeviceFigures Context::Figures(DataType type) const {
+int64_t Context::FreeBytes() const {
   size_t free = 0, total = 0;
   cudaSetDevice(device_);
   if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = 0;
-  DeviceFigures figures = AssumedFigures(Clocks(), type);
-  figures.free_bytes = static_cast<int64_t>(free);
-  return figures;
+  return static_cast<int64_t>(free);
 }
 
 }  // namespace elserve::cuda

@@ -63,8 +63,7 @@ class Context {
   void Synchronize();
 
   CardClocks Clocks() const;
-  // What is assumed of the card, and the memory that is free now.
-  DeviceFigures Figures(DataType type) const;
+  int64_t FreeBytes() const;
 
  private:
   explicit Context(int device) : device_(device) {}

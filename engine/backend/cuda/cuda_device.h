@@ -31,7 +31,8 @@ class CudaBackend final : public Backend {
   std::string name() const override { return "cuda"; }
   std::string device_name() const override { return context_->name(); }
   DataType state_type() const override { return type_; }
-  std::optional<DeviceFigures> Figures() const override { return context_->Figures(type_); }
+  OperationFigures Figures() const override { return AssumedFigures(context_->Clocks(), type_); }
+  std::optional<int64_t> FreeBytes() const override { return context_->FreeBytes(); }
 
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
     return PackMatrix(*context_, type_, weight, bias);

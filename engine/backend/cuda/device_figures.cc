@@ -18,17 +18,20 @@ double Float32PerClock(const CardClocks& card) { return card.major == 8 && card.
 
 }  // namespace
 
-DeviceFigures PeakFigures(const CardClocks& card, DataType type) {
+OperationFigures PeakFigures(const CardClocks& card, DataType type) {
   const double per_clock = type == DataType::kBFloat16 ? BFloat16PerClock(card) : Float32PerClock(card);
-  DeviceFigures figures;
-  figures.flops = per_clock * card.processors * card.clock_hertz;
-  figures.bytes_per_second = 2 * card.memory_hertz * card.memory_bits / 8;
-  return figures;
+  const double flops = per_clock * card.processors * card.clock_hertz;
+  return {.product_flops = flops,
+          .el_attention_flops = flops,
+          .kv_attention_flops = flops,
+          .bytes_per_second = 2 * card.memory_hertz * card.memory_bits / 8};
 }
 
-DeviceFigures AssumedFigures(const CardClocks& card, DataType type) {
-  DeviceFigures figures = PeakFigures(card, type);
-  figures.flops *= kShareOfFlops;
+OperationFigures AssumedFigures(const CardClocks& card, DataType type) {
+  OperationFigures figures = PeakFigures(card, type);
+  figures.product_flops *= kShareOfFlops;
+  figures.el_attention_flops *= kShareOfFlops;
+  figures.kv_attention_flops *= kShareOfFlops;
   figures.bytes_per_second *= kShareOfBandwidth;
   return figures;
 }

@@ -15,10 +15,10 @@ struct CardClocks {
   int memory_bits = 0;      // of the bus
 };
 
-// The data sheet's peak; free_bytes stays 0.
-DeviceFigures PeakFigures(const CardClocks& card, DataType type);
+// The data sheet's peak, whatever the operation.
+OperationFigures PeakFigures(const CardClocks& card, DataType type);
 // The part of it that the memory plan counts on.
-DeviceFigures AssumedFigures(const CardClocks& card, DataType type);
+OperationFigures AssumedFigures(const CardClocks& card, DataType type);
 
 }  // namespace elserve::cuda
 

@@ -54,7 +54,11 @@ class ReferenceBackend final : public Backend {
     return reference::MakeNorm(kind, gamma, beta, epsilon);
   }
 
-  StepSizes PreferredSizes() const override { return {kMaxBeams, 512}; }
+  // Of plain loops; nobody serves with them.
+  OperationFigures Figures() const override {
+    return {.product_flops = 1e9, .el_attention_flops = 1e9, .kv_attention_flops = 1e9, .bytes_per_second = 10e9};
+  }
+  StepSizes PreferredSizes() const override { return {.max_rows = kMaxBeams, .encode_tokens_per_step = 512}; }
   MemoryCosts Costs(const MemoryShape& shape) const override;
   absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
                               const StepLimits& limits) override;

@@ -128,13 +128,13 @@ TEST_F(CudaDeviceTest, MemoryThatIsNotThereIsNoDeviceError) {
   EXPECT_TRUE(small.ok()) << small.status();
 }
 
-TEST_F(CudaDeviceTest, FiguresSayWhatIsFree) {
-  const auto before = backend_->Figures();
+TEST_F(CudaDeviceTest, SaysWhatIsFree) {
+  const std::optional<int64_t> before = backend_->FreeBytes();
   ASSERT_TRUE(before.has_value());
-  EXPECT_GT(before->free_bytes, 0);
+  EXPECT_GT(*before, 0);
   constexpr int64_t kBytes = int64_t{256} << 20;
   ASSERT_TRUE(backend_->AllocateTensor(kBytes / 4096, 1024, Storage::kResidual).ok());
-  EXPECT_LE(backend_->Figures()->free_bytes, before->free_bytes - kBytes / 2);
+  EXPECT_LE(*backend_->FreeBytes(), *before - kBytes / 2);
 }
 
 // The device itself fails, in a process of its own: it is of no use afterwards.

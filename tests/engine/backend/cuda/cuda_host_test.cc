@@ -32,21 +32,21 @@ TEST(Buckets, HoldTheirRows) {
   }
 }
 
-TEST(DeviceFigures, FollowTheCard) {
+TEST(AssumedFigures, FollowTheCard) {
   // An H200: 132 multiprocessors at 1.83 GHz, 4.8 TB/s; its sheet says 989 TFLOP/s in bfloat16.
   const CardClocks h200{
       .major = 9, .minor = 0, .processors = 132, .clock_hertz = 1.83e9, .memory_hertz = 3.2e9, .memory_bits = 6144};
-  const DeviceFigures half = AssumedFigures(h200, DataType::kBFloat16);
-  EXPECT_GT(half.flops, 0.2 * 989e12);
-  EXPECT_LT(half.flops, 989e12);
+  const OperationFigures half = AssumedFigures(h200, DataType::kBFloat16);
+  EXPECT_GT(half.product_flops, 0.2 * 989e12);
+  EXPECT_LT(half.product_flops, 989e12);
   EXPECT_GT(half.bytes_per_second, 0.5 * 4.8e12);
   EXPECT_LT(half.bytes_per_second, 4.92e12);
-  const DeviceFigures single = AssumedFigures(h200, DataType::kFloat32);
-  EXPECT_LT(single.flops, half.flops / 10);
+  const OperationFigures single = AssumedFigures(h200, DataType::kFloat32);
+  EXPECT_LT(single.product_flops, half.product_flops / 10);
   EXPECT_EQ(single.bytes_per_second, half.bytes_per_second);
   CardClocks a100 = h200;
   a100.major = 8;
-  EXPECT_EQ(AssumedFigures(a100, DataType::kBFloat16).flops, half.flops / 2);
+  EXPECT_EQ(AssumedFigures(a100, DataType::kBFloat16).product_flops, half.product_flops / 2);
 }
 
 TEST(MakeCudaBackend, SaysWhatIsMissing) {

@@ -1,0 +1,69 @@
+#include "engine/backend/cpu/thread_figures.h"
+
+namespace elserve::cpu {
+namespace {
+
+struct Row {
+  Isa isa;
+  DataType type;
+  ThreadFigures figures;
+};
+
+// GFLOP/s, and GB/s. AVX2 is of Zen 3, AVX512 and AVX512-BF16 of Zen 4, AMX of Sapphire Rapids. bfloat16 by AVX512
+// alone is float32's by the ratio that AVX2 has.
+constexpr double kG = 1e9;
+constexpr Row kRows[] = {
+    {.isa = Isa::kAvx2,
+     .type = DataType::kFloat32,
+     .figures = {.operations = {.product_flops = 78 * kG,
+                                .el_attention_flops = 65 * kG,
+                                .kv_attention_flops = 67 * kG,
+                                .bytes_per_second = 10 * kG},
+                 .rows = 16}},
+    {.isa = Isa::kAvx2,
+     .type = DataType::kBFloat16,
+     .figures = {.operations = {.product_flops = 59 * kG,
+                                .el_attention_flops = 52 * kG,
+                                .kv_attention_flops = 52 * kG,
+                                .bytes_per_second = 10 * kG},
+                 .rows = 16}},
+    {.isa = Isa::kAvx512,
+     .type = DataType::kFloat32,
+     .figures = {.operations = {.product_flops = 100 * kG,
+                                .el_attention_flops = 80 * kG,
+                                .kv_attention_flops = 78 * kG,
+                                .bytes_per_second = 25 * kG},
+                 .rows = 16}},
+    {.isa = Isa::kAvx512,
+     .type = DataType::kBFloat16,
+     .figures = {.operations = {.product_flops = 76 * kG,
+                                .el_attention_flops = 62 * kG,
+                                .kv_attention_flops = 60 * kG,
+                                .bytes_per_second = 25 * kG},
+                 .rows = 16}},
+    {.isa = Isa::kAvx512Bf16,
+     .type = DataType::kBFloat16,
+     .figures = {.operations = {.product_flops = 195 * kG,
+                                .el_attention_flops = 170 * kG,
+                                .kv_attention_flops = 112 * kG,
+                                .bytes_per_second = 25 * kG},
+                 .rows = 16}},
+    // EL stays with the registers, without tiles.
+    {.isa = Isa::kAmx,
+     .type = DataType::kBFloat16,
+     .figures = {.operations = {.product_flops = 950 * kG,
+                                .el_attention_flops = 86 * kG,
+                                .kv_attention_flops = 325 * kG,
+                                .bytes_per_second = 14 * kG},
+                 .rows = 64}},
+};
+
+}  // namespace
+
+const ThreadFigures& FiguresOf(Isa isa, DataType state_type) {
+  const Row* row = kRows;
+  while (row->isa != isa || row->type != state_type) ++row;
+  return row->figures;
+}
+
+}  // namespace elserve::cpu
