@@ -33,7 +33,8 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls task(i, thread) for each i in [0, count), thread in [0, threads()), and returns when all have ended. Tasks
-  // are started in the order of i.
+  // are started in the order of i, on threads that flush subnormal numbers to zero; the caller's mode is as it was
+  // afterwards.
   template <typename Task>
   void Run(int64_t count, Task&& task) {
     RunErased(

@@ -51,6 +51,19 @@ TEST_P(ThreadPoolTest, ThreadNumbersAreOfThePoolAndNeverUsedTwiceAtATime) {
   EXPECT_EQ(wrong, 0);
 }
 
+TEST_P(ThreadPoolTest, TasksFlushSubnormalNumbersAndTheCallerDoesNot) {
+  volatile float small = 1e-30f, subnormal = 1e-40f;
+  for (const int64_t count : {1, 2000}) {
+    std::atomic<int> kept{0};
+    pool_.Run(count, [&](int64_t, int) {
+      if (small * 1e-10f != 0.0f || subnormal * 1e10f != 0.0f) ++kept;
+    });
+    EXPECT_EQ(kept, 0);
+    EXPECT_NE(small * 1e-10f, 0.0f);
+    EXPECT_NE(subnormal * 1e10f, 0.0f);
+  }
+}
+
 // Tasks are taken in order: each thread sees rising numbers, and a task starts only after all before it were taken.
 TEST_P(ThreadPoolTest, StartsTasksInOrder) {
   constexpr int kCount = 5000;
