@@ -111,7 +111,7 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
 
 absl::StatusOr<Tensor> CpuBackend::AllocateTensor(int64_t rows, int64_t cols, Storage storage) {
   Tensor t{nullptr, rows, cols, storage};
-  AlignedBuffer buffer(rows * Stride(t));
+  AlignedBuffer buffer((rows + kernels_.rows_ahead) * Stride(t));
   if (!buffer.data())
     return absl::ResourceExhaustedError(absl::StrCat("no room for ", rows, " x ", cols, " activations"));
   Touch(buffer);
@@ -218,7 +218,7 @@ void CpuBackend::Norm(const NormArgs& args) {
 void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w, int64_t edits) {
   const int64_t most = std::max<int64_t>(rows, limits_.select_rows);
   if (const int64_t bytes = most * RoundUp(w.out, 32) * 4; logits_.bytes() < bytes) logits_ = AlignedBuffer(bytes);
-  if (const int64_t bytes = most * StateStride(kernels_, w.in); select_input_.bytes() < bytes)
+  if (const int64_t bytes = (most + kernels_.rows_ahead) * StateStride(kernels_, w.in); select_input_.bytes() < bytes)
     select_input_ = AlignedBuffer(bytes);
   if (const size_t parts = most * RoundUp(w.panels, kSumPanels) / kSumPanels; sums_.size() < parts) sums_.resize(parts);
   for (RowScratch& s : scratch_) {

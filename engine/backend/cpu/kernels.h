@@ -128,9 +128,10 @@ struct SelectOutcome {
 
 struct Kernels {
   Isa isa;  // whose instructions these are: the level asked for, or the best one below that differs for the state type
-  int panel;  // columns of a panel
-  int pack;   // states in a unit
-  int rows;   // of a product with a panel
+  int panel;       // columns of a panel
+  int pack;        // states in a unit
+  int rows;        // of a product with a panel
+  int rows_ahead;  // of A that such a product may read behind its last
 
   void (*linear)(const LinearBlock& block);
   // Weight rows [out, in] of float -> panels; `to_state` rounds floats to states.

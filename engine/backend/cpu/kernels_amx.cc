@@ -8,12 +8,12 @@ namespace {
 
 struct TileBf16State : DotBf16State {
   static constexpr bool kTiles = true;
-  static constexpr int kRows = 2 * kTileRows;
+  static constexpr int kRows = 2 * kTileRows, kRowsAhead = kTileRows - 1;
 
   static void StorePanel(int rows, int64_t units, const uint32_t* a, int64_t row_stride, const uint32_t* panel,
                          float* out, int64_t ldc) {
     TileFence();
-    ShapeTiles(rows);
+    ConfigureTiles();
     ClearTiles(rows);
     MultiplyPanel(rows, units, a, row_stride, panel);
     StoreTiles(rows, out, ldc);
@@ -23,7 +23,7 @@ struct TileBf16State : DotBf16State {
   static void AddPanels(int rows, int pages, int64_t units, const uint32_t* a, int64_t row_stride, const Panel& panel,
                         float* out, int64_t ldc, const float* scale) {
     TileFence();
-    ShapeTiles(rows);
+    ConfigureTiles();
     ClearTiles(rows);
     for (int page = 0; page < pages; ++page) MultiplyPanel(rows, units, a + page * units, row_stride, panel(page));
     alignas(64) float sums[kRows * kTilePanel];

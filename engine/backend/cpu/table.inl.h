@@ -21,6 +21,7 @@ constexpr Kernels TableOf(Isa isa) {
   k.panel = 2 * S::Vec::kLanes;
   k.pack = S::kPack;
   k.rows = S::kRows;
+  k.rows_ahead = S::kRowsAhead;
   k.linear = &Linear<S>;
   k.to_state = &ToState<S>;
   k.from_state = &FromState<S>;

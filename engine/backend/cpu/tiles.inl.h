@@ -1,7 +1,7 @@
 // The product by the processor's tile unit (AMX): up to 32 rows of A by one packed panel, 16 units of the sum at a
-// time. A tile has up to 16 rows of 64 bytes. Tiles 0 to 3 hold the sums (two by two), 4 and 5 rows of A, 6 and 7 the
-// halves of the panel, whose layout [units][32 columns] is what the unit reads. A row's sum runs over its units in
-// order, whatever the other rows are.
+// time. A tile has 16 rows of 64 bytes: products read and store rows up to a multiple of 16. Tiles 0 to 3 hold the sums
+// (two by two), 4 and 5 rows of A, 6 and 7 the halves of the panel, whose layout [units][32 columns] is what the unit
+// reads. A row's sum runs over its units in order, whatever the other rows are.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_TILES_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_TILES_INL_H_
 
@@ -10,44 +10,27 @@
 #include <cstdint>
 #include <cstring>
 
+#include "engine/backend/cpu/tile_config.h"
 #include "engine/backend/cpu/vec512.inl.h"
 
 namespace elserve::cpu {
 namespace {
 
-inline constexpr int kTileRows = 16, kTileUnits = 16, kTilePanel = 32;
+inline constexpr int kTileUnits = 16, kTilePanel = 32;
 
-// What LDTILECFG reads.
-struct alignas(64) TileShapes {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
+inline thread_local bool tiles_are_configured = false;
 
-// Rows that this thread's tiles are shaped for; 0: the unit is released.
-inline thread_local int shaped_rows = 0;
-
-inline void ShapeTiles(int rows) {
-  if (rows == shaped_rows) return;
-  TileShapes shapes;
-  const int first = rows < kTileRows ? rows : kTileRows, second = rows - first;
-  const int by_tile[8] = {first, first, second, second, first, second, kTileUnits, kTileUnits};
-  for (int i = 0; i < 8; ++i) {
-    // A tile without rows is left out, and not used.
-    shapes.rows[i] = static_cast<uint8_t>(by_tile[i]);
-    shapes.row_bytes[i] = by_tile[i] > 0 ? 64 : 0;
-  }
-  _tile_loadconfig(&shapes);
-  shaped_rows = rows;
+inline void ConfigureTiles() {
+  if (tiles_are_configured) return;
+  _tile_loadconfig(&kWholeTiles);
+  tiles_are_configured = true;
 }
 
 // At the end of a task: the system need not keep the tiles, and a sleeping processor may go deeper.
 inline void ReleaseTiles() {
-  if (shaped_rows == 0) return;
+  if (!tiles_are_configured) return;
   _tile_release();
-  shaped_rows = 0;
+  tiles_are_configured = false;
 }
 
 // The compiler does not know which memory the tile instructions read and write.
@@ -62,7 +45,7 @@ inline void ClearTiles(int rows) {
   }
 }
 
-// Sums += rows of A [rows, 16 units] by 16 units of the panel.
+// Sums += rows of A [rows up to a multiple of 16, 16 units] by 16 units of the panel.
 inline void MultiplyTiles(int rows, const uint32_t* a, int64_t row_stride, const uint32_t* panel) {
   _tile_loadd(6, panel, kTilePanel * 4);
   _tile_loadd(7, panel + kTileUnits, kTilePanel * 4);
@@ -95,7 +78,7 @@ inline void MultiplyPanel(int rows, int64_t units, const uint32_t* a, int64_t ro
   if (u < units) MultiplyTail(rows, static_cast<int>(units - u), a + u, row_stride, panel + u * kTilePanel);
 }
 
-// out [rows, ldc] = the sums.
+// out [rows up to a multiple of 16, ldc] = the sums.
 inline void StoreTiles(int rows, float* out, int64_t ldc) {
   _tile_stored(0, out, ldc * 4);
   _tile_stored(1, out + kTileUnits, ldc * 4);
