@@ -11,6 +11,7 @@ namespace {
 // that are rounded to bfloat16 next). 0 for -infinity. x up to 127.
 template <class V, int Terms = 6>
 inline typename V::F Exp2(typename V::F x) {
+  x = V::BoundExponent(x);
   const typename V::F n = V::Round(x);
   const typename V::F r = V::Sub(x, n);
   typename V::F p;

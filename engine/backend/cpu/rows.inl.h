@@ -181,6 +181,7 @@ template <class V>
 void Renormalize(const SelectArgs& args, const LogSum& shift, const float* edited, BestTokens* best) {
   constexpr int L = V::kLanes;
   const float top = best->best[0].value;
+  if (top == -std::numeric_limits<float>::infinity()) return;  // every token is banned, and stays so
   const auto minus = V::Set(-std::numeric_limits<float>::infinity());
   typename V::F sum = V::Zero();
   int i = 0;

@@ -40,10 +40,11 @@ struct Vec256 {
     return _mm256_or_ps(_mm256_andnot_ps(Set(-0.0f), magnitude), _mm256_and_ps(Set(-0.0f), sign));
   }
   static F Round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // p * 2^n for whole n of at most 127; 0 below 2^-126, and where n is -infinity.
+  // x, or what Scale makes 0 of where x is less; a NaN stays one.
+  static F BoundExponent(F x) { return Max(Set(-127.0f), x); }
+  // p * 2^n for whole n from -127, which makes 0, to 127.
   static F Scale(F p, F n) {
-    const I exponent =
-        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(Max(n, Set(-127.0f))), _mm256_set1_epi32(127)), 23);
+    const I exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     return Mul(p, _mm256_castsi256_ps(exponent));
   }
   static float ReduceAdd(F a) {

@@ -38,7 +38,9 @@ struct Vec512 {
         _mm512_ternarylogic_epi32(bit, _mm512_castps_si512(sign), _mm512_castps_si512(magnitude), 0xCA));
   }
   static F Round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // p * 2^n for whole n; 0 where n is -infinity.
+  // x, or what Scale makes 0 of where x is less; a NaN stays one.
+  static F BoundExponent(F x) { return Max(Set(-160.0f), x); }
+  // p * 2^n for whole n.
   static F Scale(F p, F n) { return _mm512_scalef_ps(p, n); }
   static float ReduceAdd(F a) { return _mm512_reduce_add_ps(a); }
   static float ReduceMax(F a) { return _mm512_reduce_max_ps(a); }

@@ -329,6 +329,24 @@ TEST(BackendSelect, AForbiddenTokenOfTheCheckpointIsNoError) {
   CheckSelect(problem);
 }
 
+// Where every token is banned no value is left to normalize: all stay -infinity, the lower token first. (log_softmax
+// would make them NaN, which no search can order.)
+TEST(BackendSelect, ARowWithoutATokenLeftIsMinusInfinity) {
+  for (int vocab : {3, 37}) {
+    Problem problem = RandomProblem(90, vocab, 40, 4);
+    for (int row = 0; row < 3; ++row) {
+      Ask& ask = problem.asks[row];
+      ask = {.space = row == 1 ? SelectSpace::kLogits : SelectSpace::kLogProbs, .count = 3, .renormalize = true};
+      for (int32_t token = 0; token < vocab; ++token)
+        ask.edits.push_back({.token = token, .add = -kInfinity, .penalty = 1.0f});
+    }
+    problem.asks[2].force = {1};
+    problem.asks[3] = {.count = 3, .renormalize = true};  // a neighbour that has all of them
+    CheckSelect(problem, /*same_tokens=*/true);
+    if (HasFailure()) return;
+  }
+}
+
 // A sequence whose logits are not numbers fails alone.
 TEST(BackendSelect, RowsThatAreNotFiniteSaySo) {
   for (int vocab : {7, 211, 1000}) {
