@@ -110,8 +110,8 @@ void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
     std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes();
     if (shape_.el) {
       std::memcpy(page, row, t.count * stride);
-      // Products take tokens in pairs: the row after the last is zeros.
-      if (t.count < kPageTokens) std::memset(page + t.count * stride, 0, stride);
+      // Products may read behind the last token, in pairs or tiles of them, and a weight of 0 does not silence a NaN.
+      std::memset(page + t.count * stride, 0, (kPageTokens - t.count) * stride);
       return;
     }
     PackPage(row, row + inner, stride, t.count, shape_.heads, shape_.head_dim,
@@ -174,6 +174,7 @@ void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
 
 void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
   const auto& documents = layout_.decode.documents;
+  if (documents.empty()) return;
   // A task reads its heads' keys and values page after page, so memory streams; as many heads as leave all threads
   // busy.
   const int64_t wanted = 4 * pool_.threads();
