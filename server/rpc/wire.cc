@@ -16,6 +16,8 @@ namespace {
 
 using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
 using google::protobuf::UnknownField;
 using google::protobuf::UnknownFieldSet;
 
@@ -50,13 +52,37 @@ absl::Status FindBadString(const Descriptor& type, const std::string& bytes, con
   return absl::OkStatus();
 }
 
+// The first field, at any depth, that this version does not know.
+absl::Status CheckKnown(const Message& message) {
+  const Reflection* reflection = message.GetReflection();
+  const UnknownFieldSet& unknown = reflection->GetUnknownFields(message);
+  const Descriptor& type = *message.GetDescriptor();
+  if (!unknown.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(type.full_name(), " has field number ", unknown.field(0).number(),
+                                                   ", which this version does not know; none is ignored"));
+  }
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor* field = type.field(i);
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    const int count = field->is_repeated()                   ? reflection->FieldSize(message, field)
+                      : reflection->HasField(message, field) ? 1
+                                                             : 0;
+    for (int j = 0; j < count; ++j) {
+      const absl::Status status = CheckKnown(field->is_repeated() ? reflection->GetRepeatedMessage(message, field, j)
+                                                                  : reflection->GetMessage(message, field));
+      if (!status.ok()) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Message* message) {
   grpc::ByteBuffer copy = bytes;  // shares the bytes; the reader wants it mutable
   {
     grpc::ProtoBufferReader reader(&copy);
-    if (reader.status().ok() && message->ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
+    if (reader.status().ok() && message->ParseFromZeroCopyStream(&reader)) return CheckKnown(*message);
   }
   absl::Status bad_string = FindBadString(*message->GetDescriptor(), AllBytes(bytes), "", 0);
   if (!bad_string.ok()) return bad_string;

@@ -11,7 +11,8 @@
 namespace elserve {
 
 // Fills `message` from the bytes that a client sent. INVALID_ARGUMENT for bytes that are no such message; where the
-// reason is a string that is not UTF-8 it names the field and the offset. (Left to itself, gRPC's callback API answers
+// reason is a string that is not UTF-8 it names the field and the offset. Likewise for fields, at any depth, that this
+// version does not know: it names message and number. (Left to itself, gRPC's callback API answers
 // such a request with UNIMPLEMENTED.)
 absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Message* message);
 
