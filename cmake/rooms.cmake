@@ -27,7 +27,7 @@ set(ELSERVE_ROOMS
   "requests     | server/requests/             | text config parameters scheduling"
   "rpc          | server/rpc/                  | requests"
   "ops          | server/ops/                  | requests"
-  "client       | server/commands/client/      | proto"
+  "client       | server/commands/client/      | parameters"
   "server_process | server/commands/server_process | rpc ops"
   "commands     | server/commands/             | client server_process engine"
   "main         | server/main                  | commands"

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/config/yaml_map.h"
 #include "server/parameters/parameters.h"
+#include "server/parameters/yaml_value.h"
 
 namespace elserve {
 namespace {
@@ -66,7 +67,7 @@ void ReadDefaults(const YamlValue& value, v1::DecodingParameters* defaults, Yaml
   for (const auto& [name, node] : map.keys()) {
     const std::optional<nlohmann::json> json = YamlToJson(node);
     if (!json) {
-      RefuseYaml({node, absl::StrCat(value.name, ".", name)}, "a number, a text, true, false or a list", errors);
+      RefuseYaml({node, absl::StrCat(value.name, ".", name)}, "a number, a text, true, false, null or a list", errors);
       return;
     }
     // Checked alone, so that an error has the line of its own key.
@@ -111,7 +112,8 @@ void ReadTasks(const YamlValue& value, ServedModelConfig* model, YamlErrors* err
   if (const auto summarize = map.Take("summarize")) {
     model->summarize.emplace();
     YamlMap keys(*summarize, errors);
-    keys.Text("prefix", &model->summarize->prefix);
+    if (std::string prefix; keys.Text("prefix", &prefix)) model->summarize->prefix = std::move(prefix);
+    if (const auto defaults = keys.Take("defaults")) ReadDefaults(*defaults, &model->summarize->defaults, errors);
     keys.Finish();
   }
   if (const auto questions = map.Take("questions")) {
@@ -123,6 +125,7 @@ void ReadTasks(const YamlValue& value, ServedModelConfig* model, YamlErrors* err
     if (const auto highlight = keys.Text("highlight", &task.highlight); highlight && task.highlight.empty()) {
       RefuseYaml(*highlight, "a text that is not empty", errors);
     }
+    if (const auto defaults = keys.Take("defaults")) ReadDefaults(*defaults, &task.defaults, errors);
     keys.Finish();
   }
   map.Finish();

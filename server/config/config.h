@@ -21,13 +21,15 @@ enum class LogFormat { kText, kJson };
 
 // The prompt is prefix + document.
 struct SummarizeTask {
-  std::string prefix;
+  std::optional<std::string> prefix;  // not set: the checkpoint's, if it has one; empty: none
+  v1::DecodingParameters defaults;    // of this task's requests, over ServedModelConfig::defaults
 };
 
 // format: highlight. The prompt is prefix + before + highlight + " " + answer + " " + highlight + after.
 struct QuestionsTask {
   std::string prefix = "generate question: ";
   std::string highlight = "<hl>";
+  v1::DecodingParameters defaults;  // as SummarizeTask::defaults
 };
 
 struct ServedModelConfig {
@@ -48,7 +50,7 @@ struct ServedModelConfig {
   int max_overtakes = 16;             // times that later requests may be admitted before the oldest one
   bool admit_only_when_idle = false;  // SchedulerOptions: static batching, to compare with; no key sets it
   v1::DecodingParameters defaults;    // validated, but for the ranges that depend on the model
-  // Without `tasks` in the file: summarize with an empty prefix. With it: those that it names.
+  // Without `tasks` in the file: summarize. With it: those that it names.
   std::optional<SummarizeTask> summarize = SummarizeTask();
   std::optional<QuestionsTask> questions;
 };

@@ -9,44 +9,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/parameters/shown.h"
+#include "server/parameters/yaml_value.h"
 
 namespace elserve {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxListDepth = 4;
-constexpr int kMaxValues = 65536;
 constexpr size_t kMaxTextBytes = 4096;
-constexpr size_t kMaxShownBytes = 80;
 
-// `budget`: values that may still be made. Aliases make a short file as long as they like.
-std::optional<json> ToJson(const YAML::Node& node, int depth, int* budget) {
-  if (--*budget < 0) return std::nullopt;
-  if (node.IsNull()) return json();
-  if (node.IsScalar()) {
-    // The tag of plain scalars is "?", that of quoted ones "!".
-    if (node.Tag() == "?") {
-      json value = json::parse(node.Scalar(), nullptr, /*allow_exceptions=*/false);
-      if (value.is_primitive() && !value.is_discarded() && !value.is_string()) return value;
-    }
-    return json(node.Scalar());
-  }
-  if (!node.IsSequence() || depth == kMaxListDepth) return std::nullopt;
-  json list = json::array();
-  for (const YAML::Node& element : node) {
-    std::optional<json> value = ToJson(element, depth + 1, budget);
-    if (!value) return std::nullopt;
-    list.push_back(*std::move(value));
-  }
-  return list;
-}
-
-std::string Shown(const YAML::Node& node) {
+std::string ShownNode(const YAML::Node& node) {
   if (node.IsMap()) return "a map";
   if (node.IsSequence()) return "a list";
-  if (!node.IsScalar() || node.Scalar().empty()) return "empty";
-  return node.Scalar().size() > kMaxShownBytes ? node.Scalar().substr(0, kMaxShownBytes) + "..." : node.Scalar();
+  return !node.IsScalar() || node.Scalar().empty() ? "empty" : Shown(node.Scalar());
 }
 
 }  // namespace
@@ -57,14 +33,9 @@ void YamlErrors::Add(const YAML::Mark& mark, const std::string& message) {
                                                      : absl::StrCat(file_, ":", mark.line + 1, ": ", message));
 }
 
-std::optional<json> YamlToJson(const YAML::Node& node) {
-  int budget = kMaxValues;
-  return ToJson(node, 0, &budget);
-}
-
 void RefuseYaml(const YamlValue& value, std::string_view allowed, YamlErrors* errors) {
   errors->Add(value.node.Mark(),
-              absl::StrCat(value.name, " is ", Shown(value.node), "; allowed is ", std::string(allowed)));
+              absl::StrCat(value.name, " is ", ShownNode(value.node), "; allowed is ", std::string(allowed)));
 }
 
 std::optional<int64_t> ParseBytes(std::string_view text) {

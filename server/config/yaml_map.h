@@ -5,7 +5,6 @@
 #include <yaml-cpp/node/node.h>
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,10 +33,6 @@ struct YamlValue {
   YAML::Node node;
   std::string name;
 };
-
-// What the scalar or list is in JSON: plain scalars that read as numbers, true, false or null are those, all others
-// texts. Maps, and lists deeper than four, are no value.
-std::optional<nlohmann::json> YamlToJson(const YAML::Node& node);
 
 // Adds "NAME is VALUE; allowed is ALLOWED".
 void RefuseYaml(const YamlValue& value, std::string_view allowed, YamlErrors* errors);

@@ -4,16 +4,14 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 #include <system_error>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "google/protobuf/descriptor.h"
-#include "google/protobuf/message.h"
 #include "server/parameters/parameters.h"
 #include "server/parameters/rules.h"
+#include "server/parameters/shown.h"
 
 namespace elserve {
 namespace {
@@ -22,7 +20,6 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr uintmax_t kMaxFileBytes = 4 << 20;
-constexpr size_t kMaxShownBytes = 80;
 
 // A key of GenerationConfig that has no field in DecodingParameters. `neutral` is the value, as JSON, that changes no
 // token; null does not either.
@@ -81,11 +78,6 @@ constexpr PlainKey kPlainKeys[] = {
     {"watermarking_config", "null"},
 };
 
-std::string Shown(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  return text.size() > kMaxShownBytes ? text.substr(0, kMaxShownBytes) + "..." : text;
-}
-
 absl::StatusOr<json> ReadObject(const fs::path& path) {
   std::error_code error;
   const uintmax_t size = fs::file_size(path, error);
@@ -106,19 +98,6 @@ absl::StatusOr<json> ReadObject(const fs::path& path) {
   return absl::InvalidArgumentError(absl::StrCat(path.string(), " is no JSON object"));
 }
 
-const Rule* FindRule(std::string_view name) {
-  for (const Rule& rule : ParameterRules()) {
-    if (rule.name == name) return &rule;
-  }
-  return nullptr;
-}
-
-bool IsSet(const v1::DecodingParameters& parameters, std::string_view name) {
-  const auto* field = v1::DecodingParameters::descriptor()->FindFieldByName(std::string(name));
-  const auto* reflection = parameters.GetReflection();
-  return field->is_repeated() ? reflection->FieldSize(parameters, field) > 0 : reflection->HasField(parameters, field);
-}
-
 // A key with no field. `all_keys`: the file holds nothing but generation parameters, so that an unknown one is suspect;
 // config.json holds the model's numbers too.
 absl::Status CheckPlainKey(std::string_view name, const json& value, bool all_keys) {
@@ -136,9 +115,6 @@ absl::Status CheckPlainKey(std::string_view name, const json& value, bool all_ke
 }
 
 absl::Status TakeKey(std::string_view name, const json& value, v1::DecodingParameters* parameters) {
-  // In a list that may be empty, empty is as good as not there.
-  const Rule* rule = FindRule(name);
-  if (rule->support != Support::kHonoured && value.is_array() && value.empty()) return absl::OkStatus();
   v1::DecodingParameters one;
   if (absl::Status status = SetParameter(name, value, &one); !status.ok()) return status;
   if (absl::Status status = ValidateParameters(one, nullptr); !status.ok()) return status;
@@ -172,7 +148,8 @@ absl::Status TakeObject(const json& object, bool is_model_config, const v1::Deco
     absl::Status status;
     if (rule == nullptr) {
       status = CheckPlainKey(name, value, !is_model_config);
-    } else if (rule->support != Support::kNeutralSample && !IsSet(overrides, name)) {
+    } else if (rule->support != Support::kNeutralSample && !IsSet(overrides, FieldOf(*rule)) &&
+               !IsReset(overrides, *rule)) {
       // Parameters of sampling alone have no effect: do_sample is off, or refused.
       status = TakeKey(name, value, parameters);
       if (!status.ok()) {

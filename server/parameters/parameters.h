@@ -1,8 +1,8 @@
 // Decoding parameters: one message, elserve.v1.DecodingParameters, filled by the checkpoint, YAML, the command line and
 // requests, merged layer upon layer, and resolved to the numbers that the engine takes.
 //
-// Layers, each over the one before: BuiltInParameters() < LoadCheckpointParameters() (checkpoint.h) < YAML < request.
-// A parameter is declared in three places: its proto field, its row in rules.cc, its rule in engine/search/.
+// decoding_parameters.proto says which layers there are, and how one lies over the other. A parameter is declared in
+// three places: its proto field, its row in rules.cc, its rule in engine/search/.
 #ifndef ELSERVE_SERVER_PARAMETERS_PARAMETERS_H_
 #define ELSERVE_SERVER_PARAMETERS_PARAMETERS_H_
 
@@ -27,24 +27,35 @@ struct ModelLimits {
 v1::DecodingParameters BuiltInParameters();
 
 // Sets the parameter `name` to a value as JSON and YAML write it: numbers, true, false, texts, lists; one number where
-// a list of ids is meant; early_stopping is false, true or "never". What was set before is replaced. The type is
-// checked, the range is ValidateParameters()'s. INVALID_ARGUMENT names parameter, value and what is allowed; an unknown
-// name too.
+// a list of ids is meant; early_stopping is false, true or "never". null, and a list without entries, drop what the
+// layers below say (DecodingParameters.reset). What was set before is replaced. The type is checked, the range is
+// ValidateParameters()'s. INVALID_ARGUMENT names parameter, value and what is allowed; an unknown name too.
 absl::Status SetParameter(std::string_view name, const nlohmann::json& value, v1::DecodingParameters* parameters);
 
-// Sets a parameter from "name=value", the value as in JSON ("num_beams=4", "eos_token_id=[2,3]",
-// "early_stopping=never").
+// Sets a parameter from "name=value", the value as in YAML: "num_beams=4", "eos_token_id=[2, 3]",
+// "early_stopping=never", "max_length=null".
 absl::Status SetParameterFromText(std::string_view assignment, v1::DecodingParameters* parameters);
 
 // Checks every field that is set; INVALID_ARGUMENT names the first bad one, its value and what is allowed. Refuses
-// parameters that this version does not honour unless their value is neutral, and fields that it does not know.
+// parameters that this version does not honour unless their value is neutral, and names in `reset` that are none.
 // `limits` adds the model's bounds and may be null. A layer is checked alone: how fields go together is checked by
 // ResolveParameters().
 absl::Status ValidateParameters(const v1::DecodingParameters& parameters, const ModelLimits* limits);
 
-// Lays `upper` over `merged`. Fields that are set replace, lists as a whole; max_length clears max_new_tokens below and
-// the reverse, likewise min_length and min_new_tokens.
+// Lays `upper` over `merged`. What it resets goes back to the built-in value; then fields that are set replace, lists
+// as a whole; max_length clears max_new_tokens below and the reverse, likewise min_length and min_new_tokens.
 void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters* merged);
+
+// The layers between the built-in values and a request, each over the one before.
+struct DefaultLayers {
+  v1::DecodingParameters checkpoint;          // LoadCheckpointParameters()
+  v1::DecodingParameters checkpoint_task;     // what the checkpoint sets for the task alone
+  v1::DecodingParameters configuration;       // YAML: models[].defaults
+  v1::DecodingParameters configuration_task;  // YAML: models[].tasks.TASK.defaults
+};
+
+// What a request that sets nothing gets, over BuiltInParameters(); lengths are not yet resolved.
+v1::DecodingParameters MergeDefaults(const DefaultLayers& layers);
 
 struct ResolvedParameters {
   DecodingSpec spec;
@@ -58,7 +69,7 @@ struct ResolvedParameters {
 // model's
 //   maximum is refused (GenerationMixin._prepare_generated_length, _validate_generated_length).
 // - min_new_tokens wins over min_length; either may exceed max_length: EOS never comes then.
-// - num_return_sequences is at most num_beams; decoder_start_token_id has to be known.
+// - the rules across parameters of rules.cc.
 absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits);
 
 }  // namespace elserve

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "server/parameters/parameters.h"
+#include "server/parameters/rules.h"
 
 namespace elserve {
 namespace {
@@ -99,18 +99,10 @@ v1::DecodingParameters BuiltInParameters() {
 
 absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits) {
   if (absl::Status status = ValidateParameters(merged, &limits); !status.ok()) return status;
+  if (absl::Status status = CheckTogether(merged, limits); !status.ok()) return status;
   DecodingSpec spec;
   if (merged.has_num_beams()) spec.num_beams = merged.num_beams();
   if (merged.has_num_return_sequences()) spec.num_return_sequences = merged.num_return_sequences();
-  if (spec.num_return_sequences > spec.num_beams) {
-    return absl::InvalidArgumentError(absl::StrCat("num_return_sequences is ", spec.num_return_sequences,
-                                                   "; allowed is 1 to num_beams, which is ", spec.num_beams));
-  }
-  if (!merged.has_decoder_start_token_id()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "decoder_start_token_id is not set, and the checkpoint names neither it nor bos_token_id; allowed is 0 to ",
-        limits.vocab_size - 1));
-  }
   spec.decoder_start_token_id = merged.decoder_start_token_id();
   if (merged.has_length_penalty()) spec.length_penalty = static_cast<float>(merged.length_penalty());
   spec.early_stopping = ToEarlyStopping(merged.early_stopping());

@@ -3,13 +3,27 @@
 #define ELSERVE_SERVER_PARAMETERS_RULES_H_
 
 #include <span>
+#include <string>
 #include <string_view>
+
+#include "absl/status/status.h"
+#include "google/protobuf/descriptor.h"
+#include "server/parameters/parameters.h"
 
 namespace elserve {
 
+// From low to high. An open end is itself not allowed: {.low = 0, .high = 1, .above_low = true} is above 0 and up to 1.
+// An infinite high, below_high set, is no bound.
+struct Range {
+  double low = 0;
+  double high = 0;
+  bool above_low = false;
+  bool below_high = false;
+};
+
 // The upper bound of a parameter, where it is not a number of its own.
 enum class Bound {
-  kFixed,      // Rule::high
+  kFixed,      // Range::high
   kTokenId,    // vocab_size - 1
   kLength,     // max_decoder_tokens
   kNewTokens,  // max_decoder_tokens - 1: all but the start token
@@ -21,19 +35,42 @@ enum class Support {
   kNeutralSample,  // likewise, and without do_sample it has no effect at all
 };
 
+// The field's type says the rest: a row holds for a number, a list of them, texts, or lists of token ids.
 struct Rule {
   std::string_view name;
   Support support;
-  // Honoured: low to high, of a number or of each element of a list. Else: the two neutral values (perhaps the same).
-  double low;
-  double high;
+  // Honoured: what the number may be, or each of a list, or each id in a list of lists; the bytes of a text. A bool or
+  // an enum needs none. Else: low and high are the two neutral values (perhaps the same; NaN: only "not set" is).
+  Range range;
   Bound bound = Bound::kFixed;
   bool can_switch_off = false;  // -1, alone in a list, is allowed and means off
   int max_items = 0;            // of a list
+  int max_ids = 0;              // of each list of ids in a list; at least 1
 };
 
-// One row for each field of DecodingParameters.
+// One row for each field of DecodingParameters that is a parameter: all but `reset`.
 std::span<const Rule> ParameterRules();
+// Null: no parameter has this name.
+const Rule* FindRule(std::string_view name);
+
+const google::protobuf::FieldDescriptor* FieldOf(const Rule& rule);
+
+// Whether the layer gives the parameter a value. UNSPECIFIED is none: it says "not set" where a client's language
+// always sends a value.
+bool IsSet(const v1::DecodingParameters& layer, const google::protobuf::FieldDescriptor* field);
+// Whether the layer drops what the layers below say about the parameter.
+bool IsReset(const v1::DecodingParameters& layer, const Rule& rule);
+
+// The values of an enum of parameters as YAML and JSON write them: "false, true, never".
+std::string EnumNames(const google::protobuf::EnumDescriptor& type);
+// "true" for EARLY_STOPPING_TRUE.
+std::string EnumName(const google::protobuf::EnumValueDescriptor& value);
+
+// Checks one parameter by its row; OK if it is not set. `limits` may be null.
+absl::Status CheckParameter(const Rule& rule, const v1::DecodingParameters& parameters, const ModelLimits* limits);
+
+// How parameters go together, of all layers merged and each checked alone.
+absl::Status CheckTogether(const v1::DecodingParameters& merged, const ModelLimits& limits);
 
 }  // namespace elserve
 

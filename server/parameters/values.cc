@@ -1,45 +1,36 @@
 // Values as JSON and YAML write them -> fields of DecodingParameters, by protobuf reflection: a new scalar or list
 // field needs no line here.
-#include <cmath>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "server/parameters/parameters.h"
+#include "server/parameters/rules.h"
+#include "server/parameters/shown.h"
+#include "server/parameters/yaml_value.h"
 
 namespace elserve {
 namespace {
 
 using google::protobuf::EnumDescriptor;
-using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 using nlohmann::json;
 
-constexpr size_t kMaxShownBytes = 80;  // of a bad value in a message
-
-std::string Shown(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > kMaxShownBytes) text = text.substr(0, kMaxShownBytes) + "...";
-  return text;
-}
-
 absl::Status Mismatch(std::string_view name, const json& value, std::string_view allowed) {
   return absl::InvalidArgumentError(
       absl::StrCat(std::string(name), " is ", Shown(value), "; allowed is ", std::string(allowed)));
-}
-
-// "true" for EARLY_STOPPING_TRUE: the part of a value's name after its enum's own.
-std::string ShortName(const EnumValueDescriptor& value) {
-  return absl::AsciiStrToLower(value.name().substr(value.name().rfind('_') + 1));
 }
 
 // Enums are written by the short names of their values; true and false may be JSON's.
@@ -47,16 +38,12 @@ absl::Status SetEnum(std::string_view name, const json& value, const FieldDescri
   std::string text = value.is_boolean() ? (value.get<bool>() ? "true" : "false") : "";
   if (value.is_string()) text = value.get<std::string>();
   const EnumDescriptor* type = field->enum_type();
-  std::string allowed;
   for (int i = 1; i < type->value_count(); ++i) {  // 0 is UNSPECIFIED
-    std::string known = ShortName(*type->value(i));
-    if (known == text) {
-      message->GetReflection()->SetEnum(message, field, type->value(i));
-      return absl::OkStatus();
-    }
-    absl::StrAppend(&allowed, i > 1 ? ", " : "", known);
+    if (EnumName(*type->value(i)) != text) continue;
+    message->GetReflection()->SetEnum(message, field, type->value(i));
+    return absl::OkStatus();
   }
-  return Mismatch(name, value, allowed);
+  return Mismatch(name, value, EnumNames(*type));
 }
 
 // One value of a singular field, or one element of a repeated one.
@@ -129,44 +116,54 @@ class Setter {
   const Reflection* reflection_;
 };
 
+absl::Status Fill(std::string_view name, const FieldDescriptor* field, const json& value, v1::DecodingParameters* out) {
+  Setter setter(name, field, out);
+  if (!field->is_repeated() || !value.is_array()) return setter.Set(value);
+  for (const json& element : value) {
+    if (absl::Status status = setter.Set(element); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status SetParameter(std::string_view name, const json& value, v1::DecodingParameters* parameters) {
-  const FieldDescriptor* field = v1::DecodingParameters::descriptor()->FindFieldByName(std::string(name));
-  if (field == nullptr) {
+  const Rule* rule = FindRule(name);
+  if (rule == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(
-        std::string(name), " is no decoding parameter; they are named as in transformers' GenerationConfig"));
+        Shown(std::string(name)), " is no decoding parameter; they are named as in transformers' GenerationConfig"));
   }
-  if (value.is_null()) return Mismatch(name, value, "a value; leave the parameter out to keep the one below");
+  const FieldDescriptor* field = FieldOf(*rule);
   v1::DecodingParameters filled;
-  Setter setter(name, field, &filled);
-  if (field->is_repeated() && value.is_array()) {
-    for (const json& element : value) {
-      if (absl::Status status = setter.Set(element); !status.ok()) return status;
-    }
-  } else if (absl::Status status = setter.Set(value); !status.ok()) {
+  // A list without entries is one as well: it replaces the list below, and the message cannot tell it from none.
+  if (value.is_null() || (field->is_repeated() && value.is_array() && value.empty())) {
+    filled.add_reset(std::string(rule->name));
+  } else if (absl::Status status = Fill(name, field, value, &filled); !status.ok()) {
     return status;
   }
-  // An empty list cannot be told from one that is not set. For ids that a layer below may set, that would be to ignore
-  // it.
-  if ((name == "eos_token_id" || name == "forced_eos_token_id") && value.is_array() && value.empty()) {
-    return Mismatch(name, value, "an id, a list of ids, or [-1] to switch it off");
-  }
   parameters->GetReflection()->ClearField(parameters, field);
+  auto* reset = parameters->mutable_reset();
+  reset->erase(std::remove(reset->begin(), reset->end(), rule->name), reset->end());
   parameters->MergeFrom(filled);
   return absl::OkStatus();
 }
 
 absl::Status SetParameterFromText(std::string_view assignment, v1::DecodingParameters* parameters) {
   const size_t equals = assignment.find('=');
-  if (equals == std::string_view::npos || equals == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", std::string(assignment), "\" is no parameter; allowed is NAME=VALUE, e.g. num_beams=4"));
+  if (equals == std::string_view::npos || equals == 0 || equals + 1 == assignment.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", Shown(std::string(assignment)),
+                                                   "\" is no parameter; allowed is NAME=VALUE, e.g. num_beams=4"));
   }
   const std::string text(assignment.substr(equals + 1));
-  json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) value = text;  // never, and other texts without quotes
-  return SetParameter(assignment.substr(0, equals), value, parameters);
+  std::optional<json> value;
+  try {
+    value = YamlToJson(YAML::Load(text));
+  } catch (const YAML::Exception&) {  // no YAML: no value
+  }
+  if (value) return SetParameter(assignment.substr(0, equals), *value, parameters);
+  return absl::InvalidArgumentError(
+      absl::StrCat(Shown(std::string(assignment.substr(0, equals))), " is ", Shown(text),
+                   "; allowed is what YAML writes as a number, a text, true, false, null or a list"));
 }
 
 }  // namespace elserve

@@ -48,24 +48,46 @@ absl::Status CheckTruncation(v1::Truncation truncation) {
                                                  "; allowed are TRUNCATION_REJECT (1) and TRUNCATION_TRUNCATE (2)"));
 }
 
-// What all three requests have, under the same names: everything but the source.
+absl::Status NoTask(const ServedModel& model, const std::string& task) {
+  return absl::InvalidArgumentError(absl::StrCat("model is \"", model.name(),
+                                                 "\", which is not configured for the task ", task,
+                                                 " (models[].tasks of the server's configuration)"));
+}
+
+// What the model does for requests of this kind.
+absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::SummarizeRequest&) {
+  if (!model.summarize()) return NoTask(model, "summarize");
+  return *model.summarize();
+}
+absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateQuestionsRequest&) {
+  if (!model.questions()) return NoTask(model, "questions");
+  return *model.questions();
+}
+absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateRequest&) {
+  return ServedTask{.prompt = {}, .defaults = model.defaults()};
+}
+
+// What all three requests have, under the same names: everything but the source. `prompt` becomes the task's.
 template <typename Request>
-absl::StatusOr<PreparedCall> PrepareParameters(const ModelRegistry& models, const Request& request, bool stream) {
+absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Request& request, bool stream,
+                                           TaskPrompt* prompt) {
   if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<const ServedModel>> model = models.Find(request.model());
   if (!model.ok()) return model.status();
+  absl::StatusOr<ServedTask> task = TaskOf(**model, request);
+  if (!task.ok()) return task.status();
   if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
 
   const ModelLimits limits = (*model)->limits();
   if (const absl::Status status = ValidateParameters(request.parameters(), &limits); !status.ok()) return status;
-  v1::DecodingParameters merged = (*model)->defaults();
-  MergeParameters(request.parameters(), &merged);
-  absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(merged, limits);
+  MergeParameters(request.parameters(), &task->defaults);
+  absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(task->defaults, limits);
   if (!resolved.ok()) return resolved.status();
   if (stream && resolved->spec.num_return_sequences != 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("num_return_sequences is ", resolved->spec.num_return_sequences, "; a stream allows 1"));
   }
+  *prompt = std::move(task->prompt);
   PreparedCall call;
   call.model = *std::move(model);
   call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
@@ -75,10 +97,24 @@ absl::StatusOr<PreparedCall> PrepareParameters(const ModelRegistry& models, cons
   return call;
 }
 
-absl::Status TooLong(const std::string& field, size_t tokens, const ServedModel& model) {
-  return absl::InvalidArgumentError(absl::StrCat(field, " has ", tokens, " tokens; model ", model.name(),
-                                                 " takes at most ", model.info().max_source_tokens,
-                                                 " (truncation: TRUNCATION_TRUNCATE cuts the end off)"));
+// Cuts a source that is too long, or refuses it. `field` is what the client calls it; `framed`: special tokens stand
+// around it, of which the closing ones stay.
+absl::Status Limit(const ServedModel& model, const std::string& field, v1::Truncation truncation, bool framed,
+                   PreparedCall::Job* job) {
+  const auto limit = static_cast<size_t>(model.info().max_source_tokens);
+  if (job->source.size() <= limit) return absl::OkStatus();
+  if (truncation != v1::TRUNCATION_TRUNCATE) {
+    return absl::InvalidArgumentError(absl::StrCat(field, " has ", job->source.size(), " tokens; model ", model.name(),
+                                                   " takes at most ", limit,
+                                                   " (truncation: TRUNCATION_TRUNCATE cuts the end off)"));
+  }
+  if (framed) {
+    model.Truncate(limit, &job->source);
+  } else {
+    job->source.resize(limit);
+  }
+  job->truncated = true;
+  return absl::OkStatus();
 }
 
 absl::Status CheckIds(const std::vector<int32_t>& ids, const std::string& field, const ServedModel& model) {
@@ -97,12 +133,7 @@ absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, std::str
   absl::StatusOr<std::vector<int32_t>> ids = model.tokenizer().Encode(prompt);
   if (!ids.ok()) return absl::Status(ids.status().code(), absl::StrCat(field, ": ", ids.status().message()));
   PreparedCall::Job job{.source = *std::move(ids)};
-  const size_t limit = static_cast<size_t>(model.info().max_source_tokens);
-  if (job.source.size() > limit) {
-    if (truncation != v1::TRUNCATION_TRUNCATE) return TooLong(field, job.source.size(), model);
-    model.Truncate(limit, &job.source);
-    job.truncated = true;
-  }
+  if (const absl::Status status = Limit(model, field, truncation, /*framed=*/true, &job); !status.ok()) return status;
   // A tokenizer with more tokens than the checkpoint has embeddings.
   if (const absl::Status status = CheckIds(job.source, absl::StrCat(field, ": token "), model); !status.ok()) {
     return status;
@@ -157,30 +188,23 @@ absl::Status CheckAnswers(const v1::GenerateQuestionsRequest& request, const Tas
   return absl::OkStatus();
 }
 
-absl::Status NoTask(const ServedModel& model, const std::string& task) {
-  return absl::InvalidArgumentError(absl::StrCat("model is \"", model.name(),
-                                                 "\", which is not configured for the task ", task,
-                                                 " (models[].tasks of the server's configuration)"));
-}
-
 }  // namespace
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::SummarizeRequest& request, bool stream) {
-  absl::StatusOr<PreparedCall> call = PrepareParameters(models, request, stream);
+  TaskPrompt prompt;
+  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &prompt);
   if (!call.ok()) return call.status();
-  const ServedModel& model = *call->model;
-  const std::optional<TaskPrompt> task = model.summarize();
-  if (!task) return NoTask(model, "summarize");
   if (const absl::Status status = CheckText(request.document(), "document"); !status.ok()) return status;
   absl::StatusOr<PreparedCall::Job> job =
-      PrepareText(model, SummaryPrompt(*task, request.document()), "document", request.truncation());
+      PrepareText(*call->model, SummaryPrompt(prompt, request.document()), "document", request.truncation());
   if (!job.ok()) return job.status();
   call->jobs.push_back(*std::move(job));
   return call;
 }
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateRequest& request, bool stream) {
-  absl::StatusOr<PreparedCall> call = PrepareParameters(models, request, stream);
+  TaskPrompt no_prompt;
+  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &no_prompt);
   if (!call.ok()) return call.status();
   const ServedModel& model = *call->model;
   if (request.has_text()) {
@@ -193,12 +217,8 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
   PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
   if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
-  const size_t limit = static_cast<size_t>(model.info().max_source_tokens);
-  if (job.source.size() > limit) {
-    if (request.truncation() != v1::TRUNCATION_TRUNCATE) return TooLong("token_ids", job.source.size(), model);
-    job.source.resize(limit);
-    job.truncated = true;
-  }
+  const absl::Status limited = Limit(model, "token_ids", request.truncation(), /*framed=*/false, &job);
+  if (!limited.ok()) return limited;
   if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
   call->jobs.push_back(std::move(job));
   return call;
@@ -206,14 +226,13 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateQuestionsRequest& request,
                                      bool stream) {
-  absl::StatusOr<PreparedCall> call = PrepareParameters(models, request, stream);
+  TaskPrompt prompt;
+  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &prompt);
   if (!call.ok()) return call.status();
   const ServedModel& model = *call->model;
-  const std::optional<TaskPrompt> task = model.questions();
-  if (!task) return NoTask(model, "questions");
   const std::string& context = request.context();
   if (const absl::Status status = CheckText(context, "context"); !status.ok()) return status;
-  if (const absl::Status status = CheckAnswers(request, *task); !status.ok()) return status;
+  if (const absl::Status status = CheckAnswers(request, prompt); !status.ok()) return status;
   // All answers are looked at before the first is tokenized.
   for (int i = 0; i < request.answers_size(); ++i) {
     const absl::StatusOr<Span> span = FindSpan(request.answers(i), context, absl::StrCat("answers[", i, "]"));
@@ -225,10 +244,10 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   for (size_t i = 0; i < call->questions.size(); ++i) {
     const Span span = call->questions[i].answer_span;
     absl::StatusOr<PreparedCall::Job> job =
-        PrepareText(model, HighlightPrompt(*task, context, span), "context", request.truncation());
+        PrepareText(model, HighlightPrompt(prompt, context, span), "context", request.truncation());
     if (!job.ok()) return job.status();
     if (job->truncated) {
-      const absl::Status kept = CheckAnswerKept(model, *task, context, span, absl::StrCat("answers[", i, "]"));
+      const absl::Status kept = CheckAnswerKept(model, prompt, context, span, absl::StrCat("answers[", i, "]"));
       if (!kept.ok()) return kept;
     }
     call->jobs.push_back(*std::move(job));

@@ -30,17 +30,6 @@ v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig&
   return limits;
 }
 
-v1::Model::Tasks DescribeTasks(const ServedModelConfig& config) {
-  v1::Model::Tasks tasks;
-  if (config.summarize) tasks.mutable_summarize()->set_prefix(config.summarize->prefix);
-  if (config.questions) {
-    tasks.mutable_questions()->set_format("highlight");
-    tasks.mutable_questions()->set_prefix(config.questions->prefix);
-    tasks.mutable_questions()->set_highlight(config.questions->highlight);
-  }
-  return tasks;
-}
-
 }  // namespace
 
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
@@ -108,11 +97,7 @@ absl::Status ServedModel::Read() {
   tokenizer_ = *std::move(tokenizer);
   const absl::StatusOr<v1::DecodingParameters> checkpoint = LoadCheckpointParameters(config_.path, config_.defaults);
   if (!checkpoint.ok()) return checkpoint.status();
-  defaults_ = BuiltInParameters();
-  MergeParameters(*checkpoint, &defaults_);
-  MergeParameters(config_.defaults, &defaults_);
-  const ModelLimits bounds = limits();
-  if (const absl::Status valid = ValidateParameters(defaults_, &bounds); !valid.ok()) return valid;
+  if (const absl::Status merged = MergeDefaultsAndTasks(*checkpoint); !merged.ok()) return merged;
   return FindSpecialTokens();
 }
 
@@ -129,16 +114,28 @@ absl::Status ServedModel::FindSpecialTokens() {
   return absl::OkStatus();
 }
 
-std::optional<TaskPrompt> ServedModel::summarize() const {
-  if (!config_.summarize) return std::nullopt;
-  TaskPrompt prompt;
-  prompt.prefix = config_.summarize->prefix;
-  return prompt;
-}
-
-std::optional<TaskPrompt> ServedModel::questions() const {
-  if (!config_.questions) return std::nullopt;
-  return TaskPrompt{.prefix = config_.questions->prefix, .highlight = config_.questions->highlight};
+absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& checkpoint) {
+  DefaultLayers layers;
+  layers.checkpoint = checkpoint;
+  layers.configuration = config_.defaults;
+  defaults_ = MergeDefaults(layers);
+  if (config_.summarize) {
+    layers.configuration_task = config_.summarize->defaults;
+    // No prefix of the checkpoint's own is read.
+    summarize_ = {.prompt = {.prefix = config_.summarize->prefix.value_or("")}, .defaults = MergeDefaults(layers)};
+  }
+  if (config_.questions) {
+    layers.configuration_task = config_.questions->defaults;
+    questions_ = {.prompt = {.prefix = config_.questions->prefix, .highlight = config_.questions->highlight},
+                  .defaults = MergeDefaults(layers)};
+  }
+  const ModelLimits bounds = limits();
+  if (const absl::Status valid = ValidateParameters(defaults_, &bounds); !valid.ok()) return valid;
+  for (const std::optional<ServedTask>* task : {&summarize_, &questions_}) {
+    if (!*task) continue;
+    if (const absl::Status valid = ValidateParameters((*task)->defaults, &bounds); !valid.ok()) return valid;
+  }
+  return absl::OkStatus();
 }
 
 size_t ServedModel::KeptTokens(size_t length) const {
@@ -152,6 +149,21 @@ void ServedModel::Truncate(size_t length, std::vector<int32_t>* ids) const {
   std::copy(ids->end() - static_cast<ptrdiff_t>(closing), ids->end(),
             ids->begin() + static_cast<ptrdiff_t>(length - closing));
   ids->resize(length);
+}
+
+v1::Model::Tasks ServedModel::DescribeTasks() const {
+  v1::Model::Tasks tasks;
+  if (summarize_) {
+    tasks.mutable_summarize()->set_prefix(summarize_->prompt.prefix);
+    *tasks.mutable_summarize()->mutable_default_parameters() = summarize_->defaults;
+  }
+  if (questions_) {
+    tasks.mutable_questions()->set_format("highlight");
+    tasks.mutable_questions()->set_prefix(questions_->prompt.prefix);
+    tasks.mutable_questions()->set_highlight(questions_->prompt.highlight);
+    *tasks.mutable_questions()->mutable_default_parameters() = questions_->defaults;
+  }
+  return tasks;
 }
 
 v1::Model ServedModel::Describe() const {
@@ -173,7 +185,7 @@ v1::Model ServedModel::Describe() const {
   model.set_attention_reason(info_.attention_reason);
   *model.mutable_limits() = DescribeLimits(info_, config_);
   *model.mutable_default_parameters() = defaults_;
-  *model.mutable_tasks() = DescribeTasks(config_);
+  *model.mutable_tasks() = DescribeTasks();
   return model;
 }
 

@@ -23,6 +23,12 @@ namespace elserve {
 // What Engine::Load is asked for.
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool);
 
+// A task that a model is configured for.
+struct ServedTask {
+  TaskPrompt prompt;
+  v1::DecodingParameters defaults;  // what its requests get where they set nothing
+};
+
 // Tokenizer, prompts, default parameters and limits of one model, and the way to the loop that computes for it.
 // Constant; any thread may use it. Calls share it, and may keep it longer than the loop is there.
 class ServedModel {
@@ -42,11 +48,11 @@ class ServedModel {
   ModelLimits limits() const {
     return {.vocab_size = info().vocab_size, .max_decoder_tokens = info().max_decoder_tokens};
   }
-  // Built-in values, checkpoint and YAML merged.
+  // What a request of no task gets where it sets nothing.
   const v1::DecodingParameters& defaults() const { return defaults_; }
   // nullopt: the configuration does not name the task.
-  std::optional<TaskPrompt> summarize() const;
-  std::optional<TaskPrompt> questions() const;
+  const std::optional<ServedTask>& summarize() const { return summarize_; }
+  const std::optional<ServedTask>& questions() const { return questions_; }
 
   // Cuts ids = tokenizer().Encode(text) to `length` tokens as transformers' truncation does: the special tokens that
   // close a text stay, and what stands before them goes from its end. length >= 2.
@@ -60,7 +66,10 @@ class ServedModel {
  private:
   ServedModel(ServedModelConfig config, const ModelInfo& info, std::shared_ptr<Inbox> inbox);
   absl::Status Read();
+  // Fills defaults and tasks, checked against the limits.
+  absl::Status MergeDefaultsAndTasks(const v1::DecodingParameters& checkpoint);
   absl::Status FindSpecialTokens();
+  v1::Model::Tasks DescribeTasks() const;
 
   const ServedModelConfig config_;
   const ModelInfo info_;
@@ -68,6 +77,7 @@ class ServedModel {
   // Set by Create.
   std::unique_ptr<Tokenizer> tokenizer_;
   v1::DecodingParameters defaults_;
+  std::optional<ServedTask> summarize_, questions_;
   size_t opening_tokens_ = 0, closing_tokens_ = 0;  // special tokens that Encode puts around a text
 };
 

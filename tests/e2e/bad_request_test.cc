@@ -1,4 +1,6 @@
 // Requests that have to be refused: each with the right code, and a message that names what is wrong.
+#include <google/protobuf/unknown_field_set.h>
+
 #include <cmath>
 #include <functional>
 #include <string>
@@ -58,6 +60,12 @@ grpc::Status Stream(v1::GenerationService::Stub& stub, const std::function<void(
   while (reader->Read(&chunk)) {
   }
   return reader->Finish();
+}
+
+// A field that no version of the API has.
+template <typename Message>
+void AddUnknown(Message& message) {
+  message.GetReflection()->MutableUnknownFields(&message)->AddVarint(99, 1);
 }
 
 // A parameter out of range: the message has its name and `words`.
@@ -126,6 +134,8 @@ std::vector<BadRequest> ParameterCases() {
                   for (int i = 0; i < 33; ++i) p.add_eos_token_id(i);
                 },
                 {"33", "32"}),
+      Parameter("reset names", [](auto& p) { p.add_reset("beams"); }, {"beams"}),
+      Parameter("field number 99", AddUnknown<DecodingParameters>, {"elserve.v1.DecodingParameters"}),
       Parameter("do_sample", [](auto& p) { p.set_do_sample(true); }, {"true"}),
       Parameter("temperature", [](auto& p) { p.set_temperature(0.5); }, {"0.5"}),
       Parameter("top_k", [](auto& p) { p.set_top_k(10); }, {"10"}),
@@ -188,6 +198,8 @@ std::vector<BadRequest> AnswerCases() {
   };
   return {
       Answers("no answers", [](auto&) {}, {"answers", "empty"}),
+      Answers("unknown field in a span", [](auto& r) { AddUnknown(*r.add_answers()->mutable_span()); },
+              {"elserve.v1.Span", "99"}),
       Answers("no context", [](auto& r) { r.clear_context(), r.add_answers()->set_text("a"); }, {"context", "empty"}),
       Answers("answer not set", [](auto& r) { r.add_answers(); }, {"answers[0]"}),
       Answers("empty answer", [](auto& r) { r.add_answers()->set_text(""); }, {"answers[0]", "text or span"}),

@@ -121,6 +121,32 @@ TEST_F(RpcTest, GenerateTakesTextOrIds) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
+TEST_F(RpcTest, UsageTellsWhatWasCut) {
+  v1::GenerateRequest request;
+  request.mutable_parameters()->set_max_new_tokens(2);
+  request.mutable_parameters()->set_num_beams(1);
+  const auto usage = [&request] {
+    grpc::ClientContext context;
+    v1::GenerateResponse response;
+    const grpc::Status status = stub().Generate(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.usage();
+  };
+  request.set_truncation(v1::TRUNCATION_TRUNCATE);
+  request.set_text(SomeText(10));
+  EXPECT_FALSE(usage().truncated());
+  EXPECT_LT(usage().source_tokens(), 100);
+  request.set_text(SomeText(3000));
+  EXPECT_TRUE(usage().truncated());
+  EXPECT_EQ(usage().source_tokens(), 1024);
+  request.mutable_token_ids()->mutable_ids()->Resize(1024, 7);
+  EXPECT_FALSE(usage().truncated());
+  request.mutable_token_ids()->add_ids(7);
+  EXPECT_TRUE(usage().truncated());
+  EXPECT_EQ(usage().source_tokens(), 1024);
+  EXPECT_EQ(usage().generated_tokens(), 2);
+}
+
 TEST_F(RpcTest, AsksAQuestionForEachAnswer) {
   v1::GenerateQuestionsRequest request;
   request.set_context("Vim is an editor that was written by Bram Moolenaar in 1991.");
@@ -170,6 +196,43 @@ TEST_F(RpcTest, ShowsItsModels) {
   v1::Model one;
   ASSERT_TRUE(stub().GetModel(&second, {}, &one).ok());
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(one, model));
+}
+
+// Through the file, GetModel, the command line and what a request got.
+TEST(LayersTest, EachLayerLiesOverTheOneBefore) {
+  const ServerUnderTest server(
+      {.entries = {"{name: m, path: " ELSERVE_SOURCE_DIR
+                   "/models/debian-synopsis, device: cpu, precision: float32, memory: 256MiB, "
+                   "defaults: {num_beams: 3, no_repeat_ngram_size: ~}, "
+                   "tasks: {summarize: {defaults: {max_new_tokens: 9}}, questions: {defaults: {num_beams: 2}}}}"}});
+  grpc::ClientContext shown;
+  v1::Model model;
+  ASSERT_TRUE(server.stub().GetModel(&shown, {}, &model).ok());
+  const v1::DecodingParameters& own = model.default_parameters();
+  EXPECT_EQ(own.num_beams(), 3);
+  EXPECT_EQ(own.no_repeat_ngram_size(), 0);  // the checkpoint's 3, dropped
+  EXPECT_EQ(own.max_length(), 64);           // the checkpoint's
+  EXPECT_EQ(own.length_penalty(), 1);        // built-in
+  const v1::DecodingParameters& summarize = model.tasks().summarize().default_parameters();
+  EXPECT_EQ(summarize.num_beams(), 3);
+  EXPECT_FALSE(summarize.has_max_length());
+  EXPECT_EQ(summarize.max_new_tokens(), 9);
+  EXPECT_EQ(model.tasks().questions().default_parameters().num_beams(), 2);
+
+  const auto used = [&server](const std::vector<std::string>& parameters) {
+    std::vector<std::string> command{"summarize", "--server", server.address(), "--json"};
+    for (const std::string& parameter : parameters) command.insert(command.end(), {"--param", parameter});
+    Process client(command, SomeText(20));
+    EXPECT_EQ(client.Wait(), 0) << client.error();
+    return nlohmann::json::parse(client.output())["response"]["parameters"];
+  };
+  EXPECT_EQ(used({})["max_length"], 10);
+  EXPECT_EQ(used({"max_length=5"})["max_length"], 5);
+  // Nothing is left below but transformers' default.
+  const auto reset = used({"max_new_tokens=null", "num_beams=null"});
+  EXPECT_EQ(reset["max_length"], 21);
+  EXPECT_EQ(reset["num_beams"], 1);
+  EXPECT_FALSE(reset.contains("reset"));
 }
 
 TEST_F(RpcTest, TellsItsHealth) {
@@ -289,6 +352,12 @@ TEST_F(RpcTest, ClientsReportEachFileThatFails) {
   Process bad({"summarize", "--server", server_->address(), "--param", "num_beams=99"}, SomeText(20));
   EXPECT_EQ(bad.Wait(), 1);
   EXPECT_THAT(bad.error(), HasSubstr("INVALID_ARGUMENT: num_beams is 99"));
+  Process list({"summarize", "--server", server_->address(), "--param", "bad_words_ids=[[1,2]]"}, SomeText(20));
+  EXPECT_EQ(list.Wait(), 1);
+  EXPECT_THAT(list.error(), HasSubstr("INVALID_ARGUMENT: bad_words_ids is a list that is not empty"));
+  Process unknown({"summarize", "--server", server_->address(), "--param", "beams=4"}, SomeText(20));
+  EXPECT_EQ(unknown.Wait(), 1);
+  EXPECT_THAT(unknown.error(), HasSubstr("--param is \"beams=4\": beams is no decoding parameter"));
 }
 
 TEST_F(RpcTest, ClientsStream) {

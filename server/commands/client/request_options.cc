@@ -1,27 +1,16 @@
 #include "server/commands/client/request_options.h"
 
-#include <google/protobuf/util/json_util.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <nlohmann/json.hpp>
+
+#include "absl/status/status.h"
+#include "server/parameters/parameters.h"
 
 namespace elserve {
 namespace {
-
-// The value as JSON: what parses as such, else a text.
-nlohmann::json ToJson(const std::string& name, const std::string& value) {
-  if (name == "early_stopping") {
-    if (value == "false") return "EARLY_STOPPING_FALSE";
-    if (value == "true") return "EARLY_STOPPING_TRUE";
-    if (value == "never") return "EARLY_STOPPING_NEVER";
-    return "\"" + value + "\" (allowed are false, true, never)";
-  }
-  nlohmann::json parsed = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
-  return parsed.is_discarded() ? nlohmann::json(value) : parsed;
-}
 
 const char* CodeName(grpc::StatusCode code) {
   static constexpr const char* kNames[] = {
@@ -46,7 +35,10 @@ void AddRequestOptions(CLI::App& command, RequestOptions* options) {
   AddServerOption(command, options);
   command.add_option("FILE", options->files, "Texts; none, or -: standard input");
   command.add_option("--model", options->model, "Name of a model; not needed where the server has one");
-  command.add_option("--param", options->parameters, "A decoding parameter, e.g. num_beams=4; may be repeated")
+  command
+      .add_option(
+          "--param", options->parameters,
+          "A decoding parameter as YAML has it, e.g. num_beams=4; null: not as the server says; may be repeated")
       ->allow_extra_args(false);
   command.add_flag("--truncate", options->truncate, "Cut texts that are too long for the model");
   command.add_flag("--stream", options->stream, "Print while it is written; one request after the other");
@@ -73,19 +65,8 @@ void SetDeadline(const RequestOptions& options, grpc::ClientContext* context) {
 std::optional<std::string> ParseParameters(const std::vector<std::string>& assignments,
                                            v1::DecodingParameters* parameters) {
   for (const std::string& assignment : assignments) {
-    const size_t equals = assignment.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      return "--param is \"" + assignment + "\"; it has to read NAME=VALUE";
-    }
-    const std::string name = assignment.substr(0, equals);
-    nlohmann::json value = ToJson(name, assignment.substr(equals + 1));
-    const auto* field = v1::DecodingParameters::descriptor()->FindFieldByName(name);
-    if (field == nullptr) return "--param is \"" + assignment + "\"; there is no parameter of this name";
-    if (field->is_repeated() && !value.is_array()) value = nlohmann::json::array({value});
-    v1::DecodingParameters one;
-    const auto status = google::protobuf::util::JsonStringToMessage(nlohmann::json{{name, value}}.dump(), &one);
+    const absl::Status status = SetParameterFromText(assignment, parameters);
     if (!status.ok()) return "--param is \"" + assignment + "\": " + std::string(status.message());
-    parameters->MergeFrom(one);
   }
   return std::nullopt;
 }

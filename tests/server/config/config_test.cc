@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "server/parameters/parameters.h"
+
 namespace elserve {
 namespace {
 
@@ -61,7 +63,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.max_overtakes, 16);
   EXPECT_EQ(model.defaults.ByteSizeLong(), 0u);
   ASSERT_TRUE(model.summarize);
-  EXPECT_EQ(model.summarize->prefix, "");
+  EXPECT_FALSE(model.summarize->prefix.has_value());
   EXPECT_FALSE(model.questions);
 }
 
@@ -128,6 +130,46 @@ logging: {level: debug, format: json}
   EXPECT_EQ(config.models[2].questions->highlight, "<hl>");
   EXPECT_EQ(config.logging.level, LogLevel::kDebug);
   EXPECT_EQ(config.logging.format, LogFormat::kJson);
+}
+
+TEST(ConfigTest, APrefixMayBeAbsentOrEmpty) {
+  const auto prefix = [](const std::string& summarize) {
+    return Good(std::string(kModel) + "    tasks: {summarize: " + summarize + "}\n").models[0].summarize->prefix;
+  };
+  EXPECT_EQ(prefix("{}"), std::nullopt);
+  EXPECT_EQ(prefix("{prefix: \"\"}"), "");
+  EXPECT_EQ(prefix("{prefix: \"sum: \"}"), "sum: ");
+}
+
+TEST(ConfigTest, TasksHaveTheirOwnDefaults) {
+  const ServerConfig config = Good(std::string(kModel) + R"(    defaults: {num_beams: 4, min_length: ~}
+    tasks:
+      summarize: {defaults: {num_beams: 2, max_length: 60}}
+      questions: {defaults: {length_penalty: null, eos_token_id: []}}
+)");
+  const ServedModelConfig& model = config.models[0];
+  EXPECT_EQ(model.defaults.num_beams(), 4);
+  EXPECT_THAT(model.defaults.reset(), ::testing::ElementsAre("min_length"));
+  EXPECT_EQ(model.summarize->defaults.num_beams(), 2);
+  EXPECT_EQ(model.summarize->defaults.max_length(), 60);
+  EXPECT_FALSE(model.questions->defaults.has_num_beams());
+  EXPECT_THAT(model.questions->defaults.reset(), ::testing::ElementsAre("length_penalty", "eos_token_id"));
+}
+
+TEST(ConfigTest, TheCommandLineReadsValuesAsTheFileDoes) {
+  for (const char* assignment :
+       {"num_beams=4", "eos_token_id=7", "eos_token_id=[2, 3]", "eos_token_id=[]", "early_stopping=never",
+        "early_stopping='never'", "length_penalty=0.5", "max_length=null", "max_length=~", "bad_words_ids=[]",
+        "stop_strings=[]", "length_penalty=1e-3", "do_sample=false"}) {
+    const std::string_view text = assignment;
+    const size_t equals = text.find('=');
+    v1::DecodingParameters from_text;
+    ASSERT_TRUE(SetParameterFromText(text, &from_text).ok()) << text;
+    const ServerConfig config =
+        Good(std::string(kModel) + "    defaults:\n      " + std::string(text.substr(0, equals)) + ": " +
+             std::string(text.substr(equals + 1)) + "\n");
+    EXPECT_EQ(config.models[0].defaults.SerializeAsString(), from_text.SerializeAsString()) << text;
+  }
 }
 
 TEST(ConfigTest, AbsolutePathsStay) {
@@ -219,7 +261,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"DefaultsType", Defaults("num_beams: four"), 5,
                 "defaults.num_beams is \"four\"; allowed is an integer"},
         BadCase{"DefaultsSampling", Defaults("temperature: 0.7"), 5, "defaults.temperature is 0.7; allowed is 1"},
-        BadCase{"DefaultsNull", Defaults("num_beams: ~"), 5, "defaults.num_beams is null; allowed is a value"},
+        BadCase{"DefaultsReset", Defaults("reset: [num_beams]"), 5, "defaults.reset is no decoding parameter"},
+        BadCase{"TaskDefaults", Model("tasks: {summarize: {defaults: {num_beams: 64}}}"), 4,
+                "tasks.summarize.defaults.num_beams is 64; allowed is 1 to 32"},
+        BadCase{"QuestionsDefaults", Model("tasks: {questions: {defaults: {beams: 4}}}"), 4,
+                "tasks.questions.defaults.beams is no decoding parameter"},
         BadCase{"DefaultsMap", Defaults("num_beams: {a: b}"), 5, "defaults.num_beams is a map; allowed is a number"},
         BadCase{"DefaultsNoMap", Model("defaults: 4"), 4, "models[0].defaults is 4; allowed is a map"},
         BadCase{"TaskUnknown", Model("tasks: {translate: {}}"), 4, "tasks has the key translate; allowed is summarize"},

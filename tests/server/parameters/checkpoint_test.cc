@@ -138,6 +138,25 @@ TEST_F(CheckpointTest, YamlOverridesWhatTheCheckpointMayNotSay) {
   EXPECT_TRUE(ResolveParameters(merged, {.vocab_size = 10, .max_decoder_tokens = 64}).ok());
 }
 
+TEST_F(CheckpointTest, YamlMayDropWhatTheCheckpointMayNotSay) {
+  Write("generation_config.json", R"({"decoder_start_token_id": 2, "repetition_penalty": 1.2, "num_beams": 64})");
+  v1::DecodingParameters yaml;
+  yaml.add_reset("repetition_penalty");
+  EXPECT_THAT(std::string(Load(yaml).status().message()), HasSubstr("num_beams is 64"));
+  yaml.add_reset("num_beams");
+  const auto loaded = Load(yaml);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_FALSE(loaded->has_num_beams());
+}
+
+TEST_F(CheckpointTest, AListWithoutEntriesIsNone) {
+  v1::DecodingParameters merged = BuiltInParameters();
+  MergeParameters(Good(R"({"decoder_start_token_id": 2, "eos_token_id": [], "stop_strings": []})"), &merged);
+  const auto resolved = ResolveParameters(merged, {.vocab_size = 10, .max_decoder_tokens = 64});
+  ASSERT_TRUE(resolved.ok()) << resolved.status();
+  EXPECT_THAT(resolved->spec.eos_token_id, ::testing::IsEmpty());
+}
+
 TEST_F(CheckpointTest, DecodingStartsFromBosWhereNothingElseIsNamed) {
   EXPECT_EQ(Good(R"({"bos_token_id": 0})").decoder_start_token_id(), 0);
   EXPECT_EQ(Good(R"({"bos_token_id": 0, "decoder_start_token_id": 2})").decoder_start_token_id(), 2);

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 
+#include "google/protobuf/descriptor.h"
 #include "server/parameters/parameters.h"
+#include "server/parameters/rules.h"
 
 namespace elserve {
 namespace {
@@ -83,6 +85,79 @@ TEST(MergeTest, UnspecifiedKeepsTheLayerBelow) {
   v1::DecodingParameters request;
   request.set_early_stopping(v1::EARLY_STOPPING_UNSPECIFIED);
   EXPECT_EQ(Merge({Layer({"early_stopping=never"}), request}).early_stopping(), v1::EARLY_STOPPING_NEVER);
+}
+
+v1::DecodingParameters Resetting(std::initializer_list<const char*> names) {
+  v1::DecodingParameters layer;
+  for (const char* name : names) layer.add_reset(name);
+  return layer;
+}
+
+TEST(MergeTest, ResetDropsWhatIsBelowAndNothingElse) {
+  auto merged = Merge({Layer({"num_beams=4", "length_penalty=2", "eos_token_id=[2,3]", "max_length=30"}),
+                       Resetting({"num_beams", "eos_token_id"})});
+  EXPECT_EQ(merged.num_beams(), 1);  // the built-in value
+  EXPECT_EQ(merged.eos_token_id_size(), 0);
+  EXPECT_EQ(merged.length_penalty(), 2);
+  EXPECT_EQ(merged.max_length(), 30);
+  EXPECT_EQ(merged.reset_size(), 0);
+  // The layers above start anew.
+  MergeParameters(Layer({"num_beams=3"}), &merged);
+  EXPECT_EQ(merged.num_beams(), 3);
+}
+
+TEST(MergeTest, ALayerMayResetAndSet) {
+  auto layer = Resetting({"eos_token_id", "num_beams"});
+  layer.add_eos_token_id(7);
+  const auto merged = Merge({Layer({"eos_token_id=[2,3]", "num_beams=4"}), layer});
+  EXPECT_THAT(merged.eos_token_id(), ElementsAre(7));
+  EXPECT_EQ(merged.num_beams(), 1);
+}
+
+TEST(MergeTest, ResetDropsOneWayToSayALength) {
+  const auto both = Layer({"max_length=30", "max_new_tokens=5", "min_length=4", "min_new_tokens=2"});
+  const auto merged = Merge({both, Resetting({"max_new_tokens", "min_length"})});
+  EXPECT_EQ(merged.max_length(), 30);
+  EXPECT_FALSE(merged.has_max_new_tokens());
+  EXPECT_FALSE(merged.has_min_length());
+  EXPECT_EQ(merged.min_new_tokens(), 2);
+}
+
+TEST(MergeDefaultsTest, EachLayerLiesOverTheOneBefore) {
+  static constexpr v1::DecodingParameters DefaultLayers::*kUpwards[] = {
+      &DefaultLayers::checkpoint, &DefaultLayers::checkpoint_task, &DefaultLayers::configuration,
+      &DefaultLayers::configuration_task};
+  DefaultLayers layers;
+  EXPECT_EQ(MergeDefaults(layers).num_beams(), BuiltInParameters().num_beams());
+  int beams = 2;
+  for (const auto layer : kUpwards) {
+    (layers.*layer).set_num_beams(beams);
+    EXPECT_EQ(MergeDefaults(layers).num_beams(), beams);
+    ++beams;
+  }
+  v1::DecodingParameters merged = MergeDefaults(layers);
+  MergeParameters(Layer({"num_beams=20"}), &merged);
+  EXPECT_EQ(merged.num_beams(), 20);
+  // From the top down each one shows the one below.
+  for (size_t i = std::size(kUpwards); i-- > 0;) {
+    EXPECT_EQ(MergeDefaults(layers).num_beams(), static_cast<int>(i) + 2);
+    (layers.*kUpwards[i]).clear_num_beams();
+  }
+}
+
+TEST(MergeDefaultsTest, LayersThatSayOtherThingsAddUp) {
+  DefaultLayers layers;
+  layers.checkpoint = Layer({"max_length=40", "length_penalty=2"});
+  layers.checkpoint_task = Layer({"min_length=3"});
+  layers.configuration = Layer({"max_new_tokens=30"});
+  layers.configuration_task = Layer({"length_penalty=null", "no_repeat_ngram_size=2"});
+  const v1::DecodingParameters merged = MergeDefaults(layers);
+  EXPECT_FALSE(merged.has_max_length());
+  EXPECT_EQ(merged.max_new_tokens(), 30);
+  EXPECT_EQ(merged.min_length(), 3);
+  EXPECT_EQ(merged.length_penalty(), 1.0);
+  EXPECT_EQ(merged.no_repeat_ngram_size(), 2);
+  EXPECT_EQ(merged.num_return_sequences(), 1);
 }
 
 TEST(ResolveTest, NothingSetIsTwentyNewTokensGreedily) {
@@ -170,6 +245,10 @@ TEST(EffectiveTest, HasEveryHonouredParameter) {
   EXPECT_EQ(effective.forced_bos_token_id(), -1);
   EXPECT_THAT(effective.forced_eos_token_id(), ElementsAre(-1));
   EXPECT_THAT(effective.eos_token_id(), ElementsAre(2));
+  for (const Rule& rule : ParameterRules()) {
+    EXPECT_EQ(IsSet(effective, FieldOf(rule)), rule.support == Support::kHonoured) << rule.name;
+  }
+  EXPECT_EQ(effective.reset_size(), 0);
   EXPECT_TRUE(effective.has_num_return_sequences());
   EXPECT_TRUE(effective.has_no_repeat_ngram_size());
   EXPECT_EQ(effective.decoder_start_token_id(), 2);

@@ -9,12 +9,12 @@
 
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
-#include "google/protobuf/unknown_field_set.h"
 #include "server/parameters/parameters.h"
 
 namespace elserve {
 namespace {
 
+using google::protobuf::FieldDescriptor;
 using ::testing::HasSubstr;
 
 constexpr ModelLimits kLimits{.vocab_size = 100, .max_decoder_tokens = 64};
@@ -32,6 +32,7 @@ TEST(RulesTest, EveryFieldHasOneRow) {
     EXPECT_TRUE(names.insert(rule.name).second) << rule.name << " is there twice";
     EXPECT_NE(v1::DecodingParameters::descriptor()->FindFieldByName(std::string(rule.name)), nullptr) << rule.name;
   }
+  EXPECT_TRUE(names.insert("reset").second) << "reset is no parameter";
   EXPECT_EQ(names.size(), static_cast<size_t>(v1::DecodingParameters::descriptor()->field_count()));
 }
 
@@ -95,7 +96,7 @@ TEST(RulesTest, AtMost32EosIds) {
   EXPECT_TRUE(ValidateParameters(parameters, &kLimits).ok());
   parameters.add_eos_token_id(32);
   EXPECT_THAT(std::string(ValidateParameters(parameters, &kLimits).message()),
-              HasSubstr("eos_token_id is a list of 33 ids; allowed is at most 32"));
+              HasSubstr("eos_token_id is a list of 33; allowed is at most 32"));
 }
 
 TEST(RulesTest, EnumValuesOutsideTheEnumAreRefused) {
@@ -150,10 +151,140 @@ TEST(RulesTest, ParametersThatAreNotHonouredTakeTheirNeutralValueAlone) {
   }
 }
 
-TEST(RulesTest, FieldsOfALaterVersionAreRefused) {
+TEST(RulesTest, ResetNamesParameters) {
   v1::DecodingParameters parameters;
-  parameters.GetReflection()->MutableUnknownFields(&parameters)->AddVarint(99, 1);
-  EXPECT_THAT(std::string(ValidateParameters(parameters, nullptr).message()), HasSubstr("field number 99"));
+  for (const Rule& rule : ParameterRules()) parameters.add_reset(std::string(rule.name));
+  EXPECT_TRUE(ValidateParameters(parameters, &kLimits).ok());
+  parameters.add_reset("num_beams");
+  EXPECT_THAT(std::string(ValidateParameters(parameters, &kLimits).message()),
+              HasSubstr("reset is a list of 33; allowed is at most 32"));
+  for (const char* name : {"beams", "reset", ""}) {
+    parameters.Clear();
+    parameters.add_reset("num_beams");
+    parameters.add_reset(name);
+    const absl::Status status = ValidateParameters(parameters, nullptr);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("reset names \"") + name + "\"")) << name;
+  }
+}
+
+// Rows other than the table's: what a parameter of each type could be held to.
+
+struct Values {
+  std::vector<const char*> good, bad;  // in a range of 1 to 3, lists of at most 2
+};
+
+Values ValuesOf(const FieldDescriptor* field) {
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return {.good = {"true", "false"}, .bad = {}};
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return {.good = {"false", "true", "never"}, .bad = {}};
+    case FieldDescriptor::CPPTYPE_STRING:
+      return {.good = {"x", "[abc, é]"}, .bad = {"['']", "[x, abcd]", "[x, x, x]"}};
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return {.good = {"[[1]]", "[[1, 3], [2]]"}, .bad = {"[[0]]", "[[1], [2, 4]]", "[[1, 2, 3]]", "[[1], [1], [1]]"}};
+    default:
+      if (field->is_repeated()) return {.good = {"1", "[1, 3]"}, .bad = {"0", "[1, 4]", "[1, 1, 1]"}};
+      return {.good = {"1", "3"}, .bad = {"0", "4"}};
+  }
+}
+
+TEST(CheckTest, AnyFieldCanBecomeHonoured) {
+  for (const Rule& rule : ParameterRules()) {
+    const Rule honoured{
+        .name = rule.name, .support = Support::kHonoured, .range = {.low = 1, .high = 3}, .max_items = 2, .max_ids = 2};
+    const Values values = ValuesOf(FieldOf(rule));
+    for (const char* value : values.good) {
+      const std::string text = std::string(rule.name) + "=" + value;
+      const absl::Status status = CheckParameter(honoured, Set(text), nullptr);
+      EXPECT_TRUE(status.ok()) << text << ": " << status;
+    }
+    for (const char* value : values.bad) {
+      const std::string text = std::string(rule.name) + "=" + value;
+      const std::string message(CheckParameter(honoured, Set(text), nullptr).message());
+      EXPECT_THAT(message, HasSubstr(std::string(rule.name) + " is ")) << text;
+      EXPECT_THAT(message, HasSubstr("allowed is ")) << text;
+    }
+  }
+}
+
+TEST(CheckTest, AnyFieldCanBeRefusedUnlessNeutral) {
+  for (const Rule& rule : ParameterRules()) {
+    const Rule refused{.name = rule.name, .support = Support::kNeutral, .range = {.low = -7, .high = -7}};
+    for (const char* value : ValuesOf(FieldOf(rule)).good) {
+      const std::string text = std::string(rule.name) + "=" + value;
+      EXPECT_THAT(std::string(CheckParameter(refused, Set(text), nullptr).message()), HasSubstr("does not honour"));
+    }
+    EXPECT_TRUE(CheckParameter(refused, {}, nullptr).ok()) << rule.name;
+  }
+}
+
+TEST(CheckTest, MessagesSayWhatIsAllowed) {
+  const auto message = [](const Rule& rule, const std::string& value) {
+    const absl::Status status = CheckParameter(rule, Set(std::string(rule.name) + "=" + value), &kLimits);
+    return std::string(status.message());
+  };
+  EXPECT_EQ(message({.name = "bad_words_ids",
+                     .support = Support::kHonoured,
+                     .range = {.low = 0, .high = 1e9},
+                     .bound = Bound::kTokenId,
+                     .max_items = 4,
+                     .max_ids = 3},
+                    "[[1, 100]]"),
+            "bad_words_ids is a list with 100; allowed is lists of 1 to 3 ids, each 0 to 99");
+  EXPECT_EQ(
+      message({.name = "stop_strings", .support = Support::kHonoured, .range = {.low = 1, .high = 3}, .max_items = 4},
+              "[x, abcd]"),
+      "stop_strings is a list with a text of 4 bytes; allowed is texts of 1 to 3 bytes");
+  EXPECT_EQ(
+      message({.name = "seed", .support = Support::kHonoured, .range = {.low = 0, .high = 9}}, "18446744073709551615"),
+      "seed is 18446744073709551615; allowed is 0 to 9");
+  EXPECT_EQ(message({.name = "early_stopping", .support = Support::kNeutral, .range = {.low = 1, .high = 1}}, "never"),
+            "early_stopping is never; allowed is false (this version does not honour the parameter)");
+}
+
+TEST(CheckTest, ListsOfIdsHoldAtLeastOne) {
+  v1::DecodingParameters parameters;
+  parameters.add_bad_words_ids();
+  const Rule rule{.name = "bad_words_ids",
+                  .support = Support::kHonoured,
+                  .range = {.low = 0, .high = 9},
+                  .max_items = 1,
+                  .max_ids = 1};
+  EXPECT_THAT(std::string(CheckParameter(rule, parameters, nullptr).message()), HasSubstr("one of 0 ids"));
+}
+
+TEST(CheckTest, RangesMayBeOpen) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const struct {
+    Range range;
+    std::vector<double> good, bad;
+    const char* allowed;
+  } kCases[] = {
+      {{.low = 0, .high = 1}, {0, 0.5, 1}, {-0.01, 1.01, kInfinity}, "0 to 1"},
+      {{.low = 0, .high = 1, .above_low = true}, {1e-9, 1}, {0, 1.01}, "above 0 to 1"},
+      {{.low = 0, .high = 1, .below_high = true}, {0, 0.999}, {1}, "0 to below 1"},
+      {{.low = 0, .high = 1, .above_low = true, .below_high = true}, {0.5}, {0, 1}, "above 0 to below 1"},
+      {{.low = 0, .high = kInfinity, .above_low = true, .below_high = true}, {1e300}, {0, kInfinity}, "above 0"},
+      {{.low = 0.5, .high = kInfinity, .below_high = true}, {0.5}, {0.4, kInfinity}, "0.5 or more"},
+  };
+  for (const auto& test : kCases) {
+    const Rule rule{.name = "temperature", .support = Support::kHonoured, .range = test.range};
+    v1::DecodingParameters parameters;
+    for (const double value : test.good) {
+      parameters.set_temperature(value);
+      EXPECT_TRUE(CheckParameter(rule, parameters, nullptr).ok()) << test.allowed << ": " << value;
+    }
+    std::vector<double> bad = test.bad;
+    bad.push_back(std::numeric_limits<double>::quiet_NaN());
+    for (const double value : bad) {
+      parameters.set_temperature(value);
+      EXPECT_THAT(std::string(CheckParameter(rule, parameters, nullptr).message()),
+                  ::testing::EndsWith(std::string("; allowed is ") + test.allowed))
+          << value;
+    }
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "server/parameters/parameters.h"
+#include "server/parameters/shown.h"
 
 namespace elserve {
 namespace {
@@ -58,7 +59,9 @@ TEST(SetParameterTest, BadValuesNameParameterAndValue) {
       {"beams=4", "beams is no decoding parameter"},
       {"num_beams", "NAME=VALUE"},
       {"=4", "NAME=VALUE"},
-      {"num_beams=", "num_beams is \"\"; allowed is an integer"},
+      {"num_beams=", "NAME=VALUE"},
+      {"reset=num_beams", "reset is no decoding parameter"},
+      {"reset=null", "reset is no decoding parameter"},
       {"num_beams=four", "num_beams is \"four\"; allowed is an integer"},
       {"num_beams=4.0", "num_beams is 4.0; allowed is an integer"},
       {"num_beams=true", "num_beams is true; allowed is an integer"},
@@ -66,7 +69,9 @@ TEST(SetParameterTest, BadValuesNameParameterAndValue) {
       {"num_beams=-4294967297", "num_beams is -4294967297; allowed is an integer"},
       {"num_beams=18446744073709551615", "num_beams is 18446744073709551615; allowed is an integer"},
       {"num_beams=[4]", "num_beams is [4]; allowed is an integer"},
-      {"num_beams=null", "num_beams is null; allowed is a value"},
+      {"num_beams=\"4\"", "num_beams is \"4\"; allowed is an integer"},
+      {"num_beams={a: b}", "num_beams is {a: b}; allowed is what YAML writes as a number"},
+      {"num_beams=[4", "num_beams is [4; allowed is what YAML writes as a number"},
       {"length_penalty=long", "length_penalty is \"long\"; allowed is a number"},
       {"length_penalty=true", "length_penalty is true; allowed is a number"},
       {"early_stopping=sometimes", "early_stopping is \"sometimes\"; allowed is false, true, never"},
@@ -74,8 +79,6 @@ TEST(SetParameterTest, BadValuesNameParameterAndValue) {
       {"do_sample=1", "do_sample is 1; allowed is true or false"},
       {"seed=-1", "seed is -1; allowed is 0 to"},
       {"eos_token_id=[2,\"x\"]", "eos_token_id is \"x\"; allowed is an integer"},
-      {"eos_token_id=[]", "eos_token_id is []; allowed is an id"},
-      {"forced_eos_token_id=[]", "or [-1] to switch it off"},
       {"bad_words_ids=[1]", "bad_words_ids is 1; allowed is a list of lists"},
       {"bad_words_ids=[[]]", "bad_words_ids is []; allowed is a list of lists"},
       {"stop_strings=[1]", "stop_strings is 1; allowed is a text"},
@@ -89,10 +92,58 @@ TEST(SetParameterTest, BadValuesNameParameterAndValue) {
   }
 }
 
+TEST(SetParameterTest, NullDropsWhatIsBelow) {
+  v1::DecodingParameters parameters = Set("num_beams=4");
+  ASSERT_TRUE(SetParameterFromText("num_beams=null", &parameters).ok());
+  ASSERT_TRUE(SetParameterFromText("length_penalty=~", &parameters).ok());
+  EXPECT_FALSE(parameters.has_num_beams());
+  EXPECT_THAT(parameters.reset(), ElementsAre("num_beams", "length_penalty"));
+  // The last value counts, once.
+  ASSERT_TRUE(SetParameterFromText("num_beams=null", &parameters).ok());
+  EXPECT_THAT(parameters.reset(), ElementsAre("length_penalty", "num_beams"));
+  ASSERT_TRUE(SetParameterFromText("num_beams=2", &parameters).ok());
+  EXPECT_EQ(parameters.num_beams(), 2);
+  EXPECT_THAT(parameters.reset(), ElementsAre("length_penalty"));
+}
+
+TEST(SetParameterTest, AListWithoutEntriesReplacesTheOneBelow) {
+  v1::DecodingParameters parameters = Set("eos_token_id=[2, 3]");
+  ASSERT_TRUE(SetParameterFromText("eos_token_id=[]", &parameters).ok());
+  EXPECT_EQ(parameters.eos_token_id_size(), 0);
+  EXPECT_THAT(parameters.reset(), ElementsAre("eos_token_id"));
+}
+
+TEST(SetParameterTest, TextsAreReadAsYaml) {
+  EXPECT_THAT(Set("stop_strings=[a, 'b c', \"d\\n\"]").stop_strings(), ElementsAre("a", "b c", "d\n"));
+  EXPECT_THAT(Set("stop_strings='4'").stop_strings(), ElementsAre("4"));
+  EXPECT_EQ(Set("bad_words_ids=[[1,2]]").bad_words_ids(0).ids_size(), 2);
+  v1::DecodingParameters parameters;
+  EXPECT_FALSE(SetParameterFromText("stop_strings=4", &parameters).ok());
+}
+
+TEST(SetParameterTest, IntegersKeepThirtyTwoBits) {
+  EXPECT_EQ(Set("min_length=2147483647").min_length(), 2147483647);
+  EXPECT_EQ(Set("min_length=-2147483648").min_length(), -2147483647 - 1);
+  v1::DecodingParameters parameters;
+  EXPECT_FALSE(SetParameterFromText("min_length=2147483648", &parameters).ok());
+  EXPECT_FALSE(SetParameterFromText("min_length=-2147483649", &parameters).ok());
+}
+
 TEST(SetParameterTest, LongValuesAreShownInPart) {
   v1::DecodingParameters parameters;
   const absl::Status status = SetParameter("num_beams", std::string(100000, 'x'), &parameters);
   EXPECT_LT(status.message().size(), 200u);
+  EXPECT_LT(SetParameter(std::string(100000, 'x'), 1, &parameters).message().size(), 200u);
+  EXPECT_LT(SetParameterFromText(std::string(100000, 'x'), &parameters).message().size(), 200u);
+}
+
+TEST(ShownTest, CutsBetweenCharacters) {
+  EXPECT_EQ(Shown(std::string(80, 'x')), std::string(80, 'x'));
+  EXPECT_EQ(Shown(std::string(81, 'x')), std::string(80, 'x') + "...");
+  EXPECT_EQ(Shown(std::string(79, 'x') + "\u00e9y"), std::string(79, 'x') + "...");
+  EXPECT_EQ(Shown(std::string(78, 'x') + "\u00e9y"), std::string(78, 'x') + "\u00e9...");
+  EXPECT_EQ(Shown(std::string(100, '\x80')), "...");
+  EXPECT_EQ(Shown(nlohmann::json({1, "a"})), "[1,\"a\"]");
 }
 
 }  // namespace

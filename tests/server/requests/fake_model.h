@@ -74,6 +74,7 @@ struct FakeModelOptions {
   int max_decoder_tokens = 1024;  // kEndless: an answer of so many lasts until somebody ends it
   bool fail_steps = false;
   bool questions = true;
+  v1::DecodingParameters summarize_defaults = {}, questions_defaults = {};
   LoopObserver* observer = nullptr;
 };
 
@@ -83,7 +84,8 @@ inline ServedModelConfig FakeModelConfig(const FakeModelOptions& options = {}) {
   config.name = options.name;
   config.path = std::string(ELSERVE_SOURCE_DIR) + "/models/debian-synopsis";
   config.max_queued_requests = options.max_queued_requests;
-  if (options.questions) config.questions = QuestionsTask();
+  config.summarize->defaults = options.summarize_defaults;
+  if (options.questions) config.questions.emplace().defaults = options.questions_defaults;
   // The checkpoint's lengths and beams would be in the way: an answer is max_length - 1 tokens.
   config.defaults.set_num_beams(1);
   config.defaults.set_min_length(0);

@@ -94,6 +94,53 @@ TEST_F(PrepareTest, MergesOverTheDefaults) {
   EXPECT_EQ(call->effective.eos_token_id(0), 2);
 }
 
+TEST_F(PrepareTest, TasksHaveTheirOwnDefaults) {
+  FakeModelOptions options;
+  options.summarize_defaults.set_num_beams(2);
+  options.summarize_defaults.set_max_new_tokens(9);
+  options.questions_defaults.set_num_beams(3);
+  const ModelRegistry models(MakeFakeModels({options}));
+  v1::SummarizeRequest summarize = Summarize("text");
+  EXPECT_EQ(Prepare(models, summarize, false)->decoding.num_beams, 2);
+  EXPECT_EQ(Prepare(models, summarize, false)->decoding.max_length, 10);
+  summarize.mutable_parameters()->set_num_beams(5);
+  EXPECT_EQ(Prepare(models, summarize, false)->decoding.num_beams, 5);
+  summarize.mutable_parameters()->Clear();
+  summarize.mutable_parameters()->add_reset("max_new_tokens");
+  EXPECT_EQ(Prepare(models, summarize, false)->decoding.max_length, 21);
+  EXPECT_EQ(Prepare(models, summarize, false)->effective.reset_size(), 0);
+  v1::GenerateQuestionsRequest questions;
+  questions.set_context("Vim");
+  questions.add_answers()->set_text("Vim");
+  EXPECT_EQ(Prepare(models, questions, false)->decoding.num_beams, 3);
+  EXPECT_EQ(Prepare(models, questions, false)->decoding.max_length, 64);  // the checkpoint's
+  v1::GenerateRequest generate;
+  generate.set_text("Vim");
+  EXPECT_EQ(Prepare(models, generate, false)->decoding.num_beams, 1);
+
+  const v1::Model described = models.models().front().served->Describe();
+  EXPECT_EQ(described.default_parameters().num_beams(), 1);
+  EXPECT_EQ(described.tasks().summarize().default_parameters().num_beams(), 2);
+  EXPECT_EQ(described.tasks().summarize().default_parameters().max_new_tokens(), 9);
+  EXPECT_FALSE(described.tasks().summarize().default_parameters().has_max_length());
+  EXPECT_EQ(described.tasks().questions().default_parameters().num_beams(), 3);
+}
+
+TEST_F(PrepareTest, TaskDefaultsAreHeldToTheModel) {
+  for (const auto task : {&FakeModelOptions::summarize_defaults, &FakeModelOptions::questions_defaults}) {
+    FakeModelOptions options;
+    (options.*task).add_eos_token_id(8192);
+    const auto created = RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), nullptr);
+    EXPECT_THAT(std::string(created.status().message()), HasSubstr("eos_token_id is 8192; allowed is 0 to 8191"));
+  }
+}
+
+TEST_F(PrepareTest, RefusesNamesInResetThatAreNone) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.mutable_parameters()->add_reset("beams");
+  ExpectRefused(*one_, request, {"reset", "beams"});
+}
+
 TEST_F(PrepareTest, StreamsHoldOneHypothesis) {
   v1::SummarizeRequest request = Summarize("text");
   request.mutable_parameters()->set_num_beams(4);
@@ -114,6 +161,19 @@ TEST_F(PrepareTest, RejectsOrTruncatesLongTexts) {
   expected.push_back(2);
   EXPECT_EQ(call->jobs[0].source, expected);
   EXPECT_TRUE(call->jobs[0].truncated);
+  // As long as the model takes, to the token.
+  v1::GenerateRequest exact;
+  for (int i = 0; i < 1024; ++i) exact.mutable_token_ids()->add_ids(7);
+  const auto whole = Prepare(*one_, exact, false);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(whole->jobs[0].source.size(), 1024u);
+  EXPECT_FALSE(whole->jobs[0].truncated);
+  exact.mutable_token_ids()->add_ids(8);
+  exact.set_truncation(v1::TRUNCATION_TRUNCATE);
+  const auto cut = Prepare(*one_, exact, false);
+  ASSERT_TRUE(cut.ok()) << cut.status();
+  EXPECT_EQ(cut->jobs[0].source, std::vector<int32_t>(1024, 7));
+  EXPECT_TRUE(cut->jobs[0].truncated);
   request.set_truncation(static_cast<v1::Truncation>(7));
   ExpectRefused(*one_, request, {"truncation", "7"});
 }
@@ -146,6 +206,20 @@ TEST_F(PrepareTest, MarksAnswers) {
   EXPECT_EQ(call->jobs[0].source, *model().tokenizer().Encode("generate question: Vim is an <hl> editor <hl>."));
   EXPECT_EQ(call->jobs[1].source, *model().tokenizer().Encode("generate question: <hl> Vim <hl> is an editor."));
   EXPECT_EQ(call->questions[1].answer_text, "Vim");
+}
+
+// A response's answer, sent again, means the same.
+TEST_F(PrepareTest, TakesAnswersWithTextAndSpan) {
+  v1::GenerateQuestionsRequest request;
+  request.set_context("Vim or vim, Vim.");
+  v1::Answer* answer = request.add_answers();
+  answer->set_text("Vim");
+  answer->mutable_span()->set_begin(12);
+  answer->mutable_span()->set_end(15);
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_EQ(call->questions[0].answer_span.begin, 12);
+  EXPECT_EQ(call->questions[0].answer_text, "Vim");
 }
 
 TEST_F(PrepareTest, ChecksAnswers) {

@@ -63,10 +63,10 @@ TEST(InOrderTest, PrintsInTheOrderOfTheInputsWhateverEndsFirst) {
   EXPECT_EQ(errors, 3);
 }
 
-TEST(ParseParametersTest, TakesValuesAsJsonWritesThem) {
+TEST(ParseParametersTest, TakesValuesAsYamlWritesThem) {
   v1::DecodingParameters parameters;
   EXPECT_EQ(ParseParameters({"num_beams=4", "length_penalty=0.5", "early_stopping=never", "eos_token_id=2",
-                             "forced_eos_token_id=[3,4]"},
+                             "forced_eos_token_id=[3, 4]", "bad_words_ids=[[1,2]]", "max_length=null"},
                             &parameters),
             std::nullopt);
   EXPECT_EQ(parameters.num_beams(), 4);
@@ -74,6 +74,8 @@ TEST(ParseParametersTest, TakesValuesAsJsonWritesThem) {
   EXPECT_EQ(parameters.early_stopping(), v1::EARLY_STOPPING_NEVER);
   EXPECT_EQ(parameters.eos_token_id(0), 2);
   EXPECT_EQ(parameters.forced_eos_token_id_size(), 2);
+  EXPECT_EQ(parameters.bad_words_ids(0).ids_size(), 2);
+  EXPECT_EQ(parameters.reset(0), "max_length");
 }
 
 TEST(ParseParametersTest, NamesWhatIsWrong) {
