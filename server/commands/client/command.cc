@@ -26,6 +26,10 @@ int RunForInputs(const RequestOptions& options, const std::function<Output(const
 
 bool PrintsNames(const RequestOptions& options) { return !options.lines && options.files.size() > 1; }
 
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 std::string OneLine(std::string text) {
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;

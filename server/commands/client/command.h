@@ -2,6 +2,7 @@
 #ifndef ELSERVE_SERVER_COMMANDS_CLIENT_COMMAND_H_
 #define ELSERVE_SERVER_COMMANDS_CLIENT_COMMAND_H_
 
+#include <chrono>
 #include <functional>
 #include <string>
 
@@ -18,6 +19,8 @@ int RunForInputs(const RequestOptions& options, const std::function<Output(const
 
 // Whether answers are printed with the name of their input.
 bool PrintsNames(const RequestOptions& options);
+
+double SecondsSince(std::chrono::steady_clock::time_point start);
 
 // For --lines: a text of several lines as one.
 std::string OneLine(std::string text);

@@ -1,25 +1,16 @@
 #include "server/commands/client/models.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
 #include <string>
 
 #include "proto/elserve/v1/elserve.grpc.pb.h"
+#include "server/commands/client/printing.h"
 #include "server/commands/client/request_options.h"
 
 namespace elserve {
 namespace {
-
-std::string Json(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  std::string text;
-  const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
-  return status.ok() ? text : std::string(status.message());
-}
 
 void Print(const v1::Model& model) {
   const v1::Model::Limits& limits = model.limits();
@@ -33,9 +24,13 @@ void Print(const v1::Model& model) {
             << " decoder tokens, " << limits.max_num_beams() << " beams\n"
             << "  memory      " << limits.encoder_memory_tokens() << " source tokens, "
             << limits.decoder_memory_tokens() << " decoder positions, " << limits.max_rows() << " rows in flight\n"
-            << "  tasks      " << (model.tasks().has_summarize() ? " summarize" : "")
-            << (model.tasks().has_questions() ? " questions" : "") << " generate\n"
-            << "  defaults    " << Json(model.default_parameters()) << "\n";
+            << "  generate    " << ToJson(model.default_parameters()) << "\n";
+  if (model.tasks().has_summarize()) {
+    std::cout << "  summarize   " << ToJson(model.tasks().summarize().default_parameters()) << "\n";
+  }
+  if (model.tasks().has_questions()) {
+    std::cout << "  questions   " << ToJson(model.tasks().questions().default_parameters()) << "\n";
+  }
 }
 
 int RunModels(const RequestOptions& options) {
@@ -57,7 +52,7 @@ int RunModels(const RequestOptions& options) {
   }
   for (const v1::Model& model : models.models()) {
     if (options.json) {
-      std::cout << Json(model) << "\n";
+      std::cout << ToJson(model) << "\n";
     } else {
       Print(model);
     }

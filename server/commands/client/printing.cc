@@ -7,14 +7,18 @@
 
 namespace elserve {
 
-std::string JsonLine(const std::string& input, double seconds, const std::string& key,
-                     const google::protobuf::Message& message) {
+std::string ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   std::string text;
   const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
+  return status.ok() ? text : "null";
+}
+
+std::string JsonLine(const std::string& input, double seconds, const std::string& key,
+                     const google::protobuf::Message& message) {
   using Json = nlohmann::ordered_json;
-  Json value = status.ok() ? Json::parse(text, nullptr, /*allow_exceptions=*/false) : Json();
+  Json value = Json::parse(ToJson(message), nullptr, /*allow_exceptions=*/false);
   Json line;
   if (!input.empty()) line["input"] = input;
   line["seconds"] = seconds;

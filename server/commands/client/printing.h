@@ -10,7 +10,10 @@
 
 namespace elserve {
 
-// One line: {"input": name, "seconds": ..., KEY: the message under the names of the API}.
+// Under the names of the API.
+std::string ToJson(const google::protobuf::Message& message);
+
+// One line: {"input": name, "seconds": ..., KEY: the message}.
 std::string JsonLine(const std::string& input, double seconds, const std::string& key,
                      const google::protobuf::Message& message);
 

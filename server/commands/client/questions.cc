@@ -54,7 +54,7 @@ class Asker {
     const grpc::Status status = options_.stream ? Stream(input, request, &context, &response)
                                                 : stub_->GenerateQuestions(&context, request, &response);
     if (!status.ok()) return {.out = {}, .error = Describe(status)};
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = SecondsSince(start);
     if (options_.json) return {.out = JsonLine(input.name, seconds, "response", response), .error = {}};
     return {.out = Text(input, response, seconds), .error = {}};
   }
@@ -70,8 +70,7 @@ class Asker {
       if (chunk.has_response()) {
         *response = std::move(*chunk.mutable_response());
       } else if (options_.json) {
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        std::cout << JsonLine(input.name, seconds, "chunk", chunk) << std::flush;
+        std::cout << JsonLine(input.name, SecondsSince(start), "chunk", chunk) << std::flush;
       }
     }
     return reader->Finish();

@@ -28,16 +28,12 @@ class Summarizer {
   }
 
  private:
-  static double Since(std::chrono::steady_clock::time_point start) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
-
   Output Ask(const Input& input, const v1::SummarizeRequest& request, grpc::ClientContext* context) const {
     const auto start = std::chrono::steady_clock::now();
     v1::GenerateResponse response;
     const grpc::Status status = stub_->Summarize(context, request, &response);
     if (!status.ok()) return {.out = {}, .error = Describe(status)};
-    const double seconds = Since(start);
+    const double seconds = SecondsSince(start);
     if (options_.json) return {.out = JsonLine(input.name, seconds, "response", response), .error = {}};
     return {.out = Text(input, response) + TimingsLine(response, seconds), .error = {}};
   }
@@ -52,7 +48,7 @@ class Summarizer {
     while (reader->Read(&chunk)) {
       if (options_.json) {
         std::cout << JsonLine(
-            input.name, Since(start), chunk.has_response() ? "response" : "delta",
+            input.name, SecondsSince(start), chunk.has_response() ? "response" : "delta",
             chunk.has_response() ? static_cast<const google::protobuf::Message&>(chunk.response()) : chunk.delta());
       } else if (chunk.has_delta()) {
         std::cout << (options_.lines ? OneLine(chunk.delta().text()) : chunk.delta().text());
@@ -62,7 +58,7 @@ class Summarizer {
     }
     const grpc::Status status = reader->Finish();
     if (!status.ok()) return {.out = options_.json || options_.lines ? "" : "\n", .error = Describe(status)};
-    return {.out = options_.json ? "" : "\n" + TimingsLine(response, Since(start)), .error = {}};
+    return {.out = options_.json ? "" : "\n" + TimingsLine(response, SecondsSince(start)), .error = {}};
   }
 
   std::string Text(const Input& input, const v1::GenerateResponse& response) const {
