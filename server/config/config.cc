@@ -6,7 +6,6 @@
 #include <charconv>
 #include <exception>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/config/yaml_map.h"
+#include "server/parameters/bounded_file.h"
 #include "server/parameters/parameters.h"
 #include "server/parameters/yaml_value.h"
 
@@ -266,18 +266,9 @@ absl::StatusOr<ServerConfig> ParseServerConfig(std::string_view yaml, std::strin
 }
 
 absl::StatusOr<ServerConfig> LoadServerConfig(std::string_view path) {
-  const fs::path file_path(path);
-  std::error_code error;
-  const uintmax_t size = fs::file_size(file_path, error);
-  if (error) return absl::NotFoundError(absl::StrCat(file_path.string(), ": ", error.message()));
-  if (size > kMaxFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file_path.string(), " has ", size, " bytes; allowed is at most ", kMaxFileBytes));
-  }
-  std::ifstream file(file_path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(file_path.string(), " cannot be opened"));
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  return ParseServerConfig(text, path);
+  const absl::StatusOr<std::string> text = ReadBoundedFile(fs::path(path), kMaxFileBytes);
+  if (!text.ok()) return text.status();
+  return ParseServerConfig(*text, path);
 }
 
 }  // namespace elserve

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <system_error>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/parameters/bounded_file.h"
 #include "server/parameters/parameters.h"
 #include "server/parameters/rules.h"
 #include "server/parameters/shown.h"
@@ -79,18 +79,10 @@ constexpr PlainKey kPlainKeys[] = {
 };
 
 absl::StatusOr<json> ReadObject(const fs::path& path) {
-  std::error_code error;
-  const uintmax_t size = fs::file_size(path, error);
-  if (error) return absl::NotFoundError(absl::StrCat(path.string(), ": ", error.message()));
-  if (size > kMaxFileBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path.string(), " has ", size, " bytes; allowed is at most ", kMaxFileBytes));
-  }
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file.good() && !file.eof()) return absl::InternalError(absl::StrCat(path.string(), " cannot be read"));
+  const absl::StatusOr<std::string> text = ReadBoundedFile(path, kMaxFileBytes);
+  if (!text.ok()) return text.status();
   try {
-    json value = json::parse(text);
+    json value = json::parse(*text);
     if (value.is_object()) return value;
   } catch (const json::exception& e) {
     return absl::InvalidArgumentError(absl::StrCat(path.string(), " is no JSON: ", e.what()));
