@@ -26,6 +26,9 @@ ServerConfig Good(const std::string& yaml) {
   return config.value_or(ServerConfig());
 }
 
+std::string Model(const std::string& key) { return std::string(kModel) + "    " + key + "\n"; }
+std::string Server(const std::string& key) { return "server:\n  " + key + "\n" + kModel; }
+
 TEST(ConfigTest, DemoIsValid) {
   const auto config = LoadServerConfig(ELSERVE_SOURCE_DIR "/configs/demo.yaml");
   ASSERT_TRUE(config.ok()) << config.status();
@@ -172,6 +175,82 @@ TEST(ConfigTest, TheCommandLineReadsValuesAsTheFileDoes) {
   }
 }
 
+TEST(ConfigTest, BoundsAreAllowedAndWhatIsBeyondIsNot) {
+  const struct {
+    const char* where;  // "server" or "model"
+    const char* key;
+    std::vector<std::string> good, bad;
+  } kCases[] = {
+      {"server", "max_message_bytes", {"1024", "1KiB", "1024B", "1GiB"}, {"1023", "1073741825", "1.5KiB", "KiB"}},
+      {"server", "drain_seconds", {"0", "86400", "0.25"}, {"-0.1", "86400.5", "true"}},
+      {"server",
+       "listen",
+       {"a:0", "a:65535", "'[::1]:1'"},
+       {"':1'", "'[]:1'", "'[::1:1'", "'a b:1'", "a:-1", "a:1x", "a:"}},
+      {"model", "memory", {"1MiB", "1TiB", "1024TiB", "1.0", "0.001"}, {"1023KiB", "1025TiB", "1.001", "-0.5", "true"}},
+      {"model", "max_rows", {"1", "16384"}, {"0", "16385"}},
+      {"model", "encoder_memory_tokens", {"64", "2147483648"}, {"63", "2147483649"}},
+      {"model", "decoder_memory_tokens", {"16", "2147483648"}, {"15", "2147483649"}},
+      {"model", "encode_tokens_per_step", {"1", "1048576"}, {"0", "1048577"}},
+      {"model", "max_queued_requests", {"1", "1000000"}, {"0", "1000001"}},
+      {"model", "max_overtakes", {"0", "1000000"}, {"-1", "1000001"}},
+      {"model", "device", {"cuda:0", "cuda:63"}, {"cuda:64", "cuda0", "CPU"}},
+  };
+  for (const auto& test : kCases) {
+    const auto yaml = [&test](const std::string& value) {
+      const std::string line = std::string(test.key) + ": " + value;
+      return test.where == std::string("server") ? Server(line) : Model(line);
+    };
+    for (const std::string& value : test.good) EXPECT_TRUE(Parse(yaml(value)).ok()) << test.key << " " << value;
+    for (const std::string& value : test.bad) EXPECT_FALSE(Parse(yaml(value)).ok()) << test.key << " " << value;
+  }
+}
+
+TEST(ConfigTest, BytesAreWrittenWithUnits) {
+  const struct {
+    const char* text;
+    int64_t bytes;
+  } kCases[] = {{"2097152", 2 << 20}, {"2097152B", 2 << 20},      {"3072KiB", 3 << 20},
+                {"5MiB", 5 << 20},    {"3GiB", int64_t{3} << 30}, {"2TiB", int64_t{2} << 40}};
+  for (const auto& test : kCases) {
+    EXPECT_EQ(Good(Model(std::string("memory: ") + test.text)).models[0].memory_bytes, test.bytes) << test.text;
+  }
+}
+
+TEST(ConfigTest, NamesAndTextsHaveALength) {
+  const auto named = [](size_t bytes) {
+    return Parse("models: [{name: " + std::string(bytes, 'n') + ", path: ../models}]\n").ok();
+  };
+  EXPECT_TRUE(named(128));
+  EXPECT_FALSE(named(129));
+  const auto prefix = [](const std::string& text) {
+    return Parse(Model("tasks: {summarize: {prefix: \"" + text + "\"}}")).ok();
+  };
+  EXPECT_TRUE(prefix(std::string(4096, 'p')));
+  EXPECT_FALSE(prefix(std::string(4097, 'p')));
+  EXPECT_TRUE(prefix("a\\tb\\n"));
+  EXPECT_FALSE(prefix("a\\rb"));
+  EXPECT_FALSE(prefix("a\\x1fb"));
+}
+
+TEST(ConfigTest, AtMost64Models) {
+  std::string yaml = "models:\n";
+  for (int i = 0; i < 64; ++i) yaml += "  - {name: m" + std::to_string(i) + ", path: ../models}\n";
+  EXPECT_TRUE(Parse(yaml).ok());
+  EXPECT_FALSE(Parse(yaml + "  - {name: more, path: ../models}\n").ok());
+}
+
+// The first mistake of a file is the one that is reported.
+TEST(ConfigTest, TheFirstMistakeCounts) {
+  EXPECT_THAT(std::string(Parse(Model("max_rows: 0\n    max_overtakes: -1")).status().message()),
+              HasSubstr("max_rows is 0"));
+}
+
+TEST(ConfigTest, AddressesMayBeTheSameWherePortsAreFree) {
+  EXPECT_TRUE(Parse("server: {listen: \"a:0\", ops_listen: \"a:0\"}\n" + std::string(kModel)).ok());
+  EXPECT_FALSE(Parse("server: {listen: \"a:1\", ops_listen: \"a:1\"}\n" + std::string(kModel)).ok());
+}
+
 TEST(ConfigTest, AbsolutePathsStay) {
   EXPECT_EQ(Good("models: [{name: m, path: " ELSERVE_SOURCE_DIR "/engine}]").models[0].path,
             ELSERVE_SOURCE_DIR "/engine");
@@ -185,8 +264,6 @@ struct BadCase {
   const char* message;
 };
 
-std::string Model(const std::string& key) { return std::string(kModel) + "    " + key + "\n"; }
-std::string Server(const std::string& key) { return "server:\n  " + key + "\n" + kModel; }
 std::string Defaults(const std::string& key) { return std::string(kModel) + "    defaults:\n      " + key + "\n"; }
 
 class BadConfigTest : public ::testing::TestWithParam<BadCase> {};

@@ -73,6 +73,14 @@ TEST_F(PrepareTest, ChecksRequestIds) {
   ExpectRefused(*one_, request, {"request_id", "129", "128"});
   request.set_request_id("a\nb");
   ExpectRefused(*one_, request, {"request_id", "a\\nb"});
+  request.set_request_id("a\x7f");
+  ExpectRefused(*one_, request, {"request_id", "byte 1"});
+  request.set_request_id(" ~");
+  EXPECT_TRUE(Prepare(*one_, request, false).ok());
+  request.clear_request_id();
+  const std::string made = Prepare(*one_, request, false)->request_id;
+  EXPECT_EQ(made.size(), 16u);
+  EXPECT_NE(Prepare(*one_, request, false)->request_id, made);
   request.set_request_id(std::string(128, 'x'));
   EXPECT_EQ((*Prepare(*one_, request, false)).request_id, request.request_id());
 }
@@ -241,7 +249,9 @@ TEST_F(PrepareTest, ChecksAnswers) {
   answer->mutable_span()->set_begin(-1);
   ExpectRefused(*one_, request, {"answers[0].span", "-1"});
   request.clear_answers();
-  for (int i = 0; i <= kMaxAnswers; ++i) request.add_answers()->set_text("Vim");
+  for (int i = 0; i < kMaxAnswers; ++i) request.add_answers()->set_text("Vim");
+  EXPECT_TRUE(Prepare(*one_, request, false).ok());
+  request.add_answers()->set_text("Vim");
   ExpectRefused(*one_, request, {"answers", "257", "256"});
   request.set_model("second");
   ExpectRefused(*two_, request, {"second", "questions"});
@@ -255,6 +265,35 @@ TEST_F(PrepareTest, TruncationMustNotCutTheAnswer) {
   EXPECT_TRUE(Prepare(*one_, request, false).ok());
   request.add_answers()->set_text("last");
   ExpectRefused(*one_, request, {"answers[1]", "truncation"});
+}
+
+// To the token: the last answer that truncation leaves whole, and the first that it does not.
+TEST_F(PrepareTest, TruncationKeepsTheLastAnswerThatFits) {
+  v1::GenerateQuestionsRequest request;
+  request.set_context(Words(3000));
+  request.set_truncation(v1::TRUNCATION_TRUNCATE);
+  v1::Span* span = request.add_answers()->mutable_span();
+  const TaskPrompt& task = model().questions()->prompt;
+  const size_t kept = model().KeptTokens(1024);
+  bool last_fitted = true;
+  for (int64_t begin = 5 * 980; begin < 5 * 1030; begin += 5) {
+    span->set_begin(begin);
+    span->set_end(begin + 4);
+    const std::string head = HighlightPrompt(task, request.context().substr(0, static_cast<size_t>(begin) + 4),
+                                             {.begin = begin, .end = begin + 4});
+    const bool fits = model().tokenizer().Encode(head, {.add_special_tokens = false})->size() <= kept;
+    EXPECT_EQ(Prepare(*one_, request, false).ok(), fits) << begin;
+    EXPECT_TRUE(last_fitted || !fits);
+    last_fitted = fits;
+  }
+  EXPECT_FALSE(last_fitted);
+}
+
+TEST_F(PrepareTest, SendsLogprobsWhereAskedFor) {
+  v1::SummarizeRequest request = Summarize("text");
+  EXPECT_FALSE(Prepare(*one_, request, false)->token_logprobs);
+  request.set_token_logprobs(true);
+  EXPECT_TRUE(Prepare(*one_, request, false)->token_logprobs);
 }
 
 TEST_F(PrepareTest, BoundsThePromptsOfARequest) {

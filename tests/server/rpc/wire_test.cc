@@ -98,6 +98,8 @@ TEST(WireTest, KeepsCodesAndCutsLongMessages) {
   const grpc::Status status = ToGrpc(absl::NotFoundError(std::string(1999, 'x') + "é" + std::string(5000, 'y')));
   EXPECT_EQ(status.error_code(), grpc::NOT_FOUND);
   EXPECT_EQ(status.error_message(), std::string(1999, 'x') + " ...");
+  EXPECT_EQ(ToGrpc(absl::NotFoundError(std::string(2000, 'x'))).error_message(), std::string(2000, 'x'));
+  EXPECT_EQ(ToGrpc(absl::NotFoundError(std::string(2001, 'x'))).error_message(), std::string(2000, 'x') + " ...");
   EXPECT_TRUE(ToGrpc(absl::OkStatus()).ok());
   EXPECT_EQ(ToGrpc(absl::UnavailableError("")).error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(ToGrpc(absl::DeadlineExceededError("")).error_code(), grpc::DEADLINE_EXCEEDED);
