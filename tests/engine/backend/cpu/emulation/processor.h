@@ -6,24 +6,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <string_view>
 
 namespace elserve::cpu {
 
-// ELSERVE_ISA: the best level that is there; all of them where it is not set.
-inline bool IsThere(std::string_view feature) {
-  const char* const set = std::getenv("ELSERVE_ISA");
-  const std::string_view level = set ? set : "amx";
-  if (feature == "avx512bf16") return level == "avx512_bf16" || level == "amx";
-  if (feature == "amx") return level == "amx";
-  return feature.substr(0, 6) == "avx512" && level != "avx2";
+inline bool IsEmulated(std::string_view feature) {
+  for (const char* const emulated : {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16"}) {
+    if (feature == emulated) return true;
+  }
+  return false;
 }
 
 // AMX-BF16 and AMX-TILE.
 inline bool GetEmulatedCpuid(unsigned leaf, unsigned subleaf, unsigned* a, unsigned* b, unsigned* c, unsigned* d) {
   if (!__get_cpuid_count(leaf, subleaf, a, b, c, d)) return false;
-  if (leaf == 7 && subleaf == 0) *d = IsThere("amx") ? *d | 1u << 22 | 1u << 24 : 0;
+  if (leaf == 7 && subleaf == 0) *d |= 1u << 22 | 1u << 24;
   return true;
 }
 
@@ -35,7 +32,7 @@ long Grant(Arguments...) {
 
 }  // namespace elserve::cpu
 
-#define __builtin_cpu_supports(feature) (elserve::cpu::IsThere(feature) || __builtin_cpu_supports(feature))
+#define __builtin_cpu_supports(feature) (elserve::cpu::IsEmulated(feature) || __builtin_cpu_supports(feature))
 #define __get_cpuid_count elserve::cpu::GetEmulatedCpuid
 #define syscall elserve::cpu::Grant
 
