@@ -51,12 +51,16 @@ struct Candidate {
   float logprob;  // log-softmax of the unedited logits at the token
 };
 
-// One change of one token's value x, before candidates are taken: x += add (-infinity bans the token), then
-// x = x < 0 ? x * penalty : x / penalty. At most one edit a token.
+// One change of one token's value x, before candidates are taken: -infinity where the token is banned or x was that
+// already, else x + add, and that times `negative` or `positive` by its own sign. Every logits processor of
+// transformers that changes single tokens is one of these, and so is any sequence of them (Then, in search/rules.h). At
+// most one edit a token reaches the device.
 struct LogitEdit {
-  int32_t token;
-  float add;
-  float penalty;  // 1: none
+  int32_t token = 0;
+  bool ban = false;
+  float add = 0.0f;
+  float negative = 1.0f;
+  float positive = 1.0f;
 };
 
 }  // namespace elserve

@@ -102,7 +102,7 @@ struct SelectRow {
   int count = 1;  // candidates wanted, at most kMaxCandidates
   // If not empty, these tokens have value 0 and all others -infinity, before the edits.
   std::span<const int32_t> force;
-  std::span<const LogitEdit> edits;  // one a token at most, in any order
+  std::span<const LogitEdit> edits;  // one a token at most, by token
   // Log-softmax once more over the edited values.
   bool renormalize = false;
 };

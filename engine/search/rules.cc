@@ -1,12 +1,9 @@
 #include "engine/search/rules.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace elserve {
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // NoRepeatNGramLogitsProcessor: where the last n - 1 tokens stood before, the token that followed them is banned. The
 // start token takes part; n = 1 bans every token that there is.
@@ -26,15 +23,43 @@ bool EosIsBanned(const DecodingSpec& spec, int length) {
 
 }  // namespace
 
-void EditBuffer::Ban(int32_t token) { edits_.push_back({token, -kInfinity, 1.0f}); }
+LogitEdit Then(const LogitEdit& first, const LogitEdit& second) {
+  LogitEdit both = first;
+  both.ban = first.ban || second.ban;
+  both.add += second.add;
+  // The second factor goes by the sign that the first one leaves.
+  both.negative *= first.negative > 0 ? second.negative : second.positive;
+  both.positive *= first.positive < 0 ? second.negative : second.positive;
+  return both;
+}
+
+EditBuffer::EditBuffer(int64_t capacity) : chunks_(1) {
+  row_.reserve(static_cast<size_t>(capacity));
+  chunks_[0].reserve(static_cast<size_t>(capacity));
+}
+
+void EditBuffer::Clear() {
+  for (std::vector<LogitEdit>& chunk : chunks_) chunk.clear();
+  chunk_ = 0;
+}
 
 std::span<const LogitEdit> EditBuffer::FinishRow() {
-  const auto begin = edits_.begin() + static_cast<std::ptrdiff_t>(row_begin_);
-  std::sort(begin, edits_.end(), [](const LogitEdit& a, const LogitEdit& b) { return a.token < b.token; });
-  const auto end =
-      std::unique(begin, edits_.end(), [](const LogitEdit& a, const LogitEdit& b) { return a.token == b.token; });
-  edits_.erase(end, edits_.end());
-  return {edits_.data() + row_begin_, edits_.size() - row_begin_};
+  std::sort(row_.begin(), row_.end(), [](const Added& a, const Added& b) {
+    return a.edit.token != b.edit.token ? a.edit.token < b.edit.token : a.order < b.order;
+  });
+  while (chunks_[chunk_].capacity() - chunks_[chunk_].size() < row_.size()) {
+    if (++chunk_ == chunks_.size()) chunks_.emplace_back().reserve(std::max(row_.size(), chunks_[0].capacity()));
+  }
+  std::vector<LogitEdit>& edits = chunks_[chunk_];
+  const size_t begin = edits.size();
+  for (const Added& added : row_) {
+    if (edits.size() > begin && edits.back().token == added.edit.token) {
+      edits.back() = Then(edits.back(), added.edit);
+    } else {
+      edits.push_back(added.edit);
+    }
+  }
+  return {edits.data() + begin, edits.size() - begin};
 }
 
 int CandidatesPerRow(const DecodingSpec& spec) {

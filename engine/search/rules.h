@@ -11,25 +11,36 @@
 
 namespace elserve {
 
-// One step's edits of all rows, in memory taken once: spans into it stay valid until Clear.
+// What `first` and then `second` do to a token, as one edit. A ban stays one. `second` must not add where `first`
+// multiplies: transformers' processors add first (sequence_bias), and no single edit would do both.
+LogitEdit Then(const LogitEdit& first, const LogitEdit& second);
+
+// One step's edits of all rows. Spans into it stay valid until Clear. It has room for `capacity` edits and allocates
+// only for more.
 class EditBuffer {
  public:
-  explicit EditBuffer(int64_t capacity) { edits_.reserve(static_cast<size_t>(capacity)); }
+  explicit EditBuffer(int64_t capacity);
   EditBuffer(const EditBuffer&) = delete;
   EditBuffer& operator=(const EditBuffer&) = delete;
 
-  void Clear() { edits_.clear(); }
-  int64_t size() const { return static_cast<int64_t>(edits_.size()); }
-  int64_t capacity() const { return static_cast<int64_t>(edits_.capacity()); }
+  void Clear();
 
-  // A row's edits: Ban() as often as wanted, then FinishRow() takes out double ones and returns the rest, by token.
-  void BeginRow() { row_begin_ = edits_.size(); }
-  void Ban(int32_t token);
+  // A row's edits: Add() them in the order of transformers' processors, then FinishRow() merges those that meet on a
+  // token and returns the rest, by token.
+  void BeginRow() { row_.clear(); }
+  void Add(const LogitEdit& edit) { row_.push_back({edit, row_.size()}); }
+  void Ban(int32_t token) { Add({.token = token, .ban = true}); }
   std::span<const LogitEdit> FinishRow();
 
  private:
-  std::vector<LogitEdit> edits_;
-  size_t row_begin_ = 0;
+  struct Added {
+    LogitEdit edit;
+    size_t order;
+  };
+  std::vector<Added> row_;
+  // The finished rows, each within one chunk; a chunk never grows beyond what was reserved for it, so none ever moves.
+  std::vector<std::vector<LogitEdit>> chunks_;
+  size_t chunk_ = 0;  // that rows go to
 };
 
 struct RowRules {
@@ -38,14 +49,14 @@ struct RowRules {
   int count = 1;  // candidates wanted
   // If not empty, these tokens have value 0 and all others -infinity. Points into the spec.
   std::span<const int32_t> force;
-  std::span<const LogitEdit> edits;  // one a token at most; points into the EditBuffer
+  std::span<const LogitEdit> edits;  // one a token at most, by token; points into the EditBuffer
 };
 
 // Candidates that a row of this spec needs: greedy 1; beams num_beams + number of EOS ids.
 int CandidatesPerRow(const DecodingSpec& spec);
 
 // The rules for the token that follows `tokens` (the decoder start token first). The spec has to outlive the result.
-// The buffer needs room for MaxEditsPerRow(spec) more.
+// At most MaxEditsPerRow(spec) edits are added to the buffer.
 RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits);
 
 // The most edits that one row, and that all rows of the sequence together, ever need in one step.

@@ -140,8 +140,10 @@ void CollectBest(const float* logits, int vocab, const LogSum& shift, BestTokens
 }
 
 inline float Edited(float x, const LogitEdit& edit) {
+  constexpr float kBanned = -std::numeric_limits<float>::infinity();
+  if (edit.ban || x == kBanned) return kBanned;
   x += edit.add;
-  return edit.penalty == 1.0f ? x : x < 0 ? x * edit.penalty : x / edit.penalty;
+  return x < 0 ? x * edit.negative : x * edit.positive;
 }
 
 // Only forced tokens can have a finite value: chooses among them, and fills up with the lowest other ids.

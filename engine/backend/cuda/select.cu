@@ -146,8 +146,9 @@ __device__ LogSum Combined(const Sums* sums, int chunks) {
 }
 
 __device__ float Edited(float x, const LogitEdit& edit) {
+  if (edit.ban || x == MinusInfinity()) return MinusInfinity();
   x += edit.add;
-  return x < 0 ? x * edit.penalty : x / edit.penalty;
+  return x < 0 ? x * edit.negative : x * edit.positive;
 }
 
 // The chunk's values with force list and edits, in shared memory.

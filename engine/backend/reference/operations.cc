@@ -32,8 +32,9 @@ std::vector<float> LogSoftmax(std::span<const float> values) {
 }
 
 float Edited(float x, const LogitEdit& edit) {
+  if (edit.ban || x == kMinusInfinity) return kMinusInfinity;
   x += edit.add;
-  return x < 0 ? x * edit.penalty : x / edit.penalty;
+  return x < 0 ? x * edit.negative : x * edit.positive;
 }
 
 }  // namespace

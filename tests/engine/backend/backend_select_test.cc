@@ -233,16 +233,16 @@ Ask RandomAsk(std::mt19937& engine, int vocab) {
     if (static_cast<int>(edited.size()) + 1 >= vocab || !edited.insert(token).second) continue;
     switch (below(4)) {
       case 0:
-        ask.edits.push_back({.token = token, .add = -kInfinity, .penalty = 1.0f});
+        ask.edits.push_back({.token = token, .ban = true});
         break;
       case 1:
-        ask.edits.push_back({.token = token, .add = static_cast<float>(below(9) - 4), .penalty = 1.0f});
+        ask.edits.push_back({.token = token, .add = static_cast<float>(below(9) - 4)});
         break;
       case 2:
-        ask.edits.push_back({.token = token, .add = 0.0f, .penalty = 1.5f});
+        ask.edits.push_back({.token = token, .negative = 1.5f, .positive = 0.75f});
         break;
       default:
-        ask.edits.push_back({.token = token, .add = 1.25f, .penalty = 0.75f});
+        ask.edits.push_back({.token = token, .add = 1.25f, .negative = -0.5f, .positive = 1.25f});
     }
   }
   ask.renormalize = ask.force.empty() && below(3) == 0;
@@ -275,8 +275,8 @@ TEST(BackendSelect, EachRowMayAskDifferently) {
   problem.asks[0] = {.space = SelectSpace::kLogits, .count = 1};
   problem.asks[1] = {.space = SelectSpace::kLogProbs, .count = kMaxCandidates};
   problem.asks[2] = {.count = 3, .force = {17}};
-  problem.asks[3] = {.count = 5, .force = {999, 3}, .edits = {{3, -kInfinity, 1.0f}}};
-  problem.asks[4] = {.count = 4, .edits = {{0, 30.0f, 1.0f}}, .renormalize = true};
+  problem.asks[3] = {.count = 5, .force = {999, 3}, .edits = {{.token = 3, .ban = true}}};
+  problem.asks[4] = {.count = 4, .edits = {{.token = 0, .add = 30.0f}}, .renormalize = true};
   problem.asks[5] = {.space = SelectSpace::kLogits, .count = 2, .force = {5}, .renormalize = true};
   CheckSelect(problem);
 }

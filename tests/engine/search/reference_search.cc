@@ -148,7 +148,7 @@ std::vector<Candidate> SelectCandidates(const std::vector<float>& logits, const 
   for (const LogitEdit& edit : rules.edits) {
     float& x = values[edit.token];
     x += edit.add;
-    x = x < 0 ? x * edit.penalty : x / edit.penalty;
+    x = edit.ban || x == -kInfinity ? -kInfinity : x < 0 ? x * edit.negative : x * edit.positive;
   }
   std::vector<Candidate> candidates;
   for (size_t token = 0; token < values.size(); ++token) {

@@ -1,6 +1,7 @@
 #include "engine/search/rules.h"
 
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -17,8 +18,7 @@ std::vector<int32_t> Banned(const DecodingSpec& spec, const std::vector<int32_t>
   EditBuffer edits(MaxEditsPerRow(spec));
   std::vector<int32_t> banned;
   for (const LogitEdit& edit : RulesFor(spec, tokens, edits).edits) {
-    EXPECT_EQ(edit.add, -std::numeric_limits<float>::infinity());
-    EXPECT_EQ(edit.penalty, 1.0f);
+    EXPECT_TRUE(edit.ban);
     banned.push_back(edit.token);
   }
   return banned;
@@ -143,10 +143,72 @@ TEST(RulesTest, RowsShareTheBuffer) {
   EXPECT_EQ(a.edits[0].token, 4);
   ASSERT_EQ(b.edits.size(), 2u);
   EXPECT_EQ(b.edits[0].token, 6);
-  EXPECT_EQ(edits.size(), 5);
-  EXPECT_EQ(edits.capacity(), 6) << "the buffer grew: the spans before are invalid";
-  edits.Clear();
-  EXPECT_EQ(edits.size(), 0);
+}
+
+TEST(EditBufferTest, SpansOutliveTheBuffersGrowth) {
+  EditBuffer edits(2);
+  std::vector<std::span<const LogitEdit>> rows;
+  for (int32_t row = 0; row < 40; ++row) {
+    edits.BeginRow();
+    for (int32_t i = 0; i < row % 7; ++i) edits.Ban(10 * row + i);
+    rows.push_back(edits.FinishRow());
+  }
+  for (int32_t row = 0; row < 40; ++row) {
+    ASSERT_EQ(rows[row].size(), static_cast<size_t>(row % 7));
+    for (int32_t i = 0; i < row % 7; ++i) EXPECT_EQ(rows[row][i].token, 10 * row + i);
+  }
+}
+
+TEST(EditBufferTest, ClearMakesRoomAgain) {
+  EditBuffer edits(3);
+  const LogitEdit* first = nullptr;
+  for (int step = 0; step < 3; ++step) {
+    edits.Clear();
+    edits.BeginRow();
+    for (int32_t token : {5, 4, 3}) edits.Ban(token);
+    const std::span<const LogitEdit> row = edits.FinishRow();
+    ASSERT_EQ(row.size(), 3u);
+    if (first == nullptr) first = row.data();
+    EXPECT_EQ(row.data(), first);
+  }
+}
+
+// What the edit makes of x.
+float Applied(const LogitEdit& edit, float x) {
+  constexpr float kBanned = -std::numeric_limits<float>::infinity();
+  if (edit.ban || x == kBanned) return kBanned;
+  x += edit.add;
+  return x < 0 ? x * edit.negative : x * edit.positive;
+}
+
+TEST(EditBufferTest, EditsThatMeetAreCarriedOutInTheirOrder) {
+  const std::vector<LogitEdit> some = {{.token = 1, .add = 0.5f},
+                                       {.token = 1, .add = -3.0f, .negative = 2.0f, .positive = 0.5f},
+                                       {.token = 1, .negative = 1.5f, .positive = 0.25f},
+                                       {.token = 1, .negative = -0.5f, .positive = 4.0f},
+                                       {.token = 1, .negative = 1.0f, .positive = -2.0f},
+                                       {.token = 1, .ban = true}};
+  for (const LogitEdit& first : some) {
+    for (const LogitEdit& second : some) {
+      const bool multiplies = first.negative != 1.0f || first.positive != 1.0f;
+      if (second.add != 0 && multiplies) continue;
+      EditBuffer edits(8);
+      edits.BeginRow();
+      edits.Add({.token = 7, .add = 1.0f});
+      edits.Add(first);
+      edits.Add({.token = 0, .add = 2.0f});
+      edits.Add(second);
+      const std::span<const LogitEdit> row = edits.FinishRow();
+      ASSERT_EQ(row.size(), 3u);
+      EXPECT_EQ(row[0].token, 0);
+      EXPECT_EQ(row[0].add, 2.0f);
+      EXPECT_EQ(row[2].token, 7);
+      ASSERT_EQ(row[1].token, 1);
+      for (float x : {-5.0f, -0.25f, 0.25f, 1.0f, 6.0f}) {
+        EXPECT_EQ(Applied(row[1], x), Applied(second, Applied(first, x))) << x;
+      }
+    }
+  }
 }
 
 TEST(RulesTest, MaxEditsIsTheWorstCase) {

@@ -96,7 +96,7 @@ TEST(Weights, OfEveryTypeKeepTheirValues) {
 std::vector<float> Logits() { return {0, std::log(2.0f), std::log(4.0f), 0}; }
 
 TEST(Select, LogProbsAreRankedAfterTheEdits) {
-  const std::vector<LogitEdit> edits = {{.token = 2, .add = -kInfinity, .penalty = 1}};
+  const std::vector<LogitEdit> edits = {{.token = 2, .ban = true}};
   std::vector<Candidate> candidates;
   ASSERT_TRUE(SelectCandidates({.count = 4, .force = {}, .edits = edits}, Logits(), &candidates));
   ASSERT_EQ(candidates.size(), 4u);
@@ -110,29 +110,33 @@ TEST(Select, LogProbsAreRankedAfterTheEdits) {
 }
 
 TEST(Select, RenormalizeIsALogSoftmaxOfWhatIsLeft) {
-  const std::vector<LogitEdit> edits = {{.token = 2, .add = -kInfinity, .penalty = 1}};
+  const std::vector<LogitEdit> edits = {{.token = 2, .ban = true}};
   std::vector<Candidate> candidates;
   ASSERT_TRUE(SelectCandidates({.count = 1, .force = {}, .edits = edits, .renormalize = true}, Logits(), &candidates));
   EXPECT_EQ(candidates[0].token, 1);
   EXPECT_FLOAT_EQ(candidates[0].value, std::log(2.0f / 4));
 }
 
-TEST(Select, LogitsTakeAddThenPenalty) {
-  // 0 + 3 = 3, / 1.5 = 2; log 2 - 5 < 0, * 2.
-  const std::vector<LogitEdit> edits = {{.token = 0, .add = 3, .penalty = 1.5f}, {.token = 1, .add = -5, .penalty = 2}};
+TEST(Select, LogitsAreAddedToThenMultipliedByTheirSign) {
+  // 0 + 3 = 3, * 0.5 = 1.5; log 2 - 5 < 0, * 2; log 4 is banned whatever else the edit says.
+  const std::vector<LogitEdit> edits = {{.token = 0, .add = 3, .negative = 9, .positive = 0.5f},
+                                        {.token = 1, .add = -5, .negative = 2, .positive = 9},
+                                        {.token = 2, .ban = true, .add = 1, .negative = 0, .positive = 0}};
   std::vector<Candidate> candidates;
   const SelectRow row = {.space = SelectSpace::kLogits, .count = 9, .force = {}, .edits = edits};
   ASSERT_TRUE(SelectCandidates(row, Logits(), &candidates));
   ASSERT_EQ(candidates.size(), 4u);  // the whole vocabulary
   EXPECT_EQ(candidates[0].token, 0);
-  EXPECT_FLOAT_EQ(candidates[0].value, 2);
-  EXPECT_EQ(candidates[3].token, 1);
-  EXPECT_FLOAT_EQ(candidates[3].value, (std::log(2.0f) - 5) * 2);
+  EXPECT_FLOAT_EQ(candidates[0].value, 1.5f);
+  EXPECT_EQ(candidates[2].token, 1);
+  EXPECT_FLOAT_EQ(candidates[2].value, (std::log(2.0f) - 5) * 2);
+  EXPECT_EQ(candidates[3].token, 2);
+  EXPECT_EQ(candidates[3].value, -kInfinity);
 }
 
 TEST(Select, ForceComesBeforeTheEdits) {
   const std::vector<int32_t> force = {3, 1};
-  const std::vector<LogitEdit> edits = {{.token = 1, .add = -kInfinity, .penalty = 1}};
+  const std::vector<LogitEdit> edits = {{.token = 1, .ban = true}};
   std::vector<Candidate> candidates;
   ASSERT_TRUE(SelectCandidates({.count = 2, .force = force, .edits = edits}, Logits(), &candidates));
   EXPECT_EQ(candidates[0].token, 3);
