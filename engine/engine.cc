@@ -327,12 +327,12 @@ absl::Status Prepare(Encoder& encoder, Decoder& decoder, Backend& backend) {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
   absl::StatusOr<LoadedModel> model = LoadModel(options);
   if (!model.ok()) return model.status();
-  const bool el = model->info.attention == AttentionForm::kEl;
+  const AttentionForms forms = model->info.attention;
   absl::StatusOr<std::unique_ptr<Encoder>> encoder =
-      Encoder::Create(*model->config, *model->weights, el, model->limits.encode_positions, *model->backend);
+      Encoder::Create(*model->config, *model->weights, forms.cross, model->limits.encode_positions, *model->backend);
   if (!encoder.ok()) return encoder.status();
   absl::StatusOr<std::unique_ptr<Decoder>> decoder =
-      Decoder::Create(*model->config, *model->weights, el, model->limits.decode_positions, *model->backend);
+      Decoder::Create(*model->config, *model->weights, forms, model->limits.decode_positions, *model->backend);
   if (!decoder.ok()) return decoder.status();
   if (absl::Status status = Prepare(**encoder, **decoder, *model->backend); !status.ok()) return status;
   return std::make_unique<ModelEngine>(*std::move(model), *std::move(encoder), *std::move(decoder));

@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/attention_form.h"
 #include "engine/decoding.h"
 #include "engine/thread_pool.h"
 
@@ -17,7 +19,6 @@ namespace elserve {
 
 enum class DeviceKind { kAuto, kCpu, kCuda, kReference };
 enum class Precision { kAuto, kFloat32, kBFloat16 };
-enum class AttentionForm { kAuto, kEl, kKv };
 
 struct EngineOptions {
   std::string checkpoint;  // a Hugging Face model directory: config.json and safetensors
@@ -27,9 +28,9 @@ struct EngineOptions {
   int device_index = 0;  // which of several CUDA devices
   // kAuto: bfloat16 on a CUDA device and where the processor has AVX512-BF16 or AMX, else float32.
   Precision precision = Precision::kAuto;
-  // kEl: hidden states are kept (EL-attention); kKv: keys and values are; kAuto: the cheaper one by the cost model of
-  // memory_plan.h.
-  AttentionForm attention = AttentionForm::kAuto;
+  // What the decoder's cross- and self-attention keep: hidden states (EL-attention) or keys and values; nullopt: the
+  // cheaper form by the cost model of memory_plan.h.
+  std::optional<AttentionForms> attention;
   // Bytes for encoder states, keys/values and decoder cells together; 0: memory_fraction of the memory that is free at
   // load.
   int64_t memory_bytes = 0;
@@ -75,10 +76,10 @@ struct ModelInfo {
   std::string device;          // "cpu", "cuda", "reference"
   std::string device_name;     // the processor's or card's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
   std::string device_reason;   // why that one: "as configured", or what kAuto found
-  Precision precision = Precision::kFloat32;     // kFloat32 or kBFloat16
-  AttentionForm attention = AttentionForm::kEl;  // kEl or kKv
-  std::string attention_reason;                  // why, in words and numbers
-  Resources capacity;                            // all of the memory; nothing in flight
+  Precision precision = Precision::kFloat32;  // kFloat32 or kBFloat16
+  AttentionForms attention;
+  std::string attention_reason;  // why, in words and numbers
+  Resources capacity;            // all of the memory; nothing in flight
   int64_t bytes_per_encoder_token = 0, bytes_per_decoder_token = 0;
   int64_t memory_bytes = 0;  // taken at load for states, keys/values and cells
   int64_t weight_bytes = 0;  // packed weights

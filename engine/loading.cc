@@ -37,18 +37,21 @@ int64_t FreeHostBytes() {
   return free;
 }
 
-MemoryShape ShapeOf(const ModelConfig& config, bool el) {
-  return {el, config.decoder.layers, config.d_model, config.decoder.heads, config.decoder.head_dim};
+MemoryShape ShapeOf(const ModelConfig& config, AttentionForms forms) {
+  return {.cross = forms.cross,
+          .self = forms.self,
+          .layers = config.decoder.layers,
+          .d = config.d_model,
+          .heads = config.decoder.heads,
+          .head_dim = config.decoder.head_dim};
 }
 
 MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& config, const Backend& backend,
                           int64_t weight_bytes) {
   MemoryPlanInput in;
-  in.form = options.attention == AttentionForm::kAuto ? MemoryPlanInput::Form::kAuto
-            : options.attention == AttentionForm::kEl ? MemoryPlanInput::Form::kEl
-                                                      : MemoryPlanInput::Form::kKv;
-  in.el = backend.Costs(ShapeOf(config, true));
-  in.kv = backend.Costs(ShapeOf(config, false));
+  in.forms = options.attention;
+  in.el = backend.Costs(ShapeOf(config, kAllEl));
+  in.kv = backend.Costs(ShapeOf(config, kAllKv));
   in.d_model = config.d_model;
   in.layers = config.decoder.layers;
   in.heads = config.decoder.heads;
@@ -91,10 +94,10 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.device = backend.name();
   info.device_name = backend.device_name();
   info.precision = backend.state_type() == DataType::kFloat32 ? Precision::kFloat32 : Precision::kBFloat16;
-  info.attention = plan.el ? AttentionForm::kEl : AttentionForm::kKv;
+  info.attention = plan.forms;
   info.attention_reason = plan.reason;
   info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options, config)};
-  const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.el));
+  const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.forms));
   info.bytes_per_encoder_token = costs.per_encoder_page / kPageTokens;
   info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;
   info.memory_bytes = plan.bytes;
@@ -136,14 +139,14 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   const int64_t weight_bytes = host->weights.parameters * SizeOf(model.backend->state_type());
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
-  model.weights = std::make_unique<PackedModel>(PackModel(config, host->weights, plan->el, *model.backend));
+  model.weights = std::make_unique<PackedModel>(PackModel(config, host->weights, plan->forms, *model.backend));
   model.limits = {std::max(options.encode_tokens_per_step, config.max_positions),
                   options.max_rows,
                   options.max_rows,
                   config.max_positions,
                   config.max_positions,
                   MostEdits(options, config)};
-  if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->el), plan->encoder_pages,
+  if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->forms), plan->encoder_pages,
                                                           plan->decoder_blocks, model.limits);
       !status.ok()) {
     return status;

@@ -92,34 +92,53 @@ double StepSeconds(const MemoryPlanInput& in, bool el, double documents) {
 
 std::string Megabytes(int64_t bytes) { return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20)); }
 
+// One way to run: its forms, what it gets of the budget, and what that comes to.
+struct Choice {
+  AttentionForms forms;
+  MemoryCosts costs;
+  Shares shares;
+  double documents = 0;
+  double seconds = 0;
+};
+
+Choice Evaluate(const MemoryPlanInput& in, AttentionForms forms) {
+  Choice c{.forms = forms, .costs = {}, .shares = {}};
+  c.costs = {.per_encoder_page = (forms.cross == AttentionForm::kEl ? in.el : in.kv).per_encoder_page,
+             .per_decoder_block = (forms.self == AttentionForm::kEl ? in.el : in.kv).per_decoder_block};
+  c.shares = Share(in, c.costs);
+  c.documents = Documents(in, c.shares);
+  c.seconds = StepSeconds(in, forms.cross == AttentionForm::kEl, c.documents);
+  return c;
+}
+
 }  // namespace
 
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
-  const Shares el = Share(in, in.el), kv = Share(in, in.kv);
   MemoryPlan plan;
-  if (in.form == MemoryPlanInput::Form::kAuto) {
-    const double el_documents = Documents(in, el), kv_documents = Documents(in, kv);
-    const double el_seconds = StepSeconds(in, true, el_documents), kv_seconds = StepSeconds(in, false, kv_documents);
+  Choice chosen;
+  if (in.forms) {
+    chosen = Evaluate(in, *in.forms);
+    plan.reason = "as configured";
+  } else {
+    const Choice el = Evaluate(in, kAllEl);
+    const Choice kv = Evaluate(in, kAllKv);
     // A form that does not fit is no choice.
-    plan.el = Suffice(in, kv) ? Suffice(in, el) && el_seconds < kv_seconds : true;
+    const bool choose_el = !Suffice(in, kv.shares) || (Suffice(in, el.shares) && el.seconds < kv.seconds);
+    chosen = choose_el ? el : kv;
     plan.reason = absl::StrFormat(
         "a decode step of a document of %d tokens with %d beams is estimated at %.2f ms by el (%.0f documents fit) and "
-        "%.2f ms by "
-        "kv (%.0f fit)",
-        in.max_source_tokens, kTypicalBeams, 1e3 * el_seconds, el_documents, 1e3 * kv_seconds, kv_documents);
-  } else {
-    plan.el = in.form == MemoryPlanInput::Form::kEl;
-    plan.reason = "as configured";
+        "%.2f ms by kv (%.0f fit)",
+        in.max_source_tokens, kTypicalBeams, 1e3 * el.seconds, el.documents, 1e3 * kv.seconds, kv.documents);
   }
-  const Shares& s = plan.el ? el : kv;
-  const MemoryCosts& costs = plan.el ? in.el : in.kv;
+  plan.forms = chosen.forms;
+  const Shares& s = chosen.shares;
   if (!Suffice(in, s)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("memory: ", Megabytes(in.budget_bytes), " gives ", s.pages * kPageTokens, " source tokens and ",
-                     s.blocks * kBlockCells, " decoder positions; one sequence may need ", in.max_source_tokens,
-                     " and ", in.max_decoder_tokens, ": at least ",
-                     Megabytes(LeastPages(in) * costs.per_encoder_page + LeastBlocks(in) * costs.per_decoder_block),
-                     " with attention ", plan.el ? "el" : "kv"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "memory: ", Megabytes(in.budget_bytes), " gives ", s.pages * kPageTokens, " source tokens and ",
+        s.blocks * kBlockCells, " decoder positions; one sequence may need ", in.max_source_tokens, " and ",
+        in.max_decoder_tokens, ": at least ",
+        Megabytes(LeastPages(in) * chosen.costs.per_encoder_page + LeastBlocks(in) * chosen.costs.per_decoder_block),
+        " with attention ", ToString(chosen.forms)));
   }
   plan.encoder_pages = s.pages;
   plan.decoder_blocks = s.blocks;

@@ -4,6 +4,7 @@
 #define ELSERVE_ENGINE_MEMORY_PLAN_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -13,9 +14,8 @@ namespace elserve {
 
 // What the plan depends on.
 struct MemoryPlanInput {
-  // The form that is asked for, or the choice between both.
-  enum class Form { kAuto, kEl, kKv } form = Form::kAuto;
-  MemoryCosts el, kv;  // of the backend, for the model's shape
+  std::optional<AttentionForms> forms;  // nullopt: the plan chooses
+  MemoryCosts el, kv;                   // of the backend, for the model's shape with both attentions in this form
   int d_model = 0;
   int layers = 0;  // of the decoder
   int heads = 0;   // of the decoder
@@ -34,8 +34,8 @@ struct MemoryPlanInput {
 };
 
 struct MemoryPlan {
-  bool el = true;
-  std::string reason;  // why this form, with numbers
+  AttentionForms forms;
+  std::string reason;  // why these forms, with numbers
   int64_t encoder_pages = 0;
   int64_t decoder_blocks = 0;
   int64_t bytes = 0;
@@ -44,8 +44,9 @@ struct MemoryPlan {
 // INVALID_ARGUMENT if not one sequence of the greatest length, greedy, fits: it names the memory that would do.
 //
 // The budget is shared between encoder and decoder in the proportion that a typical sequence needs (a source of the
-// greatest length, 4 beams, 64 new tokens), but neither gets more than max_rows sequences could use. kAuto compares the
-// time of one decode step of a typical document in both forms, each at the batch that its memory allows.
+// greatest length, 4 beams, 64 new tokens), but neither gets more than max_rows sequences could use. Where the forms
+// are open the plan compares the time of one decode step of a typical document, each at the batch that its memory
+// allows.
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
 
 }  // namespace elserve

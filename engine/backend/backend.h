@@ -17,6 +17,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/attention_form.h"
 #include "engine/decoding.h"
 
 namespace elserve {
@@ -89,6 +90,9 @@ struct DecodeDocument {
   int32_t positions = 0;
   int32_t length = 0;  // source tokens
   std::span<const int32_t> pages;
+  // [heads * length], or empty: added to the scores of head h and token t where CrossAttentionArgs::biased, at
+  // [h * length + t]. -infinity hides a token from a head; of each head at least one token has to stay.
+  std::span<const float> bias = {};
 };
 
 // How SelectTokens ranks a row's next tokens.
@@ -128,9 +132,11 @@ struct StepLayout {
 
 // What encoder and decoder memory hold, fixed at load.
 struct MemoryShape {
-  // true: hidden states (EL-attention): one state of d a source token, shared by all layers, and one of d a cell and
-  // layer. false: keys and values of heads * head_dim each, a source token or cell and layer.
-  bool el = true;
+  // A source token. kEl: one hidden state of d, shared by all layers. kKv: a key and a value of heads * head_dim each,
+  // for each layer.
+  AttentionForm cross = AttentionForm::kEl;
+  // A cell, for each layer. kEl: one attention input of d. kKv: a key and a value.
+  AttentionForm self = AttentionForm::kEl;
   int layers = 0;  // of the decoder
   int d = 0;
   int heads = 0;
@@ -161,11 +167,12 @@ struct EmbedArgs {
   Tensor output;  // kResidual [positions, d]
 };
 
-// output = activation(input W^T + b) + residual
+// output = activation(input W^T + b) + residual, or, of a gated weight,
+// output = activation(input W_gate^T + b_gate) * (input W_up^T + b_up) + residual
 struct LinearArgs {
   Phase phase;
   Tensor input;                // kState [positions, in]
-  const PackedWeight* weight;  // from PackLinear
+  const PackedWeight* weight;  // from PackLinear or PackGatedLinear
   Activation activation = Activation::kNone;
   const Tensor* residual = nullptr;  // kResidual [positions, out]; may be `output` itself
   Tensor output;                     // kState or kResidual [positions, out]
@@ -182,18 +189,26 @@ struct PerHeadLinearArgs {
 // Row-wise. LayerNorm: (x - mean) / sqrt(var + eps) * gamma + beta; RMSNorm: x / sqrt(mean(x^2) + eps) * gamma.
 struct NormArgs {
   Phase phase;
-  Tensor input;                      // kResidual [positions, d]
-  const PackedWeight* weight;        // from PackNorm
+  Tensor input;                // kResidual [positions, d]
+  const PackedWeight* weight;  // from PackNorm; null: the values as they are, rounded to states; no `residual` then
   const Tensor* residual = nullptr;  // kResidual: the normed values in float32 (post-norm families); may be `input`
   Tensor state;                      // kState: the normed values, for the products that follow
 };
 
-// softmax(q k^T) v within each document, all positions seeing all; q comes scaled.
+// Added to a score before the softmax: for head h, a query at position q and a key at position k it is
+// table[h][k - q + zero]. The table has to reach as far as positions of one document, or of one hypothesis, lie apart.
+struct PositionBias {
+  const PackedWeight* table = nullptr;  // from PackPositionBias; null: nothing is added
+  int zero = 0;                         // the column of distance 0
+};
+
+// softmax(q k^T + bias) v within each document, all positions seeing all; q comes scaled.
 struct EncoderAttentionArgs {
   Tensor qkv;  // kState [positions, 3 * heads * head_dim]: q, k, v side by side
   int heads;
   int head_dim;
   Tensor output;  // kState [positions, heads * head_dim]
+  PositionBias bias = {};
 };
 
 // Writes the encode layout's documents into encoder memory, in the layout that CrossAttention reads.
@@ -202,20 +217,24 @@ struct StoreEncoderArgs {
   Tensor states;  // el: kState [positions, d]; kv: kState [positions, 2 * heads * head_dim], k and v side by side
 };
 
-// Attention of the decode layout's positions over their documents' memory; the query comes scaled.
+// Attention of the decode layout's positions over their documents' memory, in the form MemoryShape::cross; the query
+// comes scaled.
 struct CrossAttentionArgs {
   int layer;
   Tensor query;   // el: kState [positions, heads * d], q W_K^T per head; kv: kState [positions, heads * head_dim]
   Tensor output;  // el: kState [positions, heads * d], softmax(q~ H^T) H per head; kv: kState [positions, heads *
                   // head_dim]
+  // Whether this layer adds DecodeDocument::bias to the scores of the documents that have one.
+  bool biased = false;
 };
 
-// Writes the positions' states into their cells, then attends over the ancestry.
+// Writes the positions' states into their cells, then attends over the ancestry, in the form MemoryShape::self.
 struct SelfAttentionArgs {
   int layer;
   Tensor states;  // el: kState [positions, d]; kv: kState [positions, 2 * heads * head_dim], k and v side by side
   Tensor query;   // as CrossAttention's
   Tensor output;
+  PositionBias bias = {};
 };
 
 // logits = input W^T + b of the layout's select rows, then the best tokens of each.
@@ -260,10 +279,19 @@ class Backend {
   // Load. The weights are copied and converted; the host tensors may go afterwards.
   // weight: [out, in]; bias: [out] or null.
   virtual PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) = 0;
+  // gate, up: [out, in] each, biases: [out] or null, for both or for neither.
+  struct GatedWeights {
+    const HostTensor& gate;
+    const HostTensor& up;
+    const HostTensor* gate_bias = nullptr;
+    const HostTensor* up_bias = nullptr;
+  };
+  virtual PackedWeightPtr PackGatedLinear(const GatedWeights& weights) = 0;
   virtual PackedWeightPtr PackPerHead(const HostTensor& weight) = 0;   // [heads, in, out]
   virtual PackedWeightPtr PackEmbedding(const HostTensor& table) = 0;  // [rows, d]
   virtual PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta,
-                                   float epsilon) = 0;  // [d]
+                                   float epsilon) = 0;                    // [d]
+  virtual PackedWeightPtr PackPositionBias(const HostTensor& table) = 0;  // [heads, distances]; stays float32
 
   virtual StepSizes PreferredSizes() const = 0;
   virtual MemoryCosts Costs(const MemoryShape& shape) const = 0;

@@ -14,33 +14,35 @@ namespace elserve {
 // The backend, the config and the weights must outlive it.
 class Decoder {
  public:
-  // `positions`: the most of one step. `el`: the form of attention.
-  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelConfig& config, const PackedModel& weights, bool el,
-                                                         int positions, Backend& backend);
+  // `positions`: the most of one step. `forms`: of attention.
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelConfig& config, const PackedModel& weights,
+                                                         AttentionForms forms, int positions, Backend& backend);
 
   // Between BeginStep and Selected: from the layout's tokens to the hidden states.
   void Run();
   // The best next tokens of the layout's select rows.
-  void Select() { backend_.SelectTokens({state_, weights_.head.get()}); }
+  void Select() { backend_.SelectTokens({.input = state_, .weight = weights_.head.get()}); }
 
  private:
-  Decoder(const ModelConfig& config, const PackedModel& weights, bool el, Backend& backend)
-      : config_(config), weights_(weights), el_(el), backend_(backend) {}
+  Decoder(const ModelConfig& config, const PackedModel& weights, AttentionForms forms, Backend& backend)
+      : config_(config), weights_(weights), forms_(forms), backend_(backend) {}
 
   void RunLayer(int layer);
-  // x = norm(x + attention(x)), of one kind.
+  // The attention sublayer over the row's own history, or over its document.
   void Attend(const PackedDecoderAttention& w, int layer, bool self);
+  // The residual -> the states that the next product reads.
+  void Norm(const PackedNorm& norm);
 
   const ModelConfig& config_;
   const PackedModel& weights_;
-  const bool el_;
+  const AttentionForms forms_;
   Backend& backend_;
   Tensor residual_;  // [positions, d] float32
   Tensor state_;     // [positions, d]
   Tensor query_;     // [positions, a]
   Tensor absorbed_;  // el: [positions, heads * d]: q~
   Tensor attended_;  // el: [positions, heads * d]: softmax(q~ H^T) H
-  Tensor kv_;        // kv: [positions, 2a]
+  Tensor kv_;        // self kv: [positions, 2a]
   Tensor context_;   // [positions, a]
   Tensor hidden_;    // [positions, ffn]
 };

@@ -15,9 +15,9 @@ namespace elserve {
 // config and the weights must outlive it.
 class Encoder {
  public:
-  // `positions`: the most tokens of one batch. `el`: the form of what Store writes.
-  static absl::StatusOr<std::unique_ptr<Encoder>> Create(const ModelConfig& config, const PackedModel& weights, bool el,
-                                                         int positions, Backend& backend);
+  // `positions`: the most tokens of one batch. `memory`: the form of what Store writes.
+  static absl::StatusOr<std::unique_ptr<Encoder>> Create(const ModelConfig& config, const PackedModel& weights,
+                                                         AttentionForm memory, int positions, Backend& backend);
 
   int layers() const { return static_cast<int>(weights_.encoder.size()); }
 
@@ -31,12 +31,15 @@ class Encoder {
   const Tensor& states() const { return state_; }
 
  private:
-  Encoder(const ModelConfig& config, const PackedModel& weights, bool el, Backend& backend)
-      : config_(config), weights_(weights), el_(el), backend_(backend) {}
+  Encoder(const ModelConfig& config, const PackedModel& weights, AttentionForm memory, Backend& backend)
+      : config_(config), weights_(weights), memory_(memory), backend_(backend) {}
+
+  // The residual -> the states that the next product reads.
+  void Norm(const PackedNorm& norm);
 
   const ModelConfig& config_;
   const PackedModel& weights_;
-  const bool el_;
+  const AttentionForm memory_;
   Backend& backend_;
   Tensor residual_;  // [positions, d] float32
   Tensor state_;     // [positions, d]

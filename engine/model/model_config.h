@@ -20,7 +20,13 @@ struct StackConfig {
   float score_scale = 1.0f;  // queries are multiplied by it, their bias included: 1/sqrt(head_dim)
 };
 
-// A layer is post-norm: x = norm(x + attention(x)), then x = norm(x + feed_forward(x)).
+// Where a sublayer's norm stands. kPost: x = norm(x + sublayer(x)). kPre: x = x + sublayer(norm(x)).
+enum class NormPlacement { kPost, kPre };
+
+// What tells the layers where a token stands. kLearned: a table of the checkpoint's. kSinusoids: the table of Vaswani
+// et al. 2017 as transformers orders it, stored or made.
+enum class Positions { kNone, kLearned, kSinusoids };
+
 struct ModelConfig {
   std::string model_type;  // as config.json names it: "bart"
   int vocab_size = 0;      // token ids are in [0, vocab_size)
@@ -28,11 +34,14 @@ struct ModelConfig {
   StackConfig encoder;
   StackConfig decoder;
   Activation activation = Activation::kGelu;  // between the feed-forward products, both sides
+  bool gated_feed_forward = false;            // activation(gate(x)) * fc1(x) instead of activation(fc1(x))
+  NormPlacement norm_placement = NormPlacement::kPost;
   NormKind norm_kind = NormKind::kLayerNorm;
   float norm_epsilon = 1e-5f;    // inside the square root
   float embedding_scale = 1.0f;  // token embeddings are multiplied by it before positions are added, both sides
-  int max_positions = 0;         // tokens of a source, and of a hypothesis with its start token, at most
-  int position_offset = 0;       // position p is row p + offset of the position tables
+  Positions positions = Positions::kLearned;
+  int max_positions = 0;    // tokens of a source, and of a hypothesis with its start token, at most
+  int position_offset = 0;  // position p is row p + offset of the position tables
   // The head is the token embedding (tie_word_embeddings); the checkpoint need not hold it then.
   bool tied_head = true;
   // Ids that the checkpoint's config.json names, inside the vocabulary; -1 or empty: none. What decoding uses is

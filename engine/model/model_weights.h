@@ -7,6 +7,7 @@
 #define ELSERVE_ENGINE_MODEL_MODEL_WEIGHTS_H_
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <vector>
 
@@ -27,24 +28,20 @@ struct NormWeights {
 struct AttentionWeights {
   LinearWeights q, k, v;  // [a, d]; rows i * head_dim to (i + 1) * head_dim are head i
   LinearWeights o;        // [d, a]
-  NormWeights norm;       // of the sum of input and attention
+  NormWeights norm;       // the sublayer's own: ModelConfig::norm_placement says where it stands
 };
 
 struct FeedForwardWeights {
-  LinearWeights fc1;  // [ffn, d], then the activation
-  LinearWeights fc2;  // [d, ffn]
-  NormWeights norm;   // of the sum of input and feed-forward
+  LinearWeights fc1;                  // [ffn, d], then the activation
+  std::optional<LinearWeights> gate;  // [ffn, d]: ModelConfig::gated_feed_forward
+  LinearWeights fc2;                  // [d, ffn]
+  NormWeights norm;                   // as AttentionWeights::norm
 };
 
-struct EncoderLayerWeights {
+// The sublayers in this order.
+struct LayerWeights {
   AttentionWeights self_attention;
-  FeedForwardWeights feed_forward;
-};
-
-// In this order.
-struct DecoderLayerWeights {
-  AttentionWeights self_attention;
-  AttentionWeights cross_attention;  // k and v read the encoder's states
+  std::optional<AttentionWeights> cross_attention;  // of the decoder; k and v read the encoder's states
   FeedForwardWeights feed_forward;
 };
 
@@ -55,23 +52,28 @@ struct EmbeddingWeights {
   std::optional<NormWeights> norm;
 };
 
-struct EncoderWeights {
-  EmbeddingWeights embedding;
-  std::vector<EncoderLayerWeights> layers;
+// Added to the scores of self-attention in every layer; see PositionBias.
+struct PositionBiasWeights {
+  HostTensor table;  // [heads, distances]
+  int zero = 0;
 };
 
-struct DecoderWeights {
+struct StackWeights {
   EmbeddingWeights embedding;
-  std::vector<DecoderLayerWeights> layers;
+  std::optional<PositionBiasWeights> position_bias;
+  std::vector<LayerWeights> layers;
+  std::optional<NormWeights> final_norm;  // of the last layer's output; pre-norm families have it
 };
 
 struct ModelWeights {
-  EncoderWeights encoder;
-  DecoderWeights decoder;
+  StackWeights encoder;
+  StackWeights decoder;
   HostTensor head;                        // [vocab, d]; the token embedding itself where it is tied
   std::optional<HostTensor> logits_bias;  // [vocab]
-  // Numbers in all tensors above; a tensor that stands in several places counts once.
+  // Numbers in all tensors of the checkpoint above; a tensor that stands in several places counts once.
   int64_t parameters = 0;
+  // What tensors above point to where no checkpoint holds it (a deque: they do not move).
+  std::deque<std::vector<float>> generated;
 };
 
 }  // namespace elserve

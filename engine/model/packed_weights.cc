@@ -47,36 +47,37 @@ class Packer {
     const HostTensor bias = View(floats.bias, {floats.out});
     return Linear(View(floats.weight, {floats.out, floats.in}), &bias);
   }
-  PackedWeightPtr Norm(const NormWeights& norm) {
-    return Count(
-        backend_.PackNorm(config_.norm_kind, norm.gamma, norm.beta ? &*norm.beta : nullptr, config_.norm_epsilon));
-  }
-
   PackedEmbedding Embedding(const EmbeddingWeights& embedding, bool tokens) {
     PackedEmbedding packed;
     if (tokens) packed.tokens = Count(backend_.PackEmbedding(embedding.tokens));
     if (embedding.positions) packed.positions = Count(backend_.PackEmbedding(*embedding.positions));
-    if (embedding.norm) packed.norm = Norm(*embedding.norm);
     return packed;
   }
 
-  PackedFeedForward FeedForward(const FeedForwardWeights& w) { return {Linear(w.fc1), Linear(w.fc2), Norm(w.norm)}; }
+  PackedBias Bias(const std::optional<PositionBiasWeights>& bias) {
+    if (!bias) return {};
+    return {.table = Count(backend_.PackPositionBias(bias->table)), .zero = bias->zero};
+  }
 
-  PackedEncoderLayer EncoderLayer(const EncoderLayerWeights& w) {
+  PackedFeedForward FeedForward(const FeedForwardWeights& w) {
+    return {.fc1 = w.gate ? Gated(*w.gate, w.fc1) : Linear(w.fc1), .fc2 = Linear(w.fc2), .norm = {}};
+  }
+
+  PackedEncoderLayer EncoderLayer(const LayerWeights& w) {
     Floats qkv;
     Append(w.self_attention.q, config_.encoder.score_scale, &qkv);
     Append(w.self_attention.k, 1.0f, &qkv);
     Append(w.self_attention.v, 1.0f, &qkv);
-    return {Linear(qkv), Linear(w.self_attention.o), Norm(w.self_attention.norm), FeedForward(w.feed_forward)};
+    return {
+        .qkv = Linear(qkv), .o = Linear(w.self_attention.o), .norm = {}, .feed_forward = FeedForward(w.feed_forward)};
   }
 
-  PackedDecoderAttention DecoderAttention(const AttentionWeights& w, bool el) {
+  PackedDecoderAttention DecoderAttention(const AttentionWeights& w, AttentionForm form) {
     PackedDecoderAttention packed;
     Floats q;
     Append(w.q, config_.decoder.score_scale, &q);
     packed.q = Linear(q);
-    packed.norm = Norm(w.norm);
-    if (!el) {
+    if (form == AttentionForm::kKv) {
       Floats kv;
       Append(w.k, 1.0f, &kv);
       Append(w.v, 1.0f, &kv);
@@ -94,10 +95,44 @@ class Packer {
     return packed;
   }
 
+  // What follows the embedding and each of the stack's sublayers, in their order: `sublayers` are where the norms go.
+  void Norms(const StackWeights& stack, std::vector<PackedNorm>* embedding, std::span<PackedNorm* const> sublayers) {
+    const bool pre = config_.norm_placement == NormPlacement::kPre;
+    std::vector<const NormWeights*> own;
+    for (const LayerWeights& layer : stack.layers) {
+      own.push_back(&layer.self_attention.norm);
+      if (layer.cross_attention) own.push_back(&layer.cross_attention->norm);
+      own.push_back(&layer.feed_forward.norm);
+    }
+    if (stack.embedding.norm) embedding->push_back(Norm(&*stack.embedding.norm, /*to_residual=*/true));
+    if (pre) {
+      embedding->push_back(Norm(own.front(), /*to_residual=*/false));
+      own.erase(own.begin());
+      own.push_back(stack.final_norm ? &*stack.final_norm : nullptr);
+    } else if (embedding->empty()) {
+      embedding->push_back(Norm(nullptr, /*to_residual=*/false));
+    }
+    for (size_t i = 0; i < sublayers.size(); ++i) *sublayers[i] = Norm(own[i], /*to_residual=*/!pre);
+  }
+
  private:
   PackedWeightPtr Count(PackedWeightPtr weight) {
     bytes_ += weight->bytes();
     return weight;
+  }
+
+  PackedNorm Norm(const NormWeights* norm, bool to_residual) {
+    if (norm == nullptr) return {};
+    const HostTensor* beta = norm->beta ? &*norm->beta : nullptr;
+    return {.weight = Count(backend_.PackNorm(config_.norm_kind, norm->gamma, beta, config_.norm_epsilon)),
+            .to_residual = to_residual};
+  }
+
+  PackedWeightPtr Gated(const LinearWeights& gate, const LinearWeights& up) {
+    return Count(backend_.PackGatedLinear({.gate = gate.weight,
+                                           .up = up.weight,
+                                           .gate_bias = gate.bias ? &*gate.bias : nullptr,
+                                           .up_bias = up.bias ? &*up.bias : nullptr}));
   }
 
   // W_V,i: [d, head_dim] for each head.
@@ -133,18 +168,30 @@ class Packer {
 
 }  // namespace
 
-PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, bool el, Backend& backend) {
+PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend) {
   PackedModel packed;
   Packer packer(config, backend, &packed.bytes);
   const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
   packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);
+  packed.encoder_bias = packer.Bias(weights.encoder.position_bias);
+  for (const LayerWeights& layer : weights.encoder.layers) packed.encoder.push_back(packer.EncoderLayer(layer));
   packed.decoder_embedding = packer.Embedding(weights.decoder.embedding, true);
-  for (const EncoderLayerWeights& layer : weights.encoder.layers) packed.encoder.push_back(packer.EncoderLayer(layer));
-  for (const DecoderLayerWeights& layer : weights.decoder.layers) {
-    packed.decoder.push_back({packer.DecoderAttention(layer.self_attention, el),
-                              packer.DecoderAttention(layer.cross_attention, el),
-                              packer.FeedForward(layer.feed_forward)});
+  packed.decoder_bias = packer.Bias(weights.decoder.position_bias);
+  for (const LayerWeights& layer : weights.decoder.layers) {
+    packed.decoder.push_back({.self_attention = packer.DecoderAttention(layer.self_attention, forms.self),
+                              .cross_attention = packer.DecoderAttention(*layer.cross_attention, forms.cross),
+                              .feed_forward = packer.FeedForward(layer.feed_forward)});
   }
+  std::vector<PackedNorm*> encoder_norms, decoder_norms;
+  for (PackedEncoderLayer& layer : packed.encoder) {
+    encoder_norms.insert(encoder_norms.end(), {&layer.norm, &layer.feed_forward.norm});
+  }
+  for (PackedDecoderLayer& layer : packed.decoder) {
+    decoder_norms.insert(decoder_norms.end(),
+                         {&layer.self_attention.norm, &layer.cross_attention.norm, &layer.feed_forward.norm});
+  }
+  packer.Norms(weights.encoder, &packed.encoder_embedding.norms, encoder_norms);
+  packer.Norms(weights.decoder, &packed.decoder_embedding.norms, decoder_norms);
   packed.head = packer.Linear(weights.head, weights.logits_bias ? &*weights.logits_bias : nullptr);
   return packed;
 }

@@ -11,22 +11,29 @@
 
 namespace elserve {
 
+// The norm that follows a sublayer or the embedding: it makes the states that the next product reads. Post-norm: the
+// sublayer's own. Pre-norm: the next sublayer's, or the stack's final one. So a layer reads alike for both.
+struct PackedNorm {
+  PackedWeightPtr weight;    // null: the residual is only rounded to states
+  bool to_residual = false;  // the normed values go on as the residual too: post-norm, and norms of embeddings
+};
+
 struct PackedEmbedding {
-  PackedWeightPtr tokens;     // [vocab, d]
-  PackedWeightPtr positions;  // [max_positions + offset, d]; null: none
-  PackedWeightPtr norm;       // null: none
+  PackedWeightPtr tokens;         // [vocab, d]
+  PackedWeightPtr positions;      // [max_positions + offset, d]; null: none
+  std::vector<PackedNorm> norms;  // one after the other, at least one: the embedding's, then the first sublayer's
 };
 
 struct PackedFeedForward {
-  PackedWeightPtr fc1;  // d -> ffn
+  PackedWeightPtr fc1;  // d -> ffn; gated or not
   PackedWeightPtr fc2;  // ffn -> d
-  PackedWeightPtr norm;
+  PackedNorm norm;
 };
 
 struct PackedEncoderLayer {
   PackedWeightPtr qkv;  // d -> 3a: q (scaled), k, v side by side
   PackedWeightPtr o;    // a -> d
-  PackedWeightPtr norm;
+  PackedNorm norm;
   PackedFeedForward feed_forward;
 };
 
@@ -39,7 +46,7 @@ struct PackedDecoderAttention {
   PackedWeightPtr expand;  // el: per head, d -> head_dim
   PackedWeightPtr kv;      // kv: d -> 2a
   PackedWeightPtr o;       // a -> d
-  PackedWeightPtr norm;
+  PackedNorm norm;
 };
 
 struct PackedDecoderLayer {
@@ -48,10 +55,19 @@ struct PackedDecoderLayer {
   PackedFeedForward feed_forward;
 };
 
+// PositionBias with its table.
+struct PackedBias {
+  PackedWeightPtr table;  // null: none
+  int zero = 0;
+  PositionBias view() const { return {.table = table.get(), .zero = zero}; }
+};
+
 struct PackedModel {
   PackedEmbedding encoder_embedding;  // tokens is null where both sides share the decoder's
+  PackedBias encoder_bias;
   std::vector<PackedEncoderLayer> encoder;
   PackedEmbedding decoder_embedding;
+  PackedBias decoder_bias;
   std::vector<PackedDecoderLayer> decoder;
   PackedWeightPtr head;  // d -> vocab, with the logits' bias
   int64_t bytes = 0;
@@ -61,8 +77,8 @@ struct PackedModel {
   }
 };
 
-// Folds in float32 and packs; the host weights may go afterwards. `el`: the form of the decoder's attention.
-PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, bool el, Backend& backend);
+// Folds in float32 and packs; the host weights may go afterwards. `forms`: of the decoder's attention.
+PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend);
 
 }  // namespace elserve
 

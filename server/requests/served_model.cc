@@ -60,13 +60,13 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
   }
   switch (config.attention) {
     case AttentionChoice::kAuto:
-      options.attention = AttentionForm::kAuto;
+      options.attention = std::nullopt;
       break;
     case AttentionChoice::kEl:
-      options.attention = AttentionForm::kEl;
+      options.attention = kAllEl;
       break;
     case AttentionChoice::kKv:
-      options.attention = AttentionForm::kKv;
+      options.attention = kAllKv;
       break;
   }
   options.memory_bytes = config.memory_bytes;
@@ -181,7 +181,7 @@ v1::Model ServedModel::Describe() const {
   model.set_device_name(info_.device_name);
   model.set_device_reason(info_.device_reason);
   model.set_precision(info_.precision == Precision::kBFloat16 ? "bfloat16" : "float32");
-  model.set_attention(info_.attention == AttentionForm::kKv ? "kv" : "el");
+  model.set_attention(ToString(info_.attention));
   model.set_attention_reason(info_.attention_reason);
   *model.mutable_limits() = DescribeLimits(info_, config_);
   *model.mutable_default_parameters() = defaults_;

@@ -175,12 +175,13 @@ void RunOperations(const Options& o, DataType type) {
 void RunStep(const Options& o, DataType type, bool el, int documents, int source) {
   CudaWorld world(type, {.el = el, .layers = kLayers, .documents = documents, .source = source});
   const RandomModel model;
-  const PackedModel weights = PackModel(model.config(), model.weights(), el, world.cuda());
+  const AttentionForms forms = el ? kAllEl : kAllKv;
+  const PackedModel weights = PackModel(model.config(), model.weights(), forms, world.cuda());
   TimedBackend timed(&world.cuda());
   const int rows = documents * kBeams;
-  auto decoder = Decoder::Create(model.config(), weights, el, rows, timed);
+  auto decoder = Decoder::Create(model.config(), weights, forms, rows, timed);
   const int encoded = std::min(documents, WorldShape().encode_documents) * source;
-  auto encoder = Encoder::Create(model.config(), weights, el, std::max(encoded, kEncodeTokens), timed);
+  auto encoder = Encoder::Create(model.config(), weights, forms.cross, std::max(encoded, kEncodeTokens), timed);
   if (!decoder.ok() || !encoder.ok()) {
     std::printf("step of %d documents: %s\n", documents,
                 (decoder.ok() ? encoder.status() : decoder.status()).ToString().c_str());

@@ -49,12 +49,15 @@ CudaWorld::CudaWorld(DataType type, const WorldShape& shape) : shape_(shape) {
   const int pages = (shape.source + kPageTokens - 1) / kPageTokens;
   const int blocks = (rows * length + kBlockCells - 1) / kBlockCells;
   const int encode = std::max(2048, EncodeDocuments() * shape.source);
-  Require(backend_->AllocateMemory({shape.el, shape.layers, kWidth, kHeads, kHeadDim}, shape.documents * pages, blocks,
-                                   {.encode_positions = encode,
-                                    .decode_positions = rows,
-                                    .select_rows = rows,
-                                    .decoder_length = kMaxPositions,
-                                    .source_length = std::max(shape.source, kPageTokens)}));
+  const AttentionForm form = shape.el ? AttentionForm::kEl : AttentionForm::kKv;
+  Require(backend_->AllocateMemory(
+      {.cross = form, .self = form, .layers = shape.layers, .d = kWidth, .heads = kHeads, .head_dim = kHeadDim},
+      shape.documents * pages, blocks,
+      {.encode_positions = encode,
+       .decode_positions = rows,
+       .select_rows = rows,
+       .decoder_length = kMaxPositions,
+       .source_length = std::max(shape.source, kPageTokens)}));
   for (int i = 0; i < shape.documents * pages; ++i) page_list_.push_back(i);
   ids_.assign(encode, 3);
   for (int d = 0; d < shape.documents; ++d) {
@@ -179,9 +182,13 @@ RandomModel::RandomModel() : numbers_(Values(int64_t{kVocab} * kWidth)) {
   config_.max_positions = kMaxPositions;
   config_.position_offset = 2;
   const EmbeddingWeights embedding{Matrix(kVocab, kWidth), Matrix(kMaxPositions + 2, kWidth), Norm()};
-  const FeedForwardWeights feed_forward{Linear(kFfn, kWidth), Linear(kWidth, kFfn), Norm()};
-  weights_.encoder = {embedding, std::vector<EncoderLayerWeights>(kLayers, {Attention(), feed_forward})};
-  weights_.decoder = {embedding, std::vector<DecoderLayerWeights>(kLayers, {Attention(), Attention(), feed_forward})};
+  LayerWeights layer;
+  layer.self_attention = Attention();
+  layer.feed_forward = {.fc1 = Linear(kFfn, kWidth), .gate = {}, .fc2 = Linear(kWidth, kFfn), .norm = Norm()};
+  weights_.encoder.embedding = weights_.decoder.embedding = embedding;
+  weights_.encoder.layers.assign(kLayers, layer);
+  layer.cross_attention = Attention();
+  weights_.decoder.layers.assign(kLayers, layer);
   weights_.head = Matrix(kVocab, kWidth);
 }
 

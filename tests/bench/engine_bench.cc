@@ -76,8 +76,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool)
       {"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}};
   static const std::map<std::string, Precision> precisions = {
       {"auto", Precision::kAuto}, {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
-  static const std::map<std::string, AttentionForm> forms = {
-      {"auto", AttentionForm::kAuto}, {"el", AttentionForm::kEl}, {"kv", AttentionForm::kKv}};
+  static const std::map<std::string, std::optional<AttentionForms>> forms = {
+      {"auto", std::nullopt}, {"el", kAllEl}, {"kv", kAllKv}};
   EngineOptions options;
   options.checkpoint = o.model;
   options.device = devices.at(o.device);
@@ -131,7 +131,7 @@ void Print(const Options& o, const ModelInfo& info, const Measured& m, size_t se
   if (o.json) {
     const nlohmann::json line = {{"device", info.device_name},
                                  {"precision", info.precision == Precision::kFloat32 ? "float32" : "bfloat16"},
-                                 {"attention", info.attention == AttentionForm::kEl ? "el" : "kv"},
+                                 {"attention", ToString(info.attention)},
                                  {"beams", o.beams},
                                  {"copies", o.copies},
                                  {"documents", n},
@@ -168,8 +168,8 @@ int Run(const Options& o) {
   const ModelInfo& info = (*engine)->info();
   if (!o.json) {
     std::printf("%s (%s)\n%s, attention %s (%s)\n", info.device_name.c_str(), info.device_reason.c_str(),
-                info.precision == Precision::kFloat32 ? "float32" : "bfloat16",
-                info.attention == AttentionForm::kEl ? "el" : "kv", info.attention_reason.c_str());
+                info.precision == Precision::kFloat32 ? "float32" : "bfloat16", ToString(info.attention).c_str(),
+                info.attention_reason.c_str());
   }
   const auto documents =
       o.ids.empty() ? RandomDocuments(o, o.documents, info.vocab_size) : ReadDocuments(o.ids, o.documents);

@@ -26,9 +26,11 @@ struct Bench {
     backend = *MakeCpuBackend({type, &Pool()});
     const int rows = documents * beams, pages = (tokens + kPageTokens - 1) / kPageTokens;
     const int length = history + 1, blocks = (rows * length + kBlockCells - 1) / kBlockCells;
+    const AttentionForm form = el ? AttentionForm::kEl : AttentionForm::kKv;
     if (!backend
-             ->AllocateMemory({el, 1, kWidth, kHeads, kHeadDim}, documents * pages, blocks,
-                              {documents * tokens, rows, rows, length, tokens})
+             ->AllocateMemory(
+                 {.cross = form, .self = form, .layers = 1, .d = kWidth, .heads = kHeads, .head_dim = kHeadDim},
+                 documents * pages, blocks, {documents * tokens, rows, rows, length, tokens})
              .ok()) {
       std::abort();
     }

@@ -103,24 +103,29 @@ INSTANTIATE_TEST_SUITE_P(All, BatchingTest, testing::ValuesIn(Variants()), testi
 // EL-attention is algebra, no approximation: where no two sums are close, both forms find the same tokens in float32.
 void ExpectFormsAgree(DeviceKind device, const std::string& checkpoint, const std::vector<Request>& requests) {
   ThreadPool pool(2);
-  std::vector<Outcome> outcomes[2];
-  for (const AttentionForm form : {AttentionForm::kEl, AttentionForm::kKv}) {
-    EngineOptions options = OptionsFor(checkpoint, {Precision::kFloat32, form, device}, &pool);
+  std::vector<std::vector<Outcome>> outcomes;
+  constexpr AttentionForms kElCross = {AttentionForm::kEl, AttentionForm::kKv};
+  constexpr AttentionForms kElSelf = {AttentionForm::kKv, AttentionForm::kEl};
+  for (const AttentionForms forms : {kAllKv, kAllEl, kElCross, kElSelf}) {
+    EngineOptions options = OptionsFor(checkpoint, {Precision::kFloat32, forms, device}, &pool);
     options.encoder_memory_tokens = options.decoder_memory_tokens = 8192;
     options.max_rows = 96;
     const std::unique_ptr<Engine> engine = LoadEngine(options);
     ASSERT_TRUE(engine);
-    EXPECT_EQ(engine->info().attention, form);
-    outcomes[form == AttentionForm::kKv] = RunTogether(engine.get(), requests, 6, 9);
+    EXPECT_EQ(engine->info().attention, forms);
+    outcomes.push_back(RunTogether(engine.get(), requests, 6, 9));
   }
   for (size_t i = 0; i < requests.size(); ++i) {
-    const Outcome &el = outcomes[0][i], &kv = outcomes[1][i];
-    ASSERT_TRUE(el.finished && kv.finished);
-    ASSERT_EQ(el.hypotheses.size(), kv.hypotheses.size());
-    for (size_t j = 0; j < el.hypotheses.size(); ++j) {
-      EXPECT_EQ(el.hypotheses[j].tokens, kv.hypotheses[j].tokens) << "request " << i << ", hypothesis " << j;
-      const float score = kv.hypotheses[j].score;
-      EXPECT_NEAR(el.hypotheses[j].score, score, 1e-4 * std::max(1.0f, std::abs(score))) << "request " << i;
+    const Outcome& kv = outcomes[0][i];
+    for (size_t f = 1; f < outcomes.size(); ++f) {
+      const Outcome& el = outcomes[f][i];
+      ASSERT_TRUE(el.finished && kv.finished);
+      ASSERT_EQ(el.hypotheses.size(), kv.hypotheses.size());
+      for (size_t j = 0; j < el.hypotheses.size(); ++j) {
+        EXPECT_EQ(el.hypotheses[j].tokens, kv.hypotheses[j].tokens) << "request " << i << ", hypothesis " << j;
+        const float score = kv.hypotheses[j].score;
+        EXPECT_NEAR(el.hypotheses[j].score, score, 1e-4 * std::max(1.0f, std::abs(score))) << "request " << i;
+      }
     }
   }
 }

@@ -21,7 +21,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-constexpr Variant kFloat32El = {Precision::kFloat32, AttentionForm::kEl};
+constexpr Variant kFloat32El = {Precision::kFloat32, kAllEl};
 
 // Three encoder layers and 48 positions: a document takes three steps if the budget pays one layer a step.
 std::string SlowCheckpoint() { return ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-relu"; }
@@ -96,21 +96,21 @@ TEST_F(EngineTest, TheEnvironmentForcesAnInstructionSet) {
 TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {
   EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
   const std::unique_ptr<Engine> el = LoadEngine(options);
-  options.attention = AttentionForm::kKv;
+  options.attention = kAllKv;
   const std::unique_ptr<Engine> kv = LoadEngine(options);
   ASSERT_TRUE(el && kv);
-  EXPECT_EQ(kv->info().attention, AttentionForm::kKv);
+  EXPECT_EQ(kv->info().attention, kAllKv);
   EXPECT_EQ(kv->info().bytes_per_encoder_token, 8 * el->info().bytes_per_encoder_token);  // 2 x layers
   EXPECT_EQ(kv->info().bytes_per_decoder_token, 2 * el->info().bytes_per_decoder_token);
 }
 
 TEST_F(EngineTest, AutoChoosesAndSaysWhy) {
-  EngineOptions options = OptionsFor(SynopsisCheckpoint(), {Precision::kAuto, AttentionForm::kAuto}, &pool_);
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), {Precision::kAuto, kAllEl}, &pool_);
+  options.attention = std::nullopt;
   options.device = DeviceKind::kAuto;
   const std::unique_ptr<Engine> engine = LoadEngine(options);
   ASSERT_TRUE(engine);
   EXPECT_NE(engine->info().precision, Precision::kAuto);
-  EXPECT_NE(engine->info().attention, AttentionForm::kAuto);
   EXPECT_THAT(engine->info().attention_reason, HasSubstr("ms by el"));
   // Where it is the cpu, it says why it is not a GPU.
   const std::string& why = engine->info().device_reason;

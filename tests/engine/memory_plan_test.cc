@@ -10,14 +10,12 @@ namespace elserve {
 namespace {
 
 using ::testing::HasSubstr;
-using Form = MemoryPlanInput::Form;
-
 constexpr int64_t kMiB = 1 << 20;
 
 // BART-base in bfloat16: 6 layers, 12 heads of 64.
 MemoryPlanInput Base() {
   MemoryPlanInput in;
-  in.form = Form::kEl;
+  in.forms = kAllEl;
   in.el = {.per_encoder_page = 64 * 1536, .per_decoder_block = 16 * 6 * 1536};
   in.kv = {.per_encoder_page = 64 * 6 * 2 * 1536, .per_decoder_block = 16 * 6 * 2 * 1536};
   in.d_model = 768;
@@ -42,15 +40,15 @@ MemoryPlan Plan(const MemoryPlanInput& in) {
 }
 
 TEST(MemoryPlan, SpendsTheBudgetAndNoMore) {
-  for (const Form form : {Form::kEl, Form::kKv}) {
+  for (const AttentionForms forms : {kAllEl, kAllKv}) {
     for (const int64_t budget : {64 * kMiB, 100 * kMiB + 17, 300 * kMiB}) {
       MemoryPlanInput in = Base();
-      in.form = form;
+      in.forms = forms;
       in.budget_bytes = budget;
       in.max_rows = 100000;
       const MemoryPlan plan = Plan(in);
-      const MemoryCosts& costs = form == Form::kEl ? in.el : in.kv;
-      EXPECT_EQ(plan.el, form == Form::kEl);
+      const MemoryCosts& costs = forms == kAllEl ? in.el : in.kv;
+      EXPECT_EQ(plan.forms, forms);
       EXPECT_EQ(plan.bytes,
                 plan.encoder_pages * costs.per_encoder_page + plan.decoder_blocks * costs.per_decoder_block);
       EXPECT_LE(plan.bytes, budget);
@@ -90,7 +88,7 @@ TEST(MemoryPlan, ElHoldsManyMoreSourceTokensThanKv) {
   MemoryPlanInput in = Base();
   in.max_rows = 100000;
   const MemoryPlan el = Plan(in);
-  in.form = Form::kKv;
+  in.forms = kAllKv;
   EXPECT_GT(el.encoder_pages, 3 * Plan(in).encoder_pages);
 }
 
@@ -121,25 +119,25 @@ TEST(MemoryPlan, OneOverrideLeavesTheRestToTheOther) {
 }
 
 TEST(MemoryPlan, TooLittleNamesTheMemoryThatWouldDo) {
-  for (const Form form : {Form::kEl, Form::kKv}) {
+  for (const AttentionForms forms : {kAllEl, kAllKv}) {
     MemoryPlanInput in = Base();
-    in.form = form;
+    in.forms = forms;
     in.budget_bytes = 3 * kMiB;
     const absl::Status status = PlanMemory(in).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(status.message(), HasSubstr("3.0 MiB"));
     // 16 pages and 64 blocks.
-    EXPECT_THAT(status.message(), HasSubstr(form == Form::kEl ? "at least 10.5 MiB" : "at least 36.0 MiB"));
-    EXPECT_THAT(status.message(), HasSubstr(form == Form::kEl ? "attention el" : "attention kv"));
+    EXPECT_THAT(status.message(), HasSubstr(forms == kAllEl ? "at least 10.5 MiB" : "at least 36.0 MiB"));
+    EXPECT_THAT(status.message(), HasSubstr(forms == kAllEl ? "attention el" : "attention kv"));
   }
 }
 
 // The memory that the error names must do.
 TEST(MemoryPlan, TheMemoryThatTheErrorNamesDoes) {
-  for (const Form form : {Form::kEl, Form::kKv}) {
+  for (const AttentionForms forms : {kAllEl, kAllKv}) {
     MemoryPlanInput in = Base();
-    in.form = form;
-    const MemoryCosts& costs = form == Form::kEl ? in.el : in.kv;
+    in.forms = forms;
+    const MemoryCosts& costs = forms == kAllEl ? in.el : in.kv;
     in.budget_bytes = 16 * costs.per_encoder_page + 64 * costs.per_decoder_block;
     const MemoryPlan plan = Plan(in);
     EXPECT_GE(plan.encoder_pages, 16);
@@ -164,7 +162,7 @@ TEST(MemoryPlan, OverridesTooSmallForOneSequenceAreErrors) {
 
 TEST(MemoryPlan, AutoSaysWhyInNumbers) {
   MemoryPlanInput in = Base();
-  in.form = Form::kAuto;
+  in.forms = std::nullopt;
   const MemoryPlan plan = Plan(in);
   EXPECT_THAT(plan.reason, HasSubstr("1024 tokens"));
   EXPECT_THAT(plan.reason, HasSubstr("by el"));
@@ -173,21 +171,21 @@ TEST(MemoryPlan, AutoSaysWhyInNumbers) {
 
 TEST(MemoryPlan, AutoTakesKvWhereArithmeticIsTheLimitAndMemoryIsNot) {
   MemoryPlanInput in = Base();
-  in.form = Form::kAuto;
+  in.forms = std::nullopt;
   in.bytes_per_weight = 4;
   in.el = {2 * in.el.per_encoder_page, 2 * in.el.per_decoder_block};
   in.kv = {2 * in.kv.per_encoder_page, 2 * in.kv.per_decoder_block};
   in.budget_bytes = int64_t{64} << 30;
-  EXPECT_FALSE(Plan(in).el);
+  EXPECT_EQ(Plan(in).forms, kAllKv);
 }
 
 // With few heads EL multiplies little more than K/V, and reads half of it.
 TEST(MemoryPlan, AutoTakesElWhereItMultipliesAsLittleAndReadsHalf) {
   MemoryPlanInput in = Base();
-  in.form = Form::kAuto;
+  in.forms = std::nullopt;
   in.heads = 1;
   in.head_dim = 768;
-  EXPECT_TRUE(Plan(in).el);
+  EXPECT_EQ(Plan(in).forms, kAllEl);
 }
 
 // Both forms are asked for with what they themselves cost: kv that does not fit is an error, el with the same budget is
@@ -195,23 +193,23 @@ TEST(MemoryPlan, AutoTakesElWhereItMultipliesAsLittleAndReadsHalf) {
 TEST(MemoryPlan, AConfiguredFormIsNeverReplaced) {
   MemoryPlanInput in = Base();
   in.budget_bytes = 20 * kMiB;
-  EXPECT_TRUE(Plan(in).el);
-  in.form = Form::kKv;
+  EXPECT_EQ(Plan(in).forms, kAllEl);
+  in.forms = kAllKv;
   EXPECT_FALSE(PlanMemory(in).ok());
 }
 
 // auto must not fail for want of memory where one of the two forms fits.
 TEST(MemoryPlan, AutoTakesTheFormThatFits) {
   MemoryPlanInput in = Base();
-  in.form = Form::kAuto;
+  in.forms = std::nullopt;
   in.budget_bytes = 20 * kMiB;
-  EXPECT_TRUE(Plan(in).el);
+  EXPECT_EQ(Plan(in).forms, kAllEl);
 }
 
 // With 1024 source tokens EL multiplies 12 times what K/V does, and reads half of it.
 TEST(MemoryPlan, AutoFollowsTheFiguresOfEachOperation) {
   MemoryPlanInput in = Base();
-  in.form = Form::kAuto;
+  in.forms = std::nullopt;
   in.budget_bytes = int64_t{40} << 30;
   constexpr double kNoLimit = 1e18;
   // Arithmetic without end: what is read decides.
@@ -219,17 +217,17 @@ TEST(MemoryPlan, AutoFollowsTheFiguresOfEachOperation) {
                 .el_attention_flops = kNoLimit,
                 .kv_attention_flops = kNoLimit,
                 .bytes_per_second = 1e12};
-  EXPECT_TRUE(Plan(in).el) << Plan(in).reason;
+  EXPECT_EQ(Plan(in).forms, kAllEl) << Plan(in).reason;
   // Memory without end: what is multiplied decides, in each form by its own figure.
   in.figures = {
       .product_flops = kNoLimit, .el_attention_flops = 1e12, .kv_attention_flops = 1e12, .bytes_per_second = kNoLimit};
-  EXPECT_FALSE(Plan(in).el) << Plan(in).reason;
+  EXPECT_EQ(Plan(in).forms, kAllKv) << Plan(in).reason;
   in.figures.el_attention_flops = 24e12;
-  EXPECT_TRUE(Plan(in).el) << Plan(in).reason;
+  EXPECT_EQ(Plan(in).forms, kAllEl) << Plan(in).reason;
   // The queries' and sums' way through the heads' weights is EL's alone.
   in.figures.product_flops = 1e12;
   in.figures.kv_attention_flops = 4e12;
-  EXPECT_FALSE(Plan(in).el) << Plan(in).reason;
+  EXPECT_EQ(Plan(in).forms, kAllKv) << Plan(in).reason;
 }
 
 }  // namespace

@@ -256,7 +256,7 @@ std::vector<Variant> Variants() {
   std::vector<Variant> variants;
   for (const DeviceKind device : Devices()) {
     for (const Precision precision : {Precision::kFloat32, Precision::kBFloat16}) {
-      for (const AttentionForm attention : {AttentionForm::kEl, AttentionForm::kKv}) {
+      for (const AttentionForms attention : {kAllEl, kAllKv}) {
         variants.push_back({precision, attention, device});
       }
     }
@@ -266,8 +266,7 @@ std::vector<Variant> Variants() {
 
 void PrintTo(const Variant& variant, std::ostream* out) {
   *out << (variant.device == DeviceKind::kCuda ? "cuda_" : "")
-       << (variant.precision == Precision::kFloat32 ? "float32" : "bfloat16")
-       << (variant.attention == AttentionForm::kEl ? "_el" : "_kv");
+       << (variant.precision == Precision::kFloat32 ? "float32" : "bfloat16") << "_" << ToString(variant.attention);
 }
 
 EngineOptions OptionsFor(std::string checkpoint, const Variant& variant, ThreadPool* pool) {

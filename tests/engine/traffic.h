@@ -100,7 +100,7 @@ const std::vector<DeviceKind>& Devices();
 // Float32 or bfloat16, el or kv, on each device: what most tests are run with.
 struct Variant {
   Precision precision;
-  AttentionForm attention;
+  AttentionForms attention;
   DeviceKind device = DeviceKind::kCpu;
 };
 std::vector<Variant> Variants();

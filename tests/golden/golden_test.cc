@@ -22,10 +22,13 @@
 namespace elserve {
 namespace {
 
+constexpr AttentionForms kElCross = {AttentionForm::kEl, AttentionForm::kKv};
+constexpr AttentionForms kElSelf = {AttentionForm::kKv, AttentionForm::kEl};
+
 struct Setup {
   std::string file;
   DeviceKind device;
-  AttentionForm attention;
+  AttentionForms attention;
 };
 
 void PrintTo(const Setup& setup, std::ostream* out) { *out << setup.file; }
@@ -34,8 +37,10 @@ std::string NameOf(const testing::TestParamInfo<Setup>& info) {
   const char* const device = info.param.device == DeviceKind::kCpu    ? "_cpu"
                              : info.param.device == DeviceKind::kCuda ? "_cuda"
                                                                       : "_reference";
-  std::string name = info.param.file + device + (info.param.attention == AttentionForm::kEl ? "_el" : "_kv");
+  std::string name = info.param.file + device + "_" + ToString(info.param.attention);
   std::replace(name.begin(), name.end(), '-', '_');
+  std::erase(name, ',');
+  std::replace(name.begin(), name.end(), ' ', '_');
   return name;
 }
 
@@ -163,7 +168,7 @@ TEST_P(GoldenTest, EngineAnswersAsTransformers) {
 
 std::vector<Setup> AllSetups() {
   std::vector<Setup> setups;
-  for (AttentionForm attention : {AttentionForm::kEl, AttentionForm::kKv}) {
+  for (const AttentionForms attention : {kAllEl, kAllKv, kElCross, kElSelf}) {
     for ([[maybe_unused]] const char* file : kTinyGoldenFiles) {
 #ifdef ELSERVE_TEST_REFERENCE
       setups.push_back({file, DeviceKind::kReference, attention});

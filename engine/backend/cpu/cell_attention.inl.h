@@ -56,6 +56,7 @@ void AttendCells(const CellAttention& p) {
     float top = kNoScore;
     for (int t = 0; t < p.tokens; ++t) {
       scores[t] = DotUnits<S>(q, reinterpret_cast<const uint32_t*>(cell(t) + offset), units);
+      if (p.bias != nullptr) scores[t] += p.bias[head * p.bias_head + t];
       if (scores[t] > top) top = scores[t];
     }
     const typename V::F by = V::Set(1.0f / CellWeights<S>(scores, p.tokens, top));

@@ -6,6 +6,19 @@
 
 namespace elserve::cpu {
 
+namespace {
+
+// What is added to the score of token 0 by a query at `position`; those of the other tokens follow. Null: nothing.
+const float* BiasAt(const PositionBias& bias, int head, int64_t position) {
+  const auto* table = static_cast<const PackedPositionBias*>(bias.table);
+  return table == nullptr ? nullptr : table->values.data() + head * table->distances + bias.zero - position;
+}
+int64_t BiasDistances(const PositionBias& bias) {
+  return bias.table == nullptr ? 0 : static_cast<const PackedPositionBias*>(bias.table)->distances;
+}
+
+}  // namespace
+
 // Keys and values of some tokens of one page, head after head: `keys` and `values` are the first token's, `page` gives
 // each head's place.
 template <class Page>
@@ -92,6 +105,8 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
                                .tokens = t.length,
                                .strip = kStripTokens,
                                .pages = s.pages.data(),
+                               .bias = BiasAt(args.bias, head, t.begin),
+                               .bias_row = -1,
                                .out = Row(args.output, row) + column,
                                .out_stride = Stride(args.output),
                                .scratch = s.attention.data()});
@@ -100,15 +115,15 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
 
 void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
   const int64_t stride = Stride(args.states), inner = StateBytes(static_cast<int64_t>(shape_.heads) * shape_.head_dim);
-  std::byte* memory = encoder_[shape_.el ? 0 : args.layer].data();
+  std::byte* memory = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer].data();
   PlanPages();
   pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int) {
     const DocumentTask& t = tasks_[i];
     const EncodeDocument& d = layout_.encode.documents[t.document];
     if (d.pages.empty()) return;  // dropped
     const std::byte* row = Row(args.states, d.begin + t.begin);
-    std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes();
-    if (shape_.el) {
+    std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes(shape_);
+    if (shape_.cross == AttentionForm::kEl) {
       std::memcpy(page, row, t.count * stride);
       // Products may read behind the last token, in pairs or tiles of them, and a weight of 0 does not silence a NaN.
       std::memset(page + t.count * stride, 0, (kPageTokens - t.count) * stride);
@@ -139,8 +154,8 @@ void CpuBackend::PlanQueries(int heads) {
             [](const DocumentTask& a, const DocumentTask& b) { return a.length > b.length; });
 }
 
-// EL-attention of the queries, outputs and pages that `s` lists.
-void CpuBackend::RunEl(RowScratch& s, int queries, int tokens) {
+// EL-attention of the queries, outputs, pages and, if `biased`, additions to scores that `s` lists.
+void CpuBackend::RunEl(RowScratch& s, int queries, int tokens, bool biased) {
   kernels_.el_attention({.q = s.q.data(),
                          .queries = queries,
                          .units = RoundUp(shape_.d, kernels_.pack) / kernels_.pack,
@@ -148,6 +163,7 @@ void CpuBackend::RunEl(RowScratch& s, int queries, int tokens) {
                          .tokens = tokens,
                          .pages = s.pages.data(),
                          .page_stride = StateStride(kernels_, shape_.d) / 4,
+                         .bias = biased ? s.bias.data() : nullptr,
                          .out = s.out.data(),
                          .scratch = s.attention.data()});
 }
@@ -159,16 +175,18 @@ void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
     const DocumentTask& t = tasks_[i];
     const DecodeDocument& d = layout_.decode.documents[t.document];
     RowScratch& s = scratch_[thread];
+    const bool biased = args.biased && !d.bias.empty();
     for (int j = 0; j < t.count; ++j) {
       const int query = t.begin + j;
       const int64_t row = d.begin + query / heads, column = StateBytes(static_cast<int64_t>(query % heads) * shape_.d);
       s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, row) + column);
       s.out[j] = Row(args.output, row) + column;
+      if (biased) s.bias[j] = d.bias.data() + static_cast<int64_t>(query % heads) * d.length;
     }
     for (size_t page = 0; page < d.pages.size(); ++page) {
-      s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[0].data() + d.pages[page] * PageBytes());
+      s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[0].data() + d.pages[page] * PageBytes(shape_));
     }
-    RunEl(s, t.count, d.length);
+    RunEl(s, t.count, d.length, biased);
   });
 }
 
@@ -186,8 +204,9 @@ void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
     const int heads = static_cast<int>((group + 1) * shape_.heads / groups - head);
     RowScratch& s = scratch_[thread];
     for (size_t page = 0; page < d.pages.size(); ++page) {
-      s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[args.layer].data() + d.pages[page] * PageBytes()) +
-                      head * PageUnits();
+      s.pages[page] =
+          reinterpret_cast<const uint32_t*>(encoder_[args.layer].data() + d.pages[page] * PageBytes(shape_)) +
+          head * PageUnits();
     }
     const int64_t column = StateBytes(head * shape_.head_dim);
     kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.query, d.begin) + column),
@@ -198,25 +217,29 @@ void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
                                .tokens = d.length,
                                .strip = kPageTokens,
                                .pages = s.pages.data(),
+                               .bias = args.biased && !d.bias.empty() ? d.bias.data() + head * d.length : nullptr,
+                               .bias_head = d.length,
                                .out = Row(args.output, d.begin) + column,
                                .out_stride = Stride(args.output),
                                .scratch = s.attention.data()});
   });
 }
 
-void CpuBackend::CrossAttention(const CrossAttentionArgs& args) { shape_.el ? CrossEl(args) : CrossPacked(args); }
+void CpuBackend::CrossAttention(const CrossAttentionArgs& args) {
+  shape_.cross == AttentionForm::kEl ? CrossEl(args) : CrossPacked(args);
+}
 
 void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
   const DecodeLayout& l = layout_.decode;
   std::byte* cells = decoder_[args.layer].data();
-  const int64_t cell_bytes = CellBytes();
+  const int64_t cell_bytes = CellBytes(shape_);
   for (int p = 0; p < l.positions(); ++p) std::memcpy(cells + l.cells[p] * cell_bytes, Row(args.states, p), cell_bytes);
   const int heads = shape_.heads;
   pool_.Run(l.positions(), [&](int64_t p, int thread) {
     RowScratch& s = scratch_[thread];
     const int tokens = l.position_ids[p] + 1;
     const int32_t* ancestry = l.ancestry + p * l.ancestry_stride;
-    if (!shape_.el) {
+    if (shape_.self == AttentionForm::kKv) {
       kernels_.cell_attention({.q = Row(args.query, p),
                                .heads = heads,
                                .head_dim = shape_.head_dim,
@@ -224,6 +247,8 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
                                .cells = cells,
                                .cell_stride = cell_bytes,
                                .ancestry = ancestry,
+                               .bias = BiasAt(args.bias, 0, l.position_ids[p]),
+                               .bias_head = BiasDistances(args.bias),
                                .out = Row(args.output, p),
                                .scratch = s.attention.data()});
       return;
@@ -240,8 +265,9 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
         const int64_t column = StateBytes(static_cast<int64_t>(begin + j) * shape_.d);
         s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, p) + column);
         s.out[j] = Row(args.output, p) + column;
+        s.bias[j] = BiasAt(args.bias, begin + j, l.position_ids[p]);
       }
-      RunEl(s, count, tokens);
+      RunEl(s, count, tokens, args.bias.table != nullptr);
     }
   });
 }

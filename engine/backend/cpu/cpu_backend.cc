@@ -23,9 +23,21 @@ const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<con
 
 }  // namespace
 
-int64_t CpuBackend::PageBytes() const {
-  if (shape_.el) return kPageTokens * StateStride(kernels_, shape_.d);
-  return shape_.heads * PageUnits() * 4;
+int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
+  if (s.cross == AttentionForm::kEl) return kPageTokens * StateStride(kernels_, s.d);
+  return s.heads * (KeyPageUnits(kernels_, s.head_dim) + ValuePageUnits(kernels_, s.head_dim)) * 4;
+}
+
+int64_t CpuBackend::CellBytes(const MemoryShape& s) const {
+  return StateStride(kernels_, s.self == AttentionForm::kEl ? s.d : int64_t{2} * s.heads * s.head_dim);
+}
+
+PackedWeightPtr CpuBackend::PackPositionBias(const HostTensor& table) {
+  auto packed = std::make_unique<PackedPositionBias>();
+  packed->distances = table.shape[1];
+  packed->values.resize(table.size());
+  ReadFloats(table, 0, table.size(), packed->values.data());
+  return packed;
 }
 
 PackedWeightPtr CpuBackend::PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) {
@@ -56,17 +68,8 @@ StepSizes CpuBackend::PreferredSizes() const {
 }
 
 MemoryCosts CpuBackend::Costs(const MemoryShape& s) const {
-  const int64_t inner = static_cast<int64_t>(s.heads) * s.head_dim;
-  MemoryCosts costs;
-  if (s.el) {
-    costs.per_encoder_page = kPageTokens * StateStride(kernels_, s.d);
-    costs.per_decoder_block = kBlockCells * s.layers * StateStride(kernels_, s.d);
-  } else {
-    const int64_t page = (KeyPageUnits(kernels_, s.head_dim) + ValuePageUnits(kernels_, s.head_dim)) * 4;
-    costs.per_encoder_page = s.layers * s.heads * page;
-    costs.per_decoder_block = kBlockCells * s.layers * StateStride(kernels_, 2 * inner);
-  }
-  return costs;
+  return {.per_encoder_page = PageBytes(s) * (s.cross == AttentionForm::kEl ? 1 : s.layers),
+          .per_decoder_block = kBlockCells * s.layers * CellBytes(s)};
 }
 
 absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
@@ -83,11 +86,11 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
     return to.back().data() ? absl::OkStatus()
                             : absl::ResourceExhaustedError(absl::StrCat("no room for ", bytes, " bytes"));
   };
-  for (int i = 0; i < (shape.el ? 1 : shape.layers); ++i) {
-    if (absl::Status s = add(encoder_, encoder_pages * PageBytes()); !s.ok()) return s;
+  for (int i = 0; i < (shape.cross == AttentionForm::kEl ? 1 : shape.layers); ++i) {
+    if (absl::Status s = add(encoder_, encoder_pages * PageBytes(shape)); !s.ok()) return s;
   }
   for (int i = 0; i < shape.layers; ++i) {
-    if (absl::Status s = add(decoder_, decoder_blocks * kBlockCells * CellBytes() + kReadAhead); !s.ok()) return s;
+    if (absl::Status s = add(decoder_, decoder_blocks * kBlockCells * CellBytes(shape) + kReadAhead); !s.ok()) return s;
   }
   scratch_.resize(pool_.threads());
   const int64_t cells = RoundUp(std::max(limits.decoder_length, 1), kPageTokens);
@@ -97,9 +100,10 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   for (RowScratch& s : scratch_) {
     s.attention.resize(
         std::max({ElScratchFloats(shape.d), PackedScratchFloats(kernels_, shape.heads, shape.head_dim), cells + 64}));
-    if (shape.el) s.gathered = AlignedBuffer(cells * CellBytes());
+    if (shape.self == AttentionForm::kEl) s.gathered = AlignedBuffer(cells * CellBytes(shape));
     s.out.resize(kMaxQueries);
     s.q.resize(kMaxQueries);
+    s.bias.resize(kMaxQueries);
     s.pages.resize(pages);
   }
   tasks_.reserve(static_cast<size_t>(limits.decode_positions + limits.encode_positions) * std::max(1, shape.heads));
@@ -151,7 +155,8 @@ LinearBlock CpuBackend::BlockOf(const Tensor& input, const PackedMatrix& weight,
           .out = output.data,
           .out_state = state,
           .out_stride = Stride(output) / (state ? 4 / kernels_.pack : 4),
-          .cols = weight.out};
+          .cols = weight.out,
+          .gated = weight.gated};
 }
 
 void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows) {
@@ -197,18 +202,23 @@ void CpuBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
 }
 
 void CpuBackend::Norm(const NormArgs& args) {
-  const auto& w = *static_cast<const PackedNormWeight*>(args.weight);
+  const auto* w = static_cast<const PackedNormWeight*>(args.weight);
   const int positions = Positions(args.phase);
   constexpr int kRowsPerTask = 16;
   pool_.Run(RoundUp(positions, kRowsPerTask) / kRowsPerTask, [&](int64_t i, int) {
     const int end = std::min<int>(positions, static_cast<int>(i + 1) * kRowsPerTask);
     for (int p = static_cast<int>(i) * kRowsPerTask; p < end; ++p) {
-      kernels_.norm({.kind = w.kind,
-                     .x = reinterpret_cast<const float*>(Row(args.input, p)),
+      const auto* x = reinterpret_cast<const float*>(Row(args.input, p));
+      if (w == nullptr) {
+        kernels_.to_state(x, args.input.cols, Row(args.state, p));
+        continue;
+      }
+      kernels_.norm({.kind = w->kind,
+                     .x = x,
                      .d = args.input.cols,
-                     .gamma = w.gamma.data(),
-                     .beta = w.beta.empty() ? nullptr : w.beta.data(),
-                     .epsilon = w.epsilon,
+                     .gamma = w->gamma.data(),
+                     .beta = w->beta.empty() ? nullptr : w->beta.data(),
+                     .epsilon = w->epsilon,
                      .residual = args.residual ? reinterpret_cast<float*>(Row(*args.residual, p)) : nullptr,
                      .state = Row(args.state, p)});
     }

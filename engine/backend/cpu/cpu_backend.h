@@ -31,11 +31,13 @@ class CpuBackend final : public Backend {
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
     return PackMatrix(kernels_, pool_, weight, bias, false);
   }
+  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return PackGated(kernels_, pool_, weights); }
   PackedWeightPtr PackPerHead(const HostTensor& weight) override {
     return PackMatrix(kernels_, pool_, weight, nullptr, true);
   }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(kernels_, pool_, table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override;
+  PackedWeightPtr PackPositionBias(const HostTensor& table) override;
 
   OperationFigures Figures() const override;
   StepSizes PreferredSizes() const override;
@@ -73,6 +75,7 @@ class CpuBackend final : public Backend {
     std::vector<float> attention;
     AlignedBuffer gathered;  // el self-attention: a row's cells side by side
     std::vector<const uint32_t*> q, pages;
+    std::vector<const float*> bias;  // of the queries
     std::vector<std::byte*> out;
     std::vector<float> raw;  // [edits of a row]
   };
@@ -94,8 +97,8 @@ class CpuBackend final : public Backend {
   int64_t PageUnits() const {
     return KeyPageUnits(kernels_, shape_.head_dim) + ValuePageUnits(kernels_, shape_.head_dim);
   }
-  int64_t PageBytes() const;  // of one layer (kv) or all (el)
-  int64_t CellBytes() const { return StateStride(kernels_, shape_.el ? shape_.d : 2 * shape_.heads * shape_.head_dim); }
+  int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
+  int64_t CellBytes(const MemoryShape& shape) const;
 
   // output = input * weight + bias, all rows; Linear and SelectTokens add what else they want.
   LinearBlock BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const;
@@ -107,7 +110,7 @@ class CpuBackend final : public Backend {
   void PlanPages();
   void PlanEncoderAttention(int heads, int head_dim);
   void PlanQueries(int heads);
-  void RunEl(RowScratch& s, int queries, int tokens);
+  void RunEl(RowScratch& s, int queries, int tokens, bool biased);
   void CrossEl(const CrossAttentionArgs& args);
   void CrossPacked(const CrossAttentionArgs& args);
   void ReserveSelect(int64_t rows, const PackedMatrix& weight, int64_t edits);
@@ -119,8 +122,8 @@ class CpuBackend final : public Backend {
   MemoryShape shape_;
   StepLimits limits_;
   std::vector<AlignedBuffer> tensors_;
-  std::vector<AlignedBuffer> encoder_;  // el: one; kv: one a layer. [pages][PageBytes()]
-  std::vector<AlignedBuffer> decoder_;  // [layers]: [cells][CellBytes()]
+  std::vector<AlignedBuffer> encoder_;  // cross el: one; kv: one a layer. [pages][PageBytes(shape_)]
+  std::vector<AlignedBuffer> decoder_;  // [layers]: [cells][CellBytes(shape_)]
   AlignedBuffer packed_;                // the encoder's keys and values: grows with the widest encoder attention
   std::vector<RowScratch> scratch_;     // [threads]
 

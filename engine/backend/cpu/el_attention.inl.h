@@ -165,6 +165,12 @@ void AttendEl(const ElAttention& p) {
       PageScoresEl<S>(p.pages[first + page], p.page_stride, page_tokens(page), s.q, queries, p.units,
                       s.scores + page * kPageTokens * queries);
     }
+    if (p.bias != nullptr) {
+      for (int query = 0; query < p.queries; ++query) {
+        const float* bias = p.bias[query] + begin;
+        for (int t = 0; t < tokens; ++t) s.scores[t * queries + query] += bias[t];
+      }
+    }
     QueryWeights<S>(s, tokens, queries);
     AddStrip<S>(s, p.pages + first, p.page_stride, tokens, queries, p.queries, width);
   }

@@ -43,6 +43,9 @@ struct LinearBlock {
   bool out_state;      // states, or float32
   int64_t out_stride;  // elements
   int64_t cols;        // that the product has: the last panel may be wider
+  // B and bias have a panel of gate columns, then one of up columns, for each panel of the product:
+  // out = activation(a B_gate + bias_gate) * (a B_up + bias_up) + residual.
+  bool gated = false;
   // [rows, sums_stride]: if not null, the part that these panels' float32 outputs have in each row's sum.
   SumPart* sums = nullptr;
   int64_t sums_stride = 0;
@@ -62,6 +65,9 @@ struct PackedAttention {
   int strip;
   // Page p (64 tokens): for each head keys [64 / panel][head_units][panel], values [head_panels][64 / pack][panel].
   const uint32_t* const* pages;
+  // If not null, bias[head * bias_head + row * bias_row + t] is added to the score of token t.
+  const float* bias = nullptr;
+  int64_t bias_head = 0, bias_row = 0;
   std::byte* out;      // [rows, out_stride]: states of heads * head_dim
   int64_t out_stride;  // bytes
   float* scratch;      // PackedScratchFloats(kernels, heads, head_dim)
@@ -76,8 +82,10 @@ struct ElAttention {
   int tokens;
   const uint32_t* const* pages;  // of 64 rows each
   int64_t page_stride;           // units from a row to the next
-  std::byte* const* out;         // [queries]: states of d
-  float* scratch;                // ElScratchFloats(d)
+  // If not null, bias[query][t] is added to the score of token t.
+  const float* const* bias = nullptr;
+  std::byte* const* out;  // [queries]: states of d
+  float* scratch;         // ElScratchFloats(d)
 };
 
 // softmax(q K) V of one position, all heads, over cells of keys and values in rows.
@@ -87,8 +95,11 @@ struct CellAttention {
   const std::byte* cells;   // row c: keys [heads * head_dim], values [heads * head_dim]
   int64_t cell_stride;      // bytes
   const int32_t* ancestry;  // [tokens]: the cells
-  std::byte* out;           // states [heads * head_dim]
-  float* scratch;           // [tokens, up to whole vectors]
+  // If not null, bias[head * bias_head + t] is added to the score of token t.
+  const float* bias = nullptr;
+  int64_t bias_head = 0;
+  std::byte* out;  // states [heads * head_dim]
+  float* scratch;  // [tokens, up to whole vectors]
 };
 
 struct NormRow {

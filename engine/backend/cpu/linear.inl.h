@@ -15,17 +15,27 @@
 namespace elserve::cpu {
 namespace {
 
-// activation(sums + bias) + residual -> out, for columns [begin, begin + width) of the product.
-template <class S>
-void FinishLinear(const LinearBlock& b, const float* sums, int64_t sums_stride, int row, int rows, int64_t begin,
-                  int64_t width) {
+// Some rows' sums of some panels, [rows, stride], and the panels' bias.
+struct PanelSums {
+  const float* sums;
+  int64_t stride;
+  const float* bias;
+  const float* up = nullptr;  // of a gated product: the up columns' sums and bias
+  const float* up_bias = nullptr;
+};
+
+// activation(sums + bias), times up + its bias where there is one, + residual -> out, for columns [begin, begin +
+// width) of the product.
+template <class S, bool kGated>
+void FinishLinear(const LinearBlock& b, const PanelSums& p, int row, int rows, int64_t begin, int64_t width) {
   using V = typename S::Vec;
   for (int m = 0; m < rows; ++m) {
-    const float* from = sums + m * sums_stride;
+    const float* from = p.sums + m * p.stride;
     const float* residual = b.residual ? b.residual + (row + m) * b.residual_stride + begin : nullptr;
     for (int64_t i = 0; i < width; i += V::kLanes) {
-      typename V::F x = V::Add(V::Load(from + i), V::Load(b.bias + begin + i));
+      typename V::F x = V::Add(V::Load(from + i), V::Load(p.bias + i));
       x = Activate<V>(b.activation, x);
+      if constexpr (kGated) x = V::Mul(x, V::Add(V::Load(p.up + m * p.stride + i), V::Load(p.up_bias + i)));
       const int64_t at = (row + m) * b.out_stride + begin + i;
       const int n = static_cast<int>(width - i);
       if (n >= V::kLanes) {
@@ -62,7 +72,27 @@ void LinearPanels(const LinearBlock& b, int panel) {
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
     StorePanels<S, NV>(rows, b.units, b.a + row * b.a_stride, b.a_stride, columns, panel_units, sums, kWidth);
-    FinishLinear<S>(b, sums, kWidth, row, rows, begin, width);
+    FinishLinear<S, false>(b, {.sums = sums, .stride = kWidth, .bias = b.bias + begin}, row, rows, begin, width);
+  }
+}
+
+// One panel of a gated product: its gate columns, then its up columns.
+template <class S>
+void GatedPanel(const LinearBlock& b, int panel) {
+  constexpr int64_t kWidth = 2 * S::Vec::kLanes;
+  alignas(64) float gate[S::kRows * kWidth], up[S::kRows * kWidth];
+  const int64_t panel_units = b.units * kWidth, begin = panel * kWidth;
+  const uint32_t* columns = b.panels + 2 * panel * panel_units;
+  const int64_t width = b.cols - begin < kWidth ? b.cols - begin : kWidth;
+  const int parts = Parts(b.rows, S::kRows);
+  for (int part = 0; part < parts; ++part) {
+    const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
+    const uint32_t* a = b.a + row * b.a_stride;
+    StorePanels<S, 2>(rows, b.units, a, b.a_stride, columns, panel_units, gate, kWidth);
+    StorePanels<S, 2>(rows, b.units, a, b.a_stride, columns + panel_units, panel_units, up, kWidth);
+    const float* bias = b.bias + 2 * begin;
+    FinishLinear<S, true>(b, {.sums = gate, .stride = kWidth, .bias = bias, .up = up, .up_bias = bias + kWidth}, row,
+                          rows, begin, width);
   }
 }
 
@@ -70,6 +100,9 @@ template <class S>
 void Linear(const LinearBlock& b) {
   // Few rows leave registers idle: two panels at once keep as many sums going.
   int panel = b.panel_begin;
+  if (b.gated) {
+    for (; panel < b.panel_end; ++panel) GatedPanel<S>(b, panel);
+  }
   if constexpr (!S::kTiles) {
     if (b.rows <= S::kRows / 2) {
       for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);

@@ -84,7 +84,7 @@ class PackedRows {
   void Run() {
     for (int begin = 0; begin < p_.tokens; begin += p_.strip) {
       const int tokens = p_.tokens - begin < p_.strip ? p_.tokens - begin : p_.strip;
-      for (int head = 0; head < p_.heads; ++head) AddStrip(head, p_.pages + begin / kPageTokens, tokens);
+      for (int head = 0; head < p_.heads; ++head) AddStrip(head, begin, tokens);
     }
     for (int head = 0; head < p_.heads; ++head) Finish(head);
   }
@@ -94,13 +94,20 @@ class PackedRows {
   using State = typename S::State;
   static constexpr int kMost = S::kRows, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
 
-  void AddStrip(int head, const uint32_t* const* pages, int tokens) {
+  void AddStrip(int head, int begin, int tokens) {
+    const uint32_t* const* pages = p_.pages + begin / kPageTokens;
     const int count = (tokens + kPageTokens - 1) / kPageTokens;
     const uint32_t* q = p_.q + row_ * p_.q_stride + static_cast<int64_t>(head) * p_.head_dim / S::kPack;
     for (int page = 0; page < count; ++page) {
       const uint32_t* keys = pages[page] + head * page_units_;
       float* to = scores_ + page * kPageTokens;
       PageScores<S>(q, p_.q_stride, rows_, units_, keys, to, kStripTokens);
+    }
+    if (p_.bias != nullptr) {
+      for (int i = 0; i < rows_; ++i) {
+        const float* bias = p_.bias + head * p_.bias_head + (row_ + i) * p_.bias_row + begin;
+        for (int t = 0; t < tokens; ++t) scores_[i * kStripTokens + t] += bias[t];
+      }
     }
     float scale[kMost];
     for (int i = 0; i < rows_; ++i) {

@@ -12,6 +12,17 @@ void FillPanel(const uint32_t* rows, int64_t units, int columns, uint32_t* panel
   }
 }
 
+// Rows [first, first + k.panel) of `weight`, [out, in], as a panel; zeros behind the last.
+void PackRows(const Kernels& k, const HostTensor& weight, int64_t first, uint32_t* panel) {
+  const int64_t out = weight.shape[0], in = weight.shape[1], units = RoundUp(in, k.pack) / k.pack;
+  const int64_t padded = units * k.pack, columns = std::min<int64_t>(k.panel, out - first);
+  std::vector<float> floats(k.panel * padded, 0.0f);
+  for (int64_t c = 0; c < columns; ++c) ReadFloats(weight, (first + c) * in, in, floats.data() + c * padded);
+  std::vector<uint32_t> states(k.panel * units);
+  k.to_state(floats.data(), k.panel * padded, reinterpret_cast<std::byte*>(states.data()));
+  FillPanel(states.data(), units, k.panel, panel);
+}
+
 }  // namespace
 
 PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, const HostTensor& weight, const HostTensor* bias,
@@ -29,21 +40,40 @@ PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, const HostTensor&
   PackedMatrix* p = packed.get();
   pool.Run(p->heads * p->panels, [&](int64_t i, int) {
     const int64_t head = i / p->panels, first = i % p->panels * k.panel;
+    uint32_t* panel = p->values.as<uint32_t>() + i * panel_units;
+    if (!per_head) return PackRows(k, weight, first, panel);
     const int64_t padded = p->units * k.pack;
     std::vector<float> row(k.panel);
     std::vector<float> floats(k.panel * padded, 0.0f);
     const int64_t columns = std::min<int64_t>(k.panel, p->out - first);
-    if (per_head) {
-      for (int64_t j = 0; j < p->in; ++j) {
-        ReadFloats(weight, (head * p->in + j) * p->out + first, columns, row.data());
-        for (int64_t c = 0; c < columns; ++c) floats[c * padded + j] = row[c];
-      }
-    } else {
-      for (int64_t c = 0; c < columns; ++c) ReadFloats(weight, (first + c) * p->in, p->in, floats.data() + c * padded);
+    for (int64_t j = 0; j < p->in; ++j) {
+      ReadFloats(weight, (head * p->in + j) * p->out + first, columns, row.data());
+      for (int64_t c = 0; c < columns; ++c) floats[c * padded + j] = row[c];
     }
     std::vector<uint32_t> states(k.panel * p->units);
     k.to_state(floats.data(), k.panel * padded, reinterpret_cast<std::byte*>(states.data()));
-    FillPanel(states.data(), p->units, k.panel, p->values.as<uint32_t>() + i * panel_units);
+    FillPanel(states.data(), p->units, k.panel, panel);
+  });
+  return packed;
+}
+
+PackedWeightPtr PackGated(const Kernels& k, ThreadPool& pool, const Backend::GatedWeights& weights) {
+  auto packed = std::make_unique<PackedMatrix>();
+  packed->in = weights.gate.shape[1];
+  packed->out = weights.gate.shape[0];
+  packed->units = RoundUp(packed->in, k.pack) / k.pack;
+  packed->panels = RoundUp(packed->out, k.panel) / k.panel;
+  packed->gated = true;
+  const int64_t panel_units = packed->units * k.panel;
+  packed->values = AlignedBuffer(2 * packed->panels * panel_units * 4);
+  packed->bias.assign(2 * packed->panels * k.panel, 0.0f);
+  PackedMatrix* p = packed.get();
+  pool.Run(2 * p->panels, [&](int64_t i, int) {
+    const bool up = i % 2 != 0;
+    const int64_t first = i / 2 * k.panel;
+    PackRows(k, up ? weights.up : weights.gate, first, p->values.as<uint32_t>() + i * panel_units);
+    const HostTensor* bias = up ? weights.up_bias : weights.gate_bias;
+    if (bias) ReadFloats(*bias, first, std::min<int64_t>(k.panel, p->out - first), p->bias.data() + i * k.panel);
   });
   return packed;
 }

@@ -18,8 +18,9 @@ struct PackedMatrix : PackedWeight {
   int64_t heads = 1, in = 0, out = 0;
   int64_t units = 0;   // of one column: ceil(in / pack)
   int64_t panels = 0;  // of one head
+  bool gated = false;  // a panel is two: gate columns, then up columns
   AlignedBuffer values;
-  std::vector<float> bias;  // [panels * panel columns], zeros where there is none
+  std::vector<float> bias;  // as the panels: [panels * panel columns], zeros where there is none
   int64_t bytes() const override { return values.bytes() + static_cast<int64_t>(bias.size() * sizeof(float)); }
 };
 
@@ -37,9 +38,17 @@ struct PackedNormWeight : PackedWeight {
   int64_t bytes() const override { return static_cast<int64_t>((gamma.size() + beta.size()) * sizeof(float)); }
 };
 
+// Additions to attention's scores by distance.
+struct PackedPositionBias : PackedWeight {
+  int64_t distances = 0;
+  std::vector<float> values;  // [heads, distances]
+  int64_t bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
+};
+
 // weight: [out, in], or [heads, in, out] if `per_head`; bias: [out] or null.
 PackedWeightPtr PackMatrix(const Kernels& kernels, ThreadPool& pool, const HostTensor& weight, const HostTensor* bias,
                            bool per_head);
+PackedWeightPtr PackGated(const Kernels& kernels, ThreadPool& pool, const Backend::GatedWeights& weights);
 PackedWeightPtr PackTable(const Kernels& kernels, ThreadPool& pool, const HostTensor& table);
 
 // Bytes from a row of `cols` states to the next: whole cache lines, so that kernels may read past the last column.

@@ -11,8 +11,8 @@ namespace elserve {
 namespace cuda {
 namespace {
 
-AttentionGeometry Geometry(const MemoryShape& shape) {
-  return {.el = shape.el, .heads = shape.heads, .d = shape.d, .head_dim = shape.head_dim};
+AttentionGeometry Geometry(const MemoryShape& shape, AttentionForm form) {
+  return {.el = form == AttentionForm::kEl, .heads = shape.heads, .d = shape.d, .head_dim = shape.head_dim};
 }
 
 // A step of one token, for running everything once at load. Points to itself.
@@ -42,12 +42,13 @@ struct Rehearsal {
 }  // namespace
 
 int64_t CudaBackend::PageBytes(const MemoryShape& shape) const {
-  const int64_t row = shape.el ? RowStride(shape.d, type_) : StateWidth(shape);
+  const int64_t width = StateWidth(shape, shape.cross);
+  const int64_t row = shape.cross == AttentionForm::kEl ? RowStride(width, type_) : width;
   return kPageTokens * row * SizeOf(type_);
 }
 
 MemoryCosts CudaBackend::Costs(const MemoryShape& shape) const {
-  return {.per_encoder_page = PageBytes(shape) * (shape.el ? 1 : shape.layers),
+  return {.per_encoder_page = PageBytes(shape) * (shape.cross == AttentionForm::kEl ? 1 : shape.layers),
           .per_decoder_block = kBlockCells * CellBytes(shape) * shape.layers};
 }
 
@@ -61,20 +62,30 @@ absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encod
     status.Update(block.status());
     if (block.ok()) *to = *std::move(block);
   };
-  encoder_.resize(shape.el ? 1 : shape.layers);
+  encoder_.resize(shape.cross == AttentionForm::kEl ? 1 : shape.layers);
   for (DeviceBlock& pages : encoder_) take(context_->Allocate(encoder_pages * PageBytes(shape)), &pages);
   decoder_.resize(shape.layers);
   for (DeviceBlock& cells : decoder_) {
     take(context_->Allocate(decoder_blocks * kBlockCells * CellBytes(shape)), &cells);
   }
-  const AttentionGeometry geometry = Geometry(shape);
-  const AttentionBounds cross = BoundCrossAttention(geometry, limits.decode_positions, limits.source_length);
-  const AttentionBounds self = BoundSelfAttention(geometry, limits.decode_positions, limits.decoder_length);
+  const AttentionGeometry cross_geometry = Geometry(shape, shape.cross), self_geometry = Geometry(shape, shape.self);
+  const AttentionBounds cross = BoundCrossAttention(cross_geometry, limits.decode_positions, limits.source_length);
+  const AttentionBounds self = BoundSelfAttention(self_geometry, limits.decode_positions, limits.decoder_length);
   take(context_->Allocate(std::max(cross.sums, self.sums) * int64_t{sizeof(float)}), &sums_);
   take(context_->Allocate(std::max(cross.partial_rows, self.partial_rows) * int64_t{sizeof(float2)}), &scales_);
   take(context_->AllocateZeroed(std::max(cross.arrivals, self.arrivals) * int64_t{sizeof(int32_t)}), &arrivals_);
   if (!status.ok()) return status;
-  return arrays_.Allocate(*context_, geometry, limits);
+  return arrays_.Allocate(*context_, cross_geometry, self_geometry, limits);
+}
+
+// Neither is computed here yet: a model that has one is refused when it is loaded.
+PackedWeightPtr CudaBackend::PackGatedLinear(const GatedWeights& weights) {
+  context_->Fail(absl::UnimplementedError("device: cuda does not compute gated feed-forwards; use device: cpu"));
+  return PackMatrix(*context_, type_, weights.gate, weights.gate_bias);
+}
+PackedWeightPtr CudaBackend::PackPositionBias(const HostTensor& table) {
+  context_->Fail(absl::UnimplementedError("device: cuda does not add biases to attention's scores; use device: cpu"));
+  return PackTable(*context_, type_, table);
 }
 
 absl::StatusOr<Tensor> CudaBackend::AllocateTensor(int64_t rows, int64_t cols, Storage storage) {

@@ -37,11 +37,13 @@ class CudaBackend final : public Backend {
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
     return PackMatrix(*context_, type_, weight, bias);
   }
+  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override;
   PackedWeightPtr PackPerHead(const HostTensor& weight) override { return PackHeads(*context_, type_, weight); }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(*context_, type_, table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
     return PackNormWeight(*context_, kind, gamma, beta, epsilon);
   }
+  PackedWeightPtr PackPositionBias(const HostTensor& table) override;
 
   // Assumed, to be measured: a card multiplies hundreds of rows in the time of one.
   StepSizes PreferredSizes() const override { return {.max_rows = 256, .encode_tokens_per_step = 2048}; }
@@ -76,10 +78,15 @@ class CudaBackend final : public Backend {
  private:
   DataType TypeOf(Storage storage) const { return storage == Storage::kResidual ? DataType::kFloat32 : type_; }
   int64_t RowBytes(const Tensor& t) const { return RowStride(t.cols, TypeOf(t.storage)) * SizeOf(TypeOf(t.storage)); }
-  // Values of a source token or a cell in one layer's memory, and bytes of a page and a cell there.
-  static int64_t StateWidth(const MemoryShape& s) { return s.el ? s.d : int64_t{2} * s.heads * s.head_dim; }
+  // Values of a source token (of the form `shape.cross`) or a cell (`shape.self`) in one layer's memory, and bytes of a
+  // page and a cell there.
+  static int64_t StateWidth(const MemoryShape& s, AttentionForm form) {
+    return form == AttentionForm::kEl ? s.d : int64_t{2} * s.heads * s.head_dim;
+  }
   int64_t PageBytes(const MemoryShape& shape) const;
-  int64_t CellBytes(const MemoryShape& shape) const { return RowStride(StateWidth(shape), type_) * SizeOf(type_); }
+  int64_t CellBytes(const MemoryShape& shape) const {
+    return RowStride(StateWidth(shape, shape.self), type_) * SizeOf(type_);
+  }
 
   // Rows that the phase's operations compute in this step: a bucket, for decoding.
   int Rows(Phase phase) const { return phase == Phase::kEncode ? encode_positions_ : bucket_.positions; }
@@ -95,8 +102,8 @@ class CudaBackend final : public Backend {
                 const void* residual, void* output);
   // A float32 matrix for products whose epilogue is a kernel's.
   float* Scratch(Phase phase, int64_t cols);
-  DecodeAttentionKernelArgs DecodeAttention(const Tensor& query, const Tensor& output, const DeviceBlock& memory,
-                                            const AttentionWork& work) const;
+  DecodeAttentionKernelArgs DecodeAttention(AttentionForm form, const Tensor& query, const Tensor& output,
+                                            const DeviceBlock& memory, const AttentionWork& work) const;
 
   const std::unique_ptr<Context> context_;
   const DataType type_;
@@ -105,7 +112,7 @@ class CudaBackend final : public Backend {
   MemoryShape shape_;
   StepLimits limits_;
   std::vector<DeviceBlock> tensors_;
-  std::vector<DeviceBlock> encoder_;      // el: one; kv: one a layer. Pages
+  std::vector<DeviceBlock> encoder_;      // cross el: one; kv: one a layer. Pages
   std::vector<DeviceBlock> decoder_;      // [layers]: cells
   DeviceBlock sums_, scales_, arrivals_;  // AttentionWorkspace's
   DeviceBlock encode_scratch_, decode_scratch_;

@@ -124,8 +124,21 @@ void CudaBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
 }
 
 void CudaBackend::Norm(const NormArgs& args) {
-  const auto& weight = As<PackedNormWeight>(args.weight);
   if (!Launches() || Rows(args.phase) == 0) return;
+  if (args.weight == nullptr) {
+    const EpilogueKernelArgs round{.input_type = DataType::kFloat32,
+                                   .input = args.input.data,
+                                   .bias = nullptr,
+                                   .activation = Activation::kNone,
+                                   .residual = nullptr,
+                                   .output_type = type_,
+                                   .output = args.state.data,
+                                   .rows = Rows(args.phase),
+                                   .cols = static_cast<int>(args.input.cols)};
+    context_->Check(LaunchEpilogue(round, stream(args.phase)), "Norm");
+    return;
+  }
+  const auto& weight = As<PackedNormWeight>(args.weight);
   const NormKernelArgs kernel{.type = type_,
                               .kind = weight.kind,
                               .input = Floats(args.input),
@@ -159,7 +172,7 @@ void CudaBackend::StoreEncoder(const StoreEncoderArgs& args) {
   const StoreEncoderKernelArgs kernel{.type = type_,
                                       .states = args.states.data,
                                       .token_slots = arrays_.encode().token_slots,
-                                      .el = shape_.el,
+                                      .el = shape_.cross == AttentionForm::kEl,
                                       .d = shape_.d,
                                       .heads = shape_.heads,
                                       .head_dim = shape_.head_dim,
@@ -169,12 +182,12 @@ void CudaBackend::StoreEncoder(const StoreEncoderArgs& args) {
   stored_.Record(*context_, stream(Phase::kEncode));
 }
 
-DecodeAttentionKernelArgs CudaBackend::DecodeAttention(const Tensor& query, const Tensor& output,
+DecodeAttentionKernelArgs CudaBackend::DecodeAttention(AttentionForm form, const Tensor& query, const Tensor& output,
                                                        const DeviceBlock& memory, const AttentionWork& work) const {
   return {
       .device = context_->device(),
       .type = type_,
-      .el = shape_.el,
+      .el = form == AttentionForm::kEl,
       .heads = shape_.heads,
       .d = shape_.d,
       .head_dim = shape_.head_dim,
@@ -186,11 +199,12 @@ DecodeAttentionKernelArgs CudaBackend::DecodeAttention(const Tensor& query, cons
 }
 
 void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
+  if (args.biased) context_->Fail(absl::UnimplementedError("device: cuda does not add biases to attention's scores"));
   if (!Launches() || bucket_.positions == 0) return;
-  const DeviceBlock& pages = encoder_[shape_.el ? 0 : args.layer];
-  context_->Check(
-      LaunchCrossAttention(DecodeAttention(args.query, args.output, pages, decode_.cross), stream(Phase::kDecode)),
-      "CrossAttention");
+  const DeviceBlock& pages = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer];
+  context_->Check(LaunchCrossAttention(DecodeAttention(shape_.cross, args.query, args.output, pages, decode_.cross),
+                                       stream(Phase::kDecode)),
+                  "CrossAttention");
 }
 
 void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
@@ -200,12 +214,12 @@ void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
                                    .states = args.states.data,
                                    .cells = decode_.cells,
                                    .memory = cells.data(),
-                                   .width = static_cast<int>(StateWidth(shape_)),
+                                   .width = static_cast<int>(StateWidth(shape_, shape_.self)),
                                    .rows = bucket_.positions};
   if (!context_->Check(LaunchStoreCells(store, stream(Phase::kDecode)), "SelfAttention")) return;
-  context_->Check(
-      LaunchSelfAttention(DecodeAttention(args.query, args.output, cells, decode_.self), stream(Phase::kDecode)),
-      "SelfAttention");
+  context_->Check(LaunchSelfAttention(DecodeAttention(shape_.self, args.query, args.output, cells, decode_.self),
+                                      stream(Phase::kDecode)),
+                  "SelfAttention");
 }
 
 void CudaBackend::SelectTokens(const SelectTokensArgs& args) {

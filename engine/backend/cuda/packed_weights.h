@@ -49,7 +49,6 @@ std::unique_ptr<PackedMatrix> PackHeads(Context& context, DataType type, const H
 std::unique_ptr<PackedTable> PackTable(Context& context, DataType type, const HostTensor& table);
 std::unique_ptr<PackedNormWeight> PackNormWeight(Context& context, NormKind kind, const HostTensor& gamma,
                                                  const HostTensor* beta, float epsilon);
-
 // n floats as values of `type`, and back.
 void FromFloats(const float* from, int64_t n, DataType type, std::byte* to);
 void ToFloats(const std::byte* from, int64_t n, DataType type, float* to);

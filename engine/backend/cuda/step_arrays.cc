@@ -74,8 +74,8 @@ struct StepArrays::Offsets {
 
 StepArrays::Offsets StepArrays::OffsetsOf(const DecodeBucket& bucket) const {
   Offsets at;
-  at.max_cross_items = static_cast<int>(BoundCrossAttention(geometry_, bucket.positions, limits_.source_length).items);
-  at.max_self_items = static_cast<int>(BoundSelfAttention(geometry_, bucket.positions, limits_.decoder_length).items);
+  at.max_cross_items = static_cast<int>(BoundCrossAttention(cross_, bucket.positions, limits_.source_length).items);
+  at.max_self_items = static_cast<int>(BoundSelfAttention(self_, bucket.positions, limits_.decoder_length).items);
   Places places;
   at.tokens = places.Take<int32_t>(bucket.positions);
   at.position_ids = places.Take<int32_t>(bucket.positions);
@@ -91,8 +91,10 @@ StepArrays::Offsets StepArrays::OffsetsOf(const DecodeBucket& bucket) const {
   return at;
 }
 
-absl::Status StepArrays::Allocate(Context& context, const AttentionGeometry& geometry, const StepLimits& limits) {
-  geometry_ = geometry;
+absl::Status StepArrays::Allocate(Context& context, const AttentionGeometry& cross, const AttentionGeometry& self,
+                                  const StepLimits& limits) {
+  cross_ = cross;
+  self_ = self;
   limits_ = limits;
   Places encode;
   for (int i = 0; i < 3; ++i) encode.Take<int32_t>(limits.encode_positions);
@@ -216,8 +218,8 @@ bool StepArrays::Send(Context& context, const DecodeLayout& layout, const Decode
     At<int32_t>(host, at.select_positions)[r] = layout.select[r].position;
   }
   int32_t* counts = At<int32_t>(host, at.counts);
-  counts[0] = PlanCrossAttention(geometry_, layout, At<AttentionItem>(host, at.cross_items));
-  counts[1] = PlanSelfAttention(geometry_, layout, At<AttentionItem>(host, at.self_items));
+  counts[0] = PlanCrossAttention(cross_, layout, At<AttentionItem>(host, at.cross_items));
+  counts[1] = PlanSelfAttention(self_, layout, At<AttentionItem>(host, at.self_items));
   int32_t* pages = At<int32_t>(host, at.page_list);
   for (const DecodeDocument& document : layout.documents) {
     pages = std::copy(document.pages.begin(), document.pages.end(), pages);

@@ -71,7 +71,8 @@ struct DecodeBucket {
 class StepArrays {
  public:
   // Takes what steps within `limits` need. RESOURCE_EXHAUSTED where there is no room.
-  absl::Status Allocate(Context& context, const AttentionGeometry& geometry, const StepLimits& limits);
+  absl::Status Allocate(Context& context, const AttentionGeometry& cross, const AttentionGeometry& self,
+                        const StepLimits& limits);
 
   // Writes and copies the layouts on their phases' streams.
   void Send(Context& context, const EncodeLayout& layout);
@@ -88,7 +89,7 @@ class StepArrays {
   // The three arrays without a bound of their own, end to end behind the others; returns the end.
   int64_t WriteTail(const DecodeLayout& layout, const Offsets& at, SelectItem* select) const;
 
-  AttentionGeometry geometry_;
+  AttentionGeometry cross_, self_;
   StepLimits limits_;
   UploadBuffer encode_buffer_, decode_buffer_;
   EncodeArrays encode_;

@@ -55,6 +55,7 @@ void RequireValid(const DecodeLayout& layout, const MemorySize& memory) {
     Require(document.length > 0 && document.length <= memory.limits.source_length,
             "a decode document is within source_length");
     RequirePages(document.pages, document.length, memory);
+    Require(document.bias.size() % document.length == 0, "a document's bias has a value for each head and token");
     for (int p = 0; p < document.positions; ++p) ++documents_of[document.begin + p];
   }
   for (int count : documents_of) Require(count == 1, "every decode position is one document's");

@@ -94,12 +94,14 @@ StateLayout KeysAndValues(int heads, int head_dim) {
           .value_step = head_dim};
 }
 
-void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, float* output) {
+void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, ScoreBias bias,
+            float* output) {
   std::vector<double> weights(states.size());
   std::vector<double> sums(layout.width);
   for (int head = 0; head < layout.heads; ++head) {
     for (size_t t = 0; t < states.size(); ++t) {
-      weights[t] = Dot(query + head * layout.width, states[t] + head * layout.key_step, layout.width);
+      weights[t] = Dot(query + head * layout.width, states[t] + head * layout.key_step, layout.width) +
+                   bias(head, static_cast<int64_t>(t));
     }
     const double greatest = *std::max_element(weights.begin(), weights.end());
     double total = 0;

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "engine/backend/backend.h"
 #include "engine/backend/reference/weights.h"
 
@@ -34,9 +35,11 @@ StateLayout HiddenStates(int heads, int d);
 // Keys of all heads, then values of all heads.
 StateLayout KeysAndValues(int heads, int head_dim);
 
-// For each head i: output_i = sum_t a_t value_i(t) with a = softmax_t(query_i . key_i(t)). At least one state.
-// query and output: [heads * width].
-void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, float* output);
+// For each head i: output_i = sum_t a_t value_i(t) with a = softmax_t(query_i . key_i(t) + bias(i, t)). At least one
+// state. query and output: [heads * width].
+using ScoreBias = absl::FunctionRef<float(int head, int64_t t)>;
+void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, ScoreBias bias,
+            float* output);
 
 // A select row's best tokens, from its logits. false: a logit was not a number or +infinity, or none was finite.
 bool SelectCandidates(const SelectRow& row, std::span<const float> logits, std::vector<Candidate>* candidates);

@@ -19,9 +19,11 @@ using reference::Activate;
 using reference::Attend;
 using reference::Dot;
 using reference::EmbeddingWeight;
+using reference::GatedWeight;
 using reference::LinearWeight;
 using reference::NormWeight;
 using reference::PerHeadWeight;
+using reference::PositionBiasWeight;
 using reference::Require;
 using reference::StateLayout;
 
@@ -48,11 +50,13 @@ class ReferenceBackend final : public Backend {
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
     return reference::MakeLinear(weight, bias);
   }
+  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return reference::MakeGated(weights); }
   PackedWeightPtr PackPerHead(const HostTensor& weight) override { return reference::MakePerHead(weight); }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return reference::MakeEmbedding(table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
     return reference::MakeNorm(kind, gamma, beta, epsilon);
   }
+  PackedWeightPtr PackPositionBias(const HostTensor& table) override { return reference::MakePositionBias(table); }
 
   // Of plain loops; nobody serves with them.
   OperationFigures Figures() const override {
@@ -82,11 +86,13 @@ class ReferenceBackend final : public Backend {
   void Write(const Tensor& tensor, std::span<const float> values) override;
 
  private:
-  // Values that a source token or a cell holds in one layer.
-  static int64_t StateWidth(const MemoryShape& shape) {
-    return shape.el ? shape.d : int64_t{2} * shape.heads * shape.head_dim;
+  // Values that a source token (of the form `shape.cross`) or a cell (`shape.self`) holds in one layer.
+  static int64_t StateWidth(const MemoryShape& shape, AttentionForm form) {
+    return form == AttentionForm::kEl ? shape.d : int64_t{2} * shape.heads * shape.head_dim;
   }
-  static int64_t EncoderLayers(const MemoryShape& shape) { return shape.el ? 1 : shape.layers; }
+  static int64_t EncoderLayers(const MemoryShape& shape) {
+    return shape.cross == AttentionForm::kEl ? 1 : shape.layers;
+  }
 
   int64_t Positions(Phase phase) const {
     return phase == Phase::kEncode ? layout_.encode.positions() : layout_.decode.positions();
@@ -94,13 +100,17 @@ class ReferenceBackend final : public Backend {
   // Source token t of a document with these pages, as StoreEncoder left it. encoder_[layer]: [page][64][width].
   float* EncoderState(int layer, std::span<const int32_t> pages, int64_t t);
   // encoder_'s counterpart, decoder_[layer]: [block][16][width].
-  float* DecoderState(int layer, int64_t cell) { return &decoder_[layer][cell * StateWidth(shape_)]; }
-  StateLayout MemoryLayout() const {
-    return shape_.el ? reference::HiddenStates(shape_.heads, shape_.d)
-                     : reference::KeysAndValues(shape_.heads, shape_.head_dim);
+  float* DecoderState(int layer, int64_t cell) { return &decoder_[layer][cell * StateWidth(shape_, shape_.self)]; }
+  StateLayout MemoryLayout(AttentionForm form) const {
+    return form == AttentionForm::kEl ? reference::HiddenStates(shape_.heads, shape_.d)
+                                      : reference::KeysAndValues(shape_.heads, shape_.head_dim);
   }
   // A query's or an attention output's values.
-  int64_t QueryWidth() const { return int64_t{shape_.heads} * (shape_.el ? shape_.d : shape_.head_dim); }
+  int64_t QueryWidth(AttentionForm form) const {
+    return int64_t{shape_.heads} * (form == AttentionForm::kEl ? shape_.d : shape_.head_dim);
+  }
+  // What `bias` adds for a query at `position`.
+  static float BiasOf(const PositionBias& bias, int head, int64_t key, int64_t position);
   void RequireTensor(const Tensor& tensor, Phase phase, int64_t cols, Storage storage) const;
 
   MemoryShape shape_;
@@ -114,9 +124,9 @@ class ReferenceBackend final : public Backend {
 };
 
 MemoryCosts ReferenceBackend::Costs(const MemoryShape& shape) const {
-  const int64_t state_bytes = StateWidth(shape) * static_cast<int64_t>(sizeof(float));
-  return {.per_encoder_page = kPageTokens * EncoderLayers(shape) * state_bytes,
-          .per_decoder_block = kBlockCells * int64_t{shape.layers} * state_bytes};
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(float));
+  return {.per_encoder_page = kPageTokens * EncoderLayers(shape) * StateWidth(shape, shape.cross) * kBytes,
+          .per_decoder_block = kBlockCells * int64_t{shape.layers} * StateWidth(shape, shape.self) * kBytes};
 }
 
 absl::Status ReferenceBackend::AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
@@ -125,9 +135,9 @@ absl::Status ReferenceBackend::AllocateMemory(const MemoryShape& shape, int64_t 
   shape_ = shape;
   size_ = {.encoder_pages = encoder_pages, .decoder_blocks = decoder_blocks, .limits = limits};
   try {
-    const int64_t width = StateWidth(shape);
-    encoder_.assign(EncoderLayers(shape), std::vector<float>(encoder_pages * kPageTokens * width));
-    decoder_.assign(shape.layers, std::vector<float>(decoder_blocks * kBlockCells * width));
+    encoder_.assign(EncoderLayers(shape),
+                    std::vector<float>(encoder_pages * kPageTokens * StateWidth(shape, shape.cross)));
+    decoder_.assign(shape.layers, std::vector<float>(decoder_blocks * kBlockCells * StateWidth(shape, shape.self)));
   } catch (const std::exception&) {
     return absl::ResourceExhaustedError("no room for " + std::to_string(encoder_pages) + " encoder pages and " +
                                         std::to_string(decoder_blocks) + " decoder blocks");
@@ -180,14 +190,19 @@ void ReferenceBackend::Embed(const EmbedArgs& args) {
 }
 
 void ReferenceBackend::Linear(const LinearArgs& args) {
-  const auto& weight = As<LinearWeight>(args.weight);
+  const auto* gated = dynamic_cast<const GatedWeight*>(args.weight);
+  const LinearWeight& weight = gated != nullptr ? gated->gate : As<LinearWeight>(args.weight);
   RequireTensor(args.input, args.phase, weight.in, Storage::kState);
   RequireTensor(args.output, args.phase, weight.out, args.output.storage);
   if (args.residual != nullptr) RequireTensor(*args.residual, args.phase, weight.out, Storage::kResidual);
+  const auto product = [](const LinearWeight& w, const float* input, int64_t o) {
+    return Dot(input, &w.values[o * w.in], w.in) + w.bias[o];
+  };
   for (int64_t p = 0; p < Positions(args.phase); ++p) {
     const float* input = Row(args.input, p);
     for (int64_t o = 0; o < weight.out; ++o) {
-      double y = Activate(args.activation, Dot(input, &weight.values[o * weight.in], weight.in) + weight.bias[o]);
+      double y = Activate(args.activation, product(weight, input, o));
+      if (gated != nullptr) y *= product(gated->up, input, o);
       if (args.residual != nullptr) y += Row(*args.residual, p)[o];
       MutableRow(args.output, p)[o] = static_cast<float>(y);
     }
@@ -212,16 +227,29 @@ void ReferenceBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
 }
 
 void ReferenceBackend::Norm(const NormArgs& args) {
-  const auto& weight = As<NormWeight>(args.weight);
-  const auto d = static_cast<int64_t>(weight.gamma.size());
+  const NormWeight* weight = args.weight != nullptr ? &As<NormWeight>(args.weight) : nullptr;
+  const int64_t d = weight != nullptr ? static_cast<int64_t>(weight->gamma.size()) : args.input.cols;
   RequireTensor(args.input, args.phase, d, Storage::kResidual);
   RequireTensor(args.state, args.phase, d, Storage::kState);
   if (args.residual != nullptr) RequireTensor(*args.residual, args.phase, d, Storage::kResidual);
+  Require(weight != nullptr || args.residual == nullptr, "without a weight, a norm only rounds");
   for (int64_t p = 0; p < Positions(args.phase); ++p) {
     float* state = MutableRow(args.state, p);
-    reference::NormRow(weight, Row(args.input, p), state);
+    if (weight != nullptr) {
+      reference::NormRow(*weight, Row(args.input, p), state);
+    } else {
+      std::copy_n(Row(args.input, p), d, state);
+    }
     if (args.residual != nullptr) std::copy_n(state, d, MutableRow(*args.residual, p));
   }
+}
+
+float ReferenceBackend::BiasOf(const PositionBias& bias, int head, int64_t key, int64_t position) {
+  if (bias.table == nullptr) return 0.0f;
+  const auto& table = As<PositionBiasWeight>(bias.table);
+  const int64_t column = key - position + bias.zero;
+  Require(head < table.heads && column >= 0 && column < table.distances, "a bias table reaches every distance");
+  return table.values[head * table.distances + column];
 }
 
 void ReferenceBackend::EncoderAttention(const EncoderAttentionArgs& args) {
@@ -233,18 +261,19 @@ void ReferenceBackend::EncoderAttention(const EncoderAttentionArgs& args) {
     std::vector<const float*> states;  // of each token: its key and value, which follow its query
     for (int64_t t = 0; t < document.length; ++t) states.push_back(Row(args.qkv, document.begin + t) + width);
     for (int64_t p = document.begin; p < document.begin + document.length; ++p) {
-      Attend(layout, Row(args.qkv, p), states, MutableRow(args.output, p));
+      const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, p - document.begin); };
+      Attend(layout, Row(args.qkv, p), states, bias, MutableRow(args.output, p));
     }
   }
 }
 
 float* ReferenceBackend::EncoderState(int layer, std::span<const int32_t> pages, int64_t t) {
   const int64_t token = pages[t / kPageTokens] * int64_t{kPageTokens} + t % kPageTokens;
-  return &encoder_[shape_.el ? 0 : layer][token * StateWidth(shape_)];
+  return &encoder_[shape_.cross == AttentionForm::kEl ? 0 : layer][token * StateWidth(shape_, shape_.cross)];
 }
 
 void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
-  const int64_t width = StateWidth(shape_);
+  const int64_t width = StateWidth(shape_, shape_.cross);
   Require(args.layer >= 0 && args.layer < EncoderLayers(shape_), "StoreEncoder's layer is 0 (el) or the decoder's");
   RequireTensor(args.states, Phase::kEncode, width, Storage::kState);
   for (const EncodeDocument& document : layout_.encode.documents) {
@@ -257,24 +286,26 @@ void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
 
 void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
   Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
-  RequireTensor(args.query, Phase::kDecode, QueryWidth(), Storage::kState);
-  RequireTensor(args.output, Phase::kDecode, QueryWidth(), Storage::kState);
+  RequireTensor(args.query, Phase::kDecode, QueryWidth(shape_.cross), Storage::kState);
+  RequireTensor(args.output, Phase::kDecode, QueryWidth(shape_.cross), Storage::kState);
   for (const DecodeDocument& document : layout_.decode.documents) {
+    const bool biased = args.biased && !document.bias.empty();
+    const auto bias = [&](int head, int64_t t) { return biased ? document.bias[head * document.length + t] : 0.0f; };
     std::vector<const float*> states;
     for (int64_t t = 0; t < document.length; ++t) states.push_back(EncoderState(args.layer, document.pages, t));
     for (int64_t p = document.begin; p < document.begin + document.positions; ++p) {
-      Attend(MemoryLayout(), Row(args.query, p), states, MutableRow(args.output, p));
+      Attend(MemoryLayout(shape_.cross), Row(args.query, p), states, bias, MutableRow(args.output, p));
     }
   }
 }
 
 void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
-  const int64_t width = StateWidth(shape_);
+  const int64_t width = StateWidth(shape_, shape_.self);
   const DecodeLayout& decode = layout_.decode;
   Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
   RequireTensor(args.states, Phase::kDecode, width, Storage::kState);
-  RequireTensor(args.query, Phase::kDecode, QueryWidth(), Storage::kState);
-  RequireTensor(args.output, Phase::kDecode, QueryWidth(), Storage::kState);
+  RequireTensor(args.query, Phase::kDecode, QueryWidth(shape_.self), Storage::kState);
+  RequireTensor(args.output, Phase::kDecode, QueryWidth(shape_.self), Storage::kState);
   // All are written first: a later position of a row reads the earlier ones of the same step.
   for (int64_t p = 0; p < decode.positions(); ++p) {
     std::copy_n(Row(args.states, p), width, DecoderState(args.layer, decode.cells[p]));
@@ -284,7 +315,8 @@ void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
     for (int64_t t = 0; t <= decode.position_ids[p]; ++t) {
       states.push_back(DecoderState(args.layer, decode.ancestry[p * decode.ancestry_stride + t]));
     }
-    Attend(MemoryLayout(), Row(args.query, p), states, MutableRow(args.output, p));
+    const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, decode.position_ids[p]); };
+    Attend(MemoryLayout(shape_.self), Row(args.query, p), states, bias, MutableRow(args.output, p));
   }
 }
 

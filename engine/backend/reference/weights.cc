@@ -13,6 +13,16 @@ std::vector<float> FloatsOrZeros(const HostTensor* tensor, int64_t size) {
   return ToFloats(*tensor);
 }
 
+LinearWeight LinearOf(const HostTensor& weight, const HostTensor* bias) {
+  Require(weight.shape.size() == 2, "PackLinear and PackGatedLinear take weights of [out, in]");
+  LinearWeight linear;
+  linear.out = weight.shape[0];
+  linear.in = weight.shape[1];
+  linear.values = ToFloats(weight);
+  linear.bias = FloatsOrZeros(bias, linear.out);
+  return linear;
+}
+
 }  // namespace
 
 std::vector<float> ToFloats(const HostTensor& tensor) {
@@ -22,12 +32,17 @@ std::vector<float> ToFloats(const HostTensor& tensor) {
 }
 
 PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias) {
-  Require(weight.shape.size() == 2, "PackLinear takes a weight of [out, in]");
   auto packed = std::make_unique<LinearWeight>();
-  packed->out = weight.shape[0];
-  packed->in = weight.shape[1];
-  packed->values = ToFloats(weight);
-  packed->bias = FloatsOrZeros(bias, packed->out);
+  *packed = LinearOf(weight, bias);
+  return packed;
+}
+
+PackedWeightPtr MakeGated(const Backend::GatedWeights& weights) {
+  Require(weights.gate.shape == weights.up.shape, "gate and up have one shape");
+  Require((weights.gate_bias == nullptr) == (weights.up_bias == nullptr), "gate and up both have a bias, or neither");
+  auto packed = std::make_unique<GatedWeight>();
+  packed->gate = LinearOf(weights.gate, weights.gate_bias);
+  packed->up = LinearOf(weights.up, weights.up_bias);
   return packed;
 }
 
@@ -58,6 +73,15 @@ PackedWeightPtr MakeNorm(NormKind kind, const HostTensor& gamma, const HostTenso
   packed->epsilon = epsilon;
   packed->gamma = ToFloats(gamma);
   packed->beta = FloatsOrZeros(beta, gamma.shape[0]);
+  return packed;
+}
+
+PackedWeightPtr MakePositionBias(const HostTensor& table) {
+  Require(table.shape.size() == 2, "PackPositionBias takes a table of [heads, distances]");
+  auto packed = std::make_unique<PositionBiasWeight>();
+  packed->heads = table.shape[0];
+  packed->distances = table.shape[1];
+  packed->values = ToFloats(table);
   return packed;
 }
 

@@ -20,6 +20,11 @@ struct LinearWeight final : PackedWeight {
   int64_t bytes() const override { return static_cast<int64_t>((values.size() + bias.size()) * sizeof(float)); }
 };
 
+struct GatedWeight final : PackedWeight {
+  LinearWeight gate, up;
+  int64_t bytes() const override { return gate.bytes() + up.bytes(); }
+};
+
 struct PerHeadWeight final : PackedWeight {
   int64_t heads = 0;
   int64_t in = 0;
@@ -43,10 +48,19 @@ struct NormWeight final : PackedWeight {
   int64_t bytes() const override { return static_cast<int64_t>((gamma.size() + beta.size()) * sizeof(float)); }
 };
 
+struct PositionBiasWeight final : PackedWeight {
+  int64_t heads = 0;
+  int64_t distances = 0;
+  std::vector<float> values;  // [heads, distances]
+  int64_t bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
+};
+
 PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias);
+PackedWeightPtr MakeGated(const Backend::GatedWeights& weights);
 PackedWeightPtr MakePerHead(const HostTensor& weight);
 PackedWeightPtr MakeEmbedding(const HostTensor& table);
 PackedWeightPtr MakeNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon);
+PackedWeightPtr MakePositionBias(const HostTensor& table);
 
 }  // namespace elserve::reference
 

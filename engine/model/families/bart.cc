@@ -9,28 +9,40 @@
 
 namespace elserve {
 
+namespace {
+
+constexpr AttentionNames kSelfAttention = {.q = "self_attn.q_proj",
+                                           .k = "self_attn.k_proj",
+                                           .v = "self_attn.v_proj",
+                                           .o = "self_attn.out_proj",
+                                           .norm = "self_attn_layer_norm"};
+constexpr FeedForwardNames kFeedForward = {.fc1 = "fc1", .gate = {}, .fc2 = "fc2", .norm = "final_layer_norm"};
+
+}  // namespace
+
 const TensorNames kBartNames = {
     .prefix = "model.",
     .shared_tokens = "shared",
-    .encoder_embedding = {.tokens = "encoder.embed_tokens",
-                          .positions = "encoder.embed_positions",
-                          .norm = "encoder.layernorm_embedding"},
-    .decoder_embedding = {.tokens = "decoder.embed_tokens",
-                          .positions = "decoder.embed_positions",
-                          .norm = "decoder.layernorm_embedding"},
-    .encoder_layers = "encoder.layers",
-    .decoder_layers = "decoder.layers",
-    .self_attention = {.q = "self_attn.q_proj",
-                       .k = "self_attn.k_proj",
-                       .v = "self_attn.v_proj",
-                       .o = "self_attn.out_proj",
-                       .norm = "self_attn_layer_norm"},
-    .cross_attention = {.q = "encoder_attn.q_proj",
-                        .k = "encoder_attn.k_proj",
-                        .v = "encoder_attn.v_proj",
-                        .o = "encoder_attn.out_proj",
-                        .norm = "encoder_attn_layer_norm"},
-    .feed_forward = {.fc1 = "fc1", .fc2 = "fc2", .norm = "final_layer_norm"},
+    .encoder = {.embedding = {.tokens = "encoder.embed_tokens",
+                              .positions = "encoder.embed_positions",
+                              .norm = "encoder.layernorm_embedding"},
+                .layers = "encoder.layers",
+                .self_attention = kSelfAttention,
+                .cross_attention = {},
+                .feed_forward = kFeedForward,
+                .final_norm = {}},
+    .decoder = {.embedding = {.tokens = "decoder.embed_tokens",
+                              .positions = "decoder.embed_positions",
+                              .norm = "decoder.layernorm_embedding"},
+                .layers = "decoder.layers",
+                .self_attention = kSelfAttention,
+                .cross_attention = {.q = "encoder_attn.q_proj",
+                                    .k = "encoder_attn.k_proj",
+                                    .v = "encoder_attn.v_proj",
+                                    .o = "encoder_attn.out_proj",
+                                    .norm = "encoder_attn_layer_norm"},
+                .feed_forward = kFeedForward,
+                .final_norm = {}},
     .head = "lm_head",
     .logits_bias = "final_logits_bias",
 };
@@ -59,6 +71,7 @@ absl::StatusOr<ModelConfig> ReadBartConfig(const ConfigFile& file) {
   config.embedding_scale = read.Boolean("scale_embedding", false)
                                ? static_cast<float>(std::sqrt(static_cast<double>(config.d_model)))
                                : 1.0f;
+  config.positions = Positions::kLearned;
   config.max_positions = read.Size("max_position_embeddings", 1024, kMaxPositions);
   config.position_offset = 2;  // BartLearnedPositionalEmbedding
   config.tied_head = read.Boolean("tie_word_embeddings", true);

@@ -3,15 +3,20 @@
 #include <array>
 #include <cstddef>
 #include <initializer_list>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/model/families/sinusoids.h"
 
 namespace elserve {
 namespace {
+
+// Numbers of a table that no checkpoint holds: what a config states must not take memory that no file answers for.
+constexpr int64_t kMostGenerated = int64_t{1} << 26;
 
 std::string Join(std::string_view a, std::string_view b) { return std::string(a) + std::string(b); }
 
@@ -43,47 +48,81 @@ class Finder {
   }
 
   LinearWeights Linear(const std::string& module, int64_t out, int64_t in) {
-    return {Take(BodyName(module + ".weight"), {out, in}), Take(BodyName(module + ".bias"), {out})};
+    LinearWeights weights{.weight = Take(BodyName(module + ".weight"), {out, in}), .bias = {}};
+    if (names_.linear_biases) weights.bias = Take(BodyName(module + ".bias"), {out});
+    return weights;
   }
 
   NormWeights Norm(const std::string& module) {
     const int64_t d = config_.d_model;
-    return {Take(BodyName(module + ".weight"), {d}), Take(BodyName(module + ".bias"), {d})};
+    NormWeights weights{.gamma = Take(BodyName(module + ".weight"), {d}), .beta = {}};
+    if (config_.norm_kind == NormKind::kLayerNorm) weights.beta = Take(BodyName(module + ".bias"), {d});
+    return weights;
   }
 
   AttentionWeights Attention(const std::string& layer, const StackConfig& stack, const AttentionNames& names) {
     const int64_t d = config_.d_model;
     const int64_t width = int64_t{stack.heads} * stack.head_dim;
-    AttentionWeights weights;
-    weights.q = Linear(Join(layer, names.q), width, d);
-    weights.k = Linear(Join(layer, names.k), width, d);
-    weights.v = Linear(Join(layer, names.v), width, d);
-    weights.o = Linear(Join(layer, names.o), d, width);
-    weights.norm = Norm(Join(layer, names.norm));
-    return weights;
+    return {.q = Linear(Join(layer, names.q), width, d),
+            .k = Linear(Join(layer, names.k), width, d),
+            .v = Linear(Join(layer, names.v), width, d),
+            .o = Linear(Join(layer, names.o), d, width),
+            .norm = Norm(Join(layer, names.norm))};
   }
 
-  FeedForwardWeights FeedForward(const std::string& layer, const StackConfig& stack) {
-    const FeedForwardNames& names = names_.feed_forward;
+  FeedForwardWeights FeedForward(const std::string& layer, const StackConfig& stack, const FeedForwardNames& names) {
     FeedForwardWeights weights;
     weights.fc1 = Linear(Join(layer, names.fc1), stack.ffn, config_.d_model);
+    if (config_.gated_feed_forward) weights.gate = Linear(Join(layer, names.gate), stack.ffn, config_.d_model);
     weights.fc2 = Linear(Join(layer, names.fc2), config_.d_model, stack.ffn);
     weights.norm = Norm(Join(layer, names.norm));
     return weights;
   }
 
-  EmbeddingWeights Embedding(const EmbeddingNames& names) {
-    EmbeddingWeights weights;
-    weights.tokens = Tokens(BodyName(Join(names.tokens, ".weight")), /*may_be_shared=*/true);
-    weights.positions = Take(BodyName(Join(names.positions, ".weight")),
-                             {int64_t{config_.max_positions} + config_.position_offset, config_.d_model});
-    weights.norm = Norm(std::string(names.norm));
-    return weights;
+  EmbeddingWeights Embedding(const EmbeddingNames& names, ModelWeights* weights) {
+    EmbeddingWeights embedding;
+    embedding.tokens = Tokens(BodyName(Join(names.tokens, ".weight")), /*may_be_shared=*/true);
+    embedding.positions = PositionTable(names, weights);
+    if (!names.norm.empty()) embedding.norm = Norm(std::string(names.norm));
+    return embedding;
+  }
+
+  StackWeights Stack(const StackNames& names, const StackConfig& config, ModelWeights* weights) {
+    StackWeights stack;
+    stack.embedding = Embedding(names.embedding, weights);
+    for (int i = 0; i < config.layers && status_.ok(); ++i) {
+      const std::string at = absl::StrCat(std::string(names.layers), ".", i, ".");
+      LayerWeights layer;
+      layer.self_attention = Attention(at, config, names.self_attention);
+      if (!names.cross_attention.q.empty()) layer.cross_attention = Attention(at, config, names.cross_attention);
+      layer.feed_forward = FeedForward(at, config, names.feed_forward);
+      stack.layers.push_back(std::move(layer));
+    }
+    if (!names.final_norm.empty()) stack.final_norm = Norm(std::string(names.final_norm));
+    return stack;
   }
 
   HostTensor Head() { return Tokens(Join(names_.head, ".weight"), config_.tied_head); }
 
  private:
+  // Stored, or made: sinusoids that the checkpoint leaves out are the same in every checkpoint.
+  std::optional<HostTensor> PositionTable(const EmbeddingNames& names, ModelWeights* weights) {
+    if (config_.positions == Positions::kNone || !status_.ok()) return std::nullopt;
+    const int64_t rows = int64_t{config_.max_positions} + config_.position_offset, d = config_.d_model;
+    const std::string name = BodyName(Join(names.positions, ".weight"));
+    if (config_.positions == Positions::kLearned || checkpoint_.Has(name)) return Take(name, {rows, d});
+    if (rows * d > kMostGenerated) {
+      status_ = absl::InvalidArgumentError(absl::StrCat("the checkpoint has no ", name, ", and its table of ", rows,
+                                                        " positions of width ", d, " would take ", rows * d * 4,
+                                                        " bytes; allowed are ", kMostGenerated * 4));
+      return std::nullopt;
+    }
+    weights->generated.push_back(Sinusoids(rows, d));
+    return HostTensor{.type = DataType::kFloat32,
+                      .shape = {rows, d},
+                      .data = reinterpret_cast<const std::byte*>(weights->generated.back().data())};
+  }
+
   // A token embedding or the head: its own tensor, else the one that it shares.
   HostTensor Tokens(const std::string& own, bool may_be_shared) {
     std::string name = own;
@@ -91,8 +130,8 @@ class Finder {
       const std::string shared = BodyName(Join(names_.shared_tokens, ".weight"));
       name = shared;
       if (!checkpoint_.Has(shared) && config_.tied_head) {
-        const std::array others = {BodyName(Join(names_.encoder_embedding.tokens, ".weight")),
-                                   BodyName(Join(names_.decoder_embedding.tokens, ".weight")),
+        const std::array others = {BodyName(Join(names_.encoder.embedding.tokens, ".weight")),
+                                   BodyName(Join(names_.decoder.embedding.tokens, ".weight")),
                                    Join(names_.head, ".weight")};
         for (const std::string& other : others) {
           if (!checkpoint_.Has(other)) continue;
@@ -118,19 +157,8 @@ absl::StatusOr<ModelWeights> FindWeights(const Checkpoint& checkpoint, const Mod
                                          const TensorNames& names) {
   Finder find(checkpoint, config, names);
   ModelWeights weights;
-  weights.encoder.embedding = find.Embedding(names.encoder_embedding);
-  weights.decoder.embedding = find.Embedding(names.decoder_embedding);
-  for (int i = 0; i < config.encoder.layers && find.status().ok(); ++i) {
-    const std::string layer = absl::StrCat(std::string(names.encoder_layers), ".", i, ".");
-    weights.encoder.layers.push_back(
-        {find.Attention(layer, config.encoder, names.self_attention), find.FeedForward(layer, config.encoder)});
-  }
-  for (int i = 0; i < config.decoder.layers && find.status().ok(); ++i) {
-    const std::string layer = absl::StrCat(std::string(names.decoder_layers), ".", i, ".");
-    weights.decoder.layers.push_back({find.Attention(layer, config.decoder, names.self_attention),
-                                      find.Attention(layer, config.decoder, names.cross_attention),
-                                      find.FeedForward(layer, config.decoder)});
-  }
+  weights.encoder = find.Stack(names.encoder, config.encoder, &weights);
+  weights.decoder = find.Stack(names.decoder, config.decoder, &weights);
   weights.head = find.Head();
   if (checkpoint.Has(names.logits_bias)) {
     weights.logits_bias = find.Take(names.logits_bias, {1, config.vocab_size});

@@ -11,16 +11,26 @@
 
 namespace elserve {
 
-// Names of modules; their tensors are "<module>.weight" and "<module>.bias". Inside a layer they follow
-// "<layers>.<i>.".
+// Names of modules; their tensors are "<module>.weight" and "<module>.bias". An empty name: the family has no such
+// module.
 struct AttentionNames {
   std::string_view q, k, v, o, norm;
 };
 struct FeedForwardNames {
-  std::string_view fc1, fc2, norm;
+  std::string_view fc1, gate, fc2, norm;
 };
 struct EmbeddingNames {
   std::string_view tokens, positions, norm;
+};
+
+// One side's. Inside a layer names follow "<layers>.<i>.".
+struct StackNames {
+  EmbeddingNames embedding;
+  std::string_view layers;
+  AttentionNames self_attention;
+  AttentionNames cross_attention;  // of the decoder
+  FeedForwardNames feed_forward;
+  std::string_view final_norm;
 };
 
 struct TensorNames {
@@ -28,13 +38,9 @@ struct TensorNames {
   // transformers takes both (base_model_prefix). The head's names have none.
   std::string_view prefix;
   std::string_view shared_tokens;  // the token embedding of both sides
-  EmbeddingNames encoder_embedding;
-  EmbeddingNames decoder_embedding;
-  std::string_view encoder_layers;
-  std::string_view decoder_layers;
-  AttentionNames self_attention;
-  AttentionNames cross_attention;
-  FeedForwardNames feed_forward;
+  StackNames encoder;
+  StackNames decoder;
+  bool linear_biases = true;  // whether products have them; norms have them by their kind
   std::string_view head;
   std::string_view logits_bias;  // a tensor of shape [1, vocab]; zeros where it is not there
 };

@@ -29,18 +29,43 @@ constexpr AttentionShape kShapes[] = {{1, 8, 8},    {3, 8, 40},    {3, 24, 96}, 
 // Scores of softmax spread by about this much: a few source tokens carry most of the weight, as in trained models.
 constexpr float kScoreDeviation = 2.0f;
 
-MemoryShape MemoryOf(const AttentionShape& shape, bool el) {
-  return {.el = el, .layers = kLayers, .d = shape.d, .heads = shape.heads, .head_dim = shape.head_dim};
+MemoryShape MemoryOf(const AttentionShape& shape, AttentionForms forms) {
+  return {.cross = forms.cross,
+          .self = forms.self,
+          .layers = kLayers,
+          .d = shape.d,
+          .heads = shape.heads,
+          .head_dim = shape.head_dim};
 }
-int64_t StateWidth(const MemoryShape& shape) { return shape.el ? shape.d : 2 * shape.heads * shape.head_dim; }
-int64_t QueryWidth(const MemoryShape& shape) { return shape.heads * (shape.el ? shape.d : shape.head_dim); }
-float QueryDeviation(const MemoryShape& shape) {
-  return kScoreDeviation / std::sqrt(static_cast<float>(shape.el ? shape.d : shape.head_dim));
+int64_t StateWidth(const MemoryShape& shape, AttentionForm form) {
+  return form == AttentionForm::kEl ? shape.d : 2 * shape.heads * shape.head_dim;
+}
+int64_t HeadWidth(const MemoryShape& shape, AttentionForm form) {
+  return form == AttentionForm::kEl ? shape.d : shape.head_dim;
+}
+int64_t QueryWidth(const MemoryShape& shape, AttentionForm form) { return shape.heads * HeadWidth(shape, form); }
+float QueryDeviation(const MemoryShape& shape, AttentionForm form) {
+  return kScoreDeviation / std::sqrt(static_cast<float>(HeadWidth(shape, form)));
 }
 std::string NameOf(const std::string& operation, const MemoryShape& shape) {
-  return operation + (shape.el ? " el" : " kv") + " heads " + std::to_string(shape.heads) + " head_dim " +
-         std::to_string(shape.head_dim) + " d " + std::to_string(shape.d);
+  return operation + " " + ToString({shape.cross, shape.self}) + " heads " + std::to_string(shape.heads) +
+         " head_dim " + std::to_string(shape.head_dim) + " d " + std::to_string(shape.d);
 }
+
+// A bias of positions that reaches as far as `reach` to both sides, of about the scores' size.
+struct OwnedBias {
+  PackedWeightPtr table;
+  PositionBias bias;
+};
+std::shared_ptr<OwnedBias> RandomBias(Session& session, int heads, int reach) {
+  auto owned = std::make_shared<OwnedBias>();
+  const std::vector<float> table = RandomValues(90, int64_t{heads} * (2 * reach - 1), kScoreDeviation);
+  owned->table = session.backend().PackPositionBias(View(table, {heads, 2 * reach - 1}));
+  owned->bias = {.table = owned->table.get(), .zero = reach - 1};
+  return owned;
+}
+// Whether scores get something added.
+enum class Bias { kNone, kSome };
 
 // Every length around the edges of pages, every width of beams, prompts of several positions.
 std::vector<DocumentSpec> MixedDocuments() {
@@ -57,17 +82,19 @@ std::vector<DocumentSpec> MixedDocuments() {
           {.length = 5, .rows = 1, .history = 131}};
 }
 
-void CheckEncoderAttention(const AttentionShape& shape, const std::vector<int>& lengths,
+void CheckEncoderAttention(const AttentionShape& shape, Bias biased, const std::vector<int>& lengths,
                            std::vector<std::vector<int>> batches) {
   const int64_t width = int64_t{shape.heads} * shape.head_dim;
   const int total = std::accumulate(lengths.begin(), lengths.end(), 0);
+  const int longest = *std::max_element(lengths.begin(), lengths.end());
   const auto load = [&](Session& session) -> Runner {
-    session.AllocateMemory(MemoryOf(shape, false), 1, 1,
+    session.AllocateMemory(MemoryOf(shape, kAllKv), 1, 1,
                            {.encode_positions = total,
                             .decode_positions = 1,
                             .select_rows = 1,
                             .decoder_length = 1,
-                            .source_length = *std::max_element(lengths.begin(), lengths.end())});
+                            .source_length = longest});
+    const auto bias = biased == Bias::kSome ? RandomBias(session, shape.heads, longest) : std::make_shared<OwnedBias>();
     const Tensor qkv = session.Allocate(total, 3 * width, Storage::kState);
     const Tensor output = session.Allocate(total, width, Storage::kState);
     std::vector<std::vector<float>> values;
@@ -89,7 +116,7 @@ void CheckEncoderAttention(const AttentionShape& shape, const std::vector<int>& 
       session.backend().BeginStep(step.Layout());
       session.backend().Write(qkv, inputs);
       session.backend().EncoderAttention(
-          {.qkv = qkv, .heads = shape.heads, .head_dim = shape.head_dim, .output = output});
+          {.qkv = qkv, .heads = shape.heads, .head_dim = shape.head_dim, .output = output, .bias = bias->bias});
       const std::vector<float> all = session.backend().Read(output, step.Layout().encode.positions());
       UnitOutputs outputs;
       for (const EncodeDocument& document : step.encode_documents) {
@@ -99,90 +126,126 @@ void CheckEncoderAttention(const AttentionShape& shape, const std::vector<int>& 
       return outputs;
     };
   };
-  CheckOperation({.name = NameOf("encoder attention", MemoryOf(shape, false)),
+  CheckOperation({.name = NameOf(biased == Bias::kSome ? "biased encoder attention" : "encoder attention",
+                                 MemoryOf(shape, kAllKv)),
                   .units = static_cast<int>(lengths.size()),
                   .cols = width,
                   .load = load,
-                  .batches = std::move(batches)});
+                  .batches = std::move(batches),
+                  .biases_or_gates = biased == Bias::kSome});
 }
 
 TEST(BackendAttention, Encoder) {
   const std::vector<int> lengths = {1, 300, 2, 64, 63, 130, 65, 17};
   const std::vector<std::vector<int>> batches = {{0}, {1}, {5}, {6}, {7}, {1, 3}, {7, 6, 5, 4, 3, 2, 1, 0}, {6, 0, 4}};
-  for (const AttentionShape& shape : kShapes) {
-    CheckEncoderAttention(shape, lengths, batches);
-    if (HasFatalFailure()) return;
+  for (const Bias bias : {Bias::kNone, Bias::kSome}) {
+    for (const AttentionShape& shape : kShapes) {
+      CheckEncoderAttention(shape, bias, lengths, batches);
+      if (HasFatalFailure()) return;
+    }
   }
 }
 
 // The decode memory of a world in a session, with random states and what stood there before them.
 struct WorldMemory {
   Tensor encoder_states;
+  Tensor cross_query, cross_output;
   Tensor states;
-  Tensor query;
-  Tensor output;
+  Tensor self_query, self_output;
 };
 
 WorldMemory LoadWorld(Session& session, const DecodeWorld& world, const MemoryShape& shape, float stale) {
-  const int64_t width = StateWidth(shape);
+  const int64_t cross_width = StateWidth(shape, shape.cross), self_width = StateWidth(shape, shape.self);
   const auto positions = static_cast<int64_t>(world.positions().size());
   session.AllocateMemory(shape, world.page_count(), world.block_count(), world.Limits());
+  const auto allocate = [&](int64_t cols) { return session.Allocate(positions, cols, Storage::kState); };
   const WorldMemory memory = {
-      .encoder_states = session.Allocate(world.Limits().encode_positions, width, Storage::kState),
-      .states = session.Allocate(positions, width, Storage::kState),
-      .query = session.Allocate(positions, QueryWidth(shape), Storage::kState),
-      .output = session.Allocate(positions, QueryWidth(shape), Storage::kState)};
-  const std::vector<float> stale_states(world.page_count() * kPageTokens * width, stale);
-  for (int layer = 0; layer < (shape.el ? 1 : kLayers); ++layer) {
+      .encoder_states = session.Allocate(world.Limits().encode_positions, cross_width, Storage::kState),
+      .cross_query = allocate(QueryWidth(shape, shape.cross)),
+      .cross_output = allocate(QueryWidth(shape, shape.cross)),
+      .states = allocate(self_width),
+      .self_query = allocate(QueryWidth(shape, shape.self)),
+      .self_output = allocate(QueryWidth(shape, shape.self))};
+  const std::vector<float> stale_states(world.page_count() * kPageTokens * cross_width, stale);
+  for (int layer = 0; layer < (shape.cross == AttentionForm::kEl ? 1 : kLayers); ++layer) {
     world.FillPages(session, layer, memory.encoder_states, stale_states);
     world.StoreDocuments(session, layer, memory.encoder_states,
-                         session.Random(30 + layer, world.SourceTokens() * width, 1.0f));
+                         session.Random(30 + layer, world.SourceTokens() * cross_width, 1.0f));
   }
   const int64_t cells = world.block_count() * kBlockCells;
   for (int layer = 0; layer < kLayers; ++layer) {
-    world.FillCells(session, layer, memory.states, session.Random(40 + layer, cells * width, 1.0f), memory.query,
-                    memory.output);
+    world.FillCells(session, layer, memory.states, session.Random(40 + layer, cells * self_width, 1.0f),
+                    memory.self_query, memory.self_output);
   }
   return memory;
 }
 
-Runner LoadCross(Session& session, const DecodeWorld& world, const MemoryShape& shape, float stale) {
+// Of each document [heads * length], some tokens hidden from some heads; every third document has none.
+std::vector<std::vector<float>> DocumentBiases(const DecodeWorld& world, int heads) {
+  std::vector<std::vector<float>> biases;
+  for (size_t d = 0; d < world.documents().size(); ++d) {
+    const int length = world.documents()[d].length;
+    const int64_t size = d % 3 == 2 ? 0 : int64_t{heads} * length;
+    biases.push_back(RandomValues(static_cast<uint32_t>(91 + d), size, kScoreDeviation));
+    for (int64_t i = 0; i < size; ++i) {
+      // The last token of each head stays.
+      if (i % length != length - 1 && i % 5 == 0) biases[d][i] = -std::numeric_limits<float>::infinity();
+    }
+  }
+  return biases;
+}
+
+Runner LoadCross(Session& session, const DecodeWorld& world, const MemoryShape& shape, float stale,
+                 Bias biased = Bias::kNone) {
   const WorldMemory memory = LoadWorld(session, world, shape, stale);
+  const int64_t width = QueryWidth(shape, shape.cross);
   const std::vector<float> queries =
-      session.Random(50, static_cast<int64_t>(world.positions().size()) * QueryWidth(shape), QueryDeviation(shape));
+      session.Random(50, static_cast<int64_t>(world.positions().size()) * width, QueryDeviation(shape, shape.cross));
+  const auto biases = DocumentBiases(world, shape.heads);
   return [=, &session, &world](std::span<const int> units) {
-    const OwnedStep step = world.Step(units);
+    OwnedStep step = world.Step(units);
+    for (size_t i = 0; i < step.decode_documents.size(); ++i) {
+      DecodeDocument& document = step.decode_documents[i];
+      document.bias = biases[world.positions()[units[document.begin]].document];
+    }
     session.backend().BeginStep(step.Layout());
-    session.backend().Write(memory.query, Rows(queries, QueryWidth(shape), units));
-    session.backend().CrossAttention({.layer = 1, .query = memory.query, .output = memory.output});
-    return OneRowEach(session.backend().Read(memory.output, static_cast<int64_t>(units.size())), QueryWidth(shape));
+    session.backend().Write(memory.cross_query, Rows(queries, width, units));
+    session.backend().CrossAttention(
+        {.layer = 1, .query = memory.cross_query, .output = memory.cross_output, .biased = biased == Bias::kSome});
+    return OneRowEach(session.backend().Read(memory.cross_output, static_cast<int64_t>(units.size())), width);
   };
 }
 
-Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& shape) {
+Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& shape, Bias biased = Bias::kNone) {
   const WorldMemory memory = LoadWorld(session, world, shape, 0.0f);
   const auto positions = static_cast<int64_t>(world.positions().size());
-  const std::vector<float> queries = session.Random(50, positions * QueryWidth(shape), QueryDeviation(shape));
-  const std::vector<float> states = session.Random(51, positions * StateWidth(shape), 1.0f);
+  const int64_t width = QueryWidth(shape, shape.self), state_width = StateWidth(shape, shape.self);
+  const std::vector<float> queries = session.Random(50, positions * width, QueryDeviation(shape, shape.self));
+  const std::vector<float> states = session.Random(51, positions * state_width, 1.0f);
+  const auto bias = biased == Bias::kSome ? RandomBias(session, shape.heads, world.Limits().decoder_length)
+                                          : std::make_shared<OwnedBias>();
   return [=, &session, &world](std::span<const int> units) {
     const OwnedStep step = world.Step(units);
     session.backend().BeginStep(step.Layout());
-    session.backend().Write(memory.query, Rows(queries, QueryWidth(shape), units));
-    session.backend().Write(memory.states, Rows(states, StateWidth(shape), units));
-    session.backend().SelfAttention(
-        {.layer = 1, .states = memory.states, .query = memory.query, .output = memory.output});
-    return OneRowEach(session.backend().Read(memory.output, static_cast<int64_t>(units.size())), QueryWidth(shape));
+    session.backend().Write(memory.self_query, Rows(queries, width, units));
+    session.backend().Write(memory.states, Rows(states, state_width, units));
+    session.backend().SelfAttention({.layer = 1,
+                                     .states = memory.states,
+                                     .query = memory.self_query,
+                                     .output = memory.self_output,
+                                     .bias = bias->bias});
+    return OneRowEach(session.backend().Read(memory.self_output, static_cast<int64_t>(units.size())), width);
   };
 }
 
 TEST(BackendAttention, Cross) {
   const DecodeWorld world(60, MixedDocuments());
-  for (bool el : {false, true}) {
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
     for (const AttentionShape& attention : kShapes) {
-      const MemoryShape shape = MemoryOf(attention, el);
+      const MemoryShape shape = MemoryOf(attention, forms);
       CheckOperation({.name = NameOf("cross attention", shape),
                       .units = static_cast<int>(world.positions().size()),
-                      .cols = QueryWidth(shape),
+                      .cols = QueryWidth(shape, shape.cross),
                       .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); },
                       .batches = world.Batches(61)});
       if (HasFatalFailure()) return;
@@ -192,14 +255,55 @@ TEST(BackendAttention, Cross) {
 
 TEST(BackendAttention, Self) {
   const DecodeWorld world(62, MixedDocuments());
-  for (bool el : {false, true}) {
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
     for (const AttentionShape& attention : kShapes) {
-      const MemoryShape shape = MemoryOf(attention, el);
+      const MemoryShape shape = MemoryOf(attention, forms);
       CheckOperation({.name = NameOf("self attention", shape),
                       .units = static_cast<int>(world.positions().size()),
-                      .cols = QueryWidth(shape),
+                      .cols = QueryWidth(shape, shape.cross),
                       .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                       .batches = world.Batches(63)});
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// The two attentions of one memory in different forms.
+TEST(BackendAttention, FormsMayDiffer) {
+  const DecodeWorld world(74, MixedDocuments());
+  for (const AttentionForms forms : {AttentionForms{AttentionForm::kEl, AttentionForm::kKv},
+                                     AttentionForms{AttentionForm::kKv, AttentionForm::kEl}}) {
+    const MemoryShape shape = MemoryOf({5, 16, 64}, forms);
+    const int units = static_cast<int>(world.positions().size());
+    CheckOperation({.name = NameOf("cross attention", shape),
+                    .units = units,
+                    .cols = QueryWidth(shape, shape.cross),
+                    .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); }});
+    CheckOperation({.name = NameOf("self attention", shape),
+                    .units = units,
+                    .cols = QueryWidth(shape, shape.self),
+                    .load = [&](Session& session) { return LoadSelf(session, world, shape); }});
+  }
+}
+
+TEST(BackendAttention, ScoresMayHaveABias) {
+  const DecodeWorld world(75, MixedDocuments());
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
+    for (const AttentionShape& attention : kShapes) {
+      const MemoryShape shape = MemoryOf(attention, forms);
+      const int units = static_cast<int>(world.positions().size());
+      CheckOperation({.name = NameOf("biased cross attention", shape),
+                      .units = units,
+                      .cols = QueryWidth(shape, shape.cross),
+                      .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f, Bias::kSome); },
+                      .batches = world.Batches(76),
+                      .biases_or_gates = true});
+      CheckOperation({.name = NameOf("biased self attention", shape),
+                      .units = units,
+                      .cols = QueryWidth(shape, shape.self),
+                      .load = [&](Session& session) { return LoadSelf(session, world, shape, Bias::kSome); },
+                      .batches = world.Batches(77),
+                      .biases_or_gates = true});
       if (HasFatalFailure()) return;
     }
   }
@@ -209,17 +313,17 @@ TEST(BackendAttention, Self) {
 TEST(BackendAttention, ManyPositionsOfOneDocument) {
   const DecodeWorld world(
       64, {{.length = 70, .rows = 32, .history = 3}, {.length = 9, .rows = 1, .history = 0, .new_positions = 98}});
-  for (bool el : {false, true}) {
-    const MemoryShape shape = MemoryOf({5, 16, 64}, el);
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
+    const MemoryShape shape = MemoryOf({5, 16, 64}, forms);
     const int units = static_cast<int>(world.positions().size());
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = units,
-                    .cols = QueryWidth(shape),
+                    .cols = QueryWidth(shape, shape.cross),
                     .load = [&](Session& session) { return LoadCross(session, world, shape, 0.0f); },
                     .batches = world.Batches(65)});
     CheckOperation({.name = NameOf("self attention", shape),
                     .units = units,
-                    .cols = QueryWidth(shape),
+                    .cols = QueryWidth(shape, shape.cross),
                     .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                     .batches = world.Batches(66)});
   }
@@ -233,17 +337,17 @@ TEST(BackendAttention, LongSourcesAndHistories) {
                                {.length = 512, .rows = 1, .history = 300},
                                {.length = 2, .rows = 1, .history = 0, .new_positions = 2}});
   const int units = static_cast<int>(world.positions().size());
-  for (bool el : {false, true}) {
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
     for (const AttentionShape& attention : {AttentionShape{3, 24, 96}, {5, 16, 64}, {16, 64, 1024}}) {
-      const MemoryShape shape = MemoryOf(attention, el);
+      const MemoryShape shape = MemoryOf(attention, forms);
       CheckOperation({.name = NameOf("cross attention", shape),
                       .units = units,
-                      .cols = QueryWidth(shape),
+                      .cols = QueryWidth(shape, shape.cross),
                       .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); },
                       .batches = world.Batches(72)});
       CheckOperation({.name = NameOf("self attention", shape),
                       .units = units,
-                      .cols = QueryWidth(shape),
+                      .cols = QueryWidth(shape, shape.cross),
                       .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                       .batches = world.Batches(73)});
       if (HasFatalFailure()) return;
@@ -255,11 +359,11 @@ TEST(BackendAttention, LongSourcesAndHistories) {
 // behind its last token, where a weight of 0 does not silence them.
 TEST(BackendAttention, StaleNansBehindADocumentAreNotRead) {
   const DecodeWorld world(67, MixedDocuments());
-  for (bool el : {false, true}) {
-    const MemoryShape shape = MemoryOf({3, 24, 96}, el);
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
+    const MemoryShape shape = MemoryOf({3, 24, 96}, forms);
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = static_cast<int>(world.positions().size()),
-                    .cols = QueryWidth(shape),
+                    .cols = QueryWidth(shape, shape.cross),
                     .load =
                         [&](Session& session) {
                           return LoadCross(session, world, shape, std::numeric_limits<float>::quiet_NaN());
@@ -273,8 +377,8 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
   const std::vector<DocumentSpec> documents = MixedDocuments();
   const DecodeWorld world(68, documents);
   constexpr int kBroken = 4;
-  for (bool el : {false, true}) {
-    const MemoryShape shape = MemoryOf({3, 24, 96}, el);
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
+    const MemoryShape shape = MemoryOf({3, 24, 96}, forms);
     std::vector<int> broken;
     for (int p = 0; p < static_cast<int>(world.positions().size()); ++p) {
       if (world.positions()[p].document == kBroken) broken.push_back(p);
@@ -289,30 +393,34 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
     const auto load = [&](Session& session) -> Runner {
       const WorldMemory memory = LoadWorld(session, world, shape, 0.0f);
       const auto positions = static_cast<int64_t>(world.positions().size());
-      std::vector<float> queries = session.Random(50, positions * QueryWidth(shape), QueryDeviation(shape));
-      std::vector<float> states = session.Random(51, positions * StateWidth(shape), 1.0f);
+      std::vector<float> queries =
+          session.Random(50, positions * QueryWidth(shape, shape.cross), QueryDeviation(shape, shape.cross));
+      std::vector<float> states = session.Random(51, positions * StateWidth(shape, shape.cross), 1.0f);
       for (int p : broken) {
-        std::fill_n(queries.begin() + p * QueryWidth(shape), QueryWidth(shape), NAN);
-        std::fill_n(states.begin() + p * StateWidth(shape), StateWidth(shape), NAN);
+        std::fill_n(queries.begin() + p * QueryWidth(shape, shape.cross), QueryWidth(shape, shape.cross), NAN);
+        std::fill_n(states.begin() + p * StateWidth(shape, shape.cross), StateWidth(shape, shape.cross), NAN);
       }
       return without_broken([=, &session, &world](std::span<const int> units) {
         const OwnedStep step = world.Step(units);
         const auto count = static_cast<int64_t>(units.size());
         session.backend().BeginStep(step.Layout());
-        session.backend().Write(memory.query, Rows(queries, QueryWidth(shape), units));
-        session.backend().Write(memory.states, Rows(states, StateWidth(shape), units));
-        session.backend().CrossAttention({.layer = 0, .query = memory.query, .output = memory.output});
-        UnitOutputs outputs = OneRowEach(session.backend().Read(memory.output, count), QueryWidth(shape));
+        session.backend().Write(memory.cross_query, Rows(queries, QueryWidth(shape, shape.cross), units));
+        session.backend().Write(memory.self_query, Rows(queries, QueryWidth(shape, shape.cross), units));
+        session.backend().Write(memory.states, Rows(states, StateWidth(shape, shape.cross), units));
+        session.backend().CrossAttention({.layer = 0, .query = memory.cross_query, .output = memory.cross_output});
+        UnitOutputs outputs =
+            OneRowEach(session.backend().Read(memory.cross_output, count), QueryWidth(shape, shape.cross));
         session.backend().SelfAttention(
-            {.layer = 0, .states = memory.states, .query = memory.query, .output = memory.output});
-        const UnitOutputs own = OneRowEach(session.backend().Read(memory.output, count), QueryWidth(shape));
+            {.layer = 0, .states = memory.states, .query = memory.self_query, .output = memory.self_output});
+        const UnitOutputs own =
+            OneRowEach(session.backend().Read(memory.self_output, count), QueryWidth(shape, shape.self));
         for (int64_t i = 0; i < count; ++i) outputs[i].insert(outputs[i].end(), own[i].begin(), own[i].end());
         return outputs;
       });
     };
     CheckOperation({.name = NameOf("attention beside NaN", shape),
                     .units = static_cast<int>(world.positions().size()),
-                    .cols = QueryWidth(shape),
+                    .cols = QueryWidth(shape, shape.cross),
                     .load = load,
                     .batches = {}});
   }
@@ -321,11 +429,12 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
 // A dropped document's states stay in its batch's activations and go nowhere; its batch-mates' are stored as always.
 TEST(BackendAttention, DroppedDocumentsAreNotStored) {
   const DecodeWorld world(69, {{.length = 70, .rows = 2, .history = 1}, {.length = 30, .rows = 2, .history = 1}});
-  for (bool el : {false, true}) {
-    const MemoryShape shape = MemoryOf({3, 8, 40}, el);
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
+    const MemoryShape shape = MemoryOf({3, 8, 40}, forms);
     const auto load = [&](Session& session) -> Runner {
       const Runner run = LoadCross(session, world, shape, 0.0f);
-      const Tensor states = session.Allocate(world.Limits().encode_positions, StateWidth(shape), Storage::kState);
+      const Tensor states =
+          session.Allocate(world.Limits().encode_positions, StateWidth(shape, shape.cross), Storage::kState);
       // The first document again, dropped, then the second with new values.
       OwnedStep step;
       step.phase = Phase::kEncode;
@@ -334,14 +443,14 @@ TEST(BackendAttention, DroppedDocumentsAreNotStored) {
       step.encode_documents = {{.begin = 0, .length = 70, .pages = {}},
                                {.begin = 70, .length = 30, .pages = world.pages(1)}};
       session.backend().BeginStep(step.Layout());
-      session.backend().Write(states, session.Random(70, 100 * StateWidth(shape), 1.0f));
-      session.backend().StoreEncoder({.layer = shape.el ? 0 : 1, .states = states});
+      session.backend().Write(states, session.Random(70, 100 * StateWidth(shape, shape.cross), 1.0f));
+      session.backend().StoreEncoder({.layer = shape.cross == AttentionForm::kEl ? 0 : 1, .states = states});
       session.backend().Read(states, 1);  // waits
       return run;
     };
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = 4,
-                    .cols = QueryWidth(shape),
+                    .cols = QueryWidth(shape, shape.cross),
                     .load = load,
                     .batches = {{0}, {2, 3}, {3, 0}}});
   }

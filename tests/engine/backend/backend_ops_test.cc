@@ -30,6 +30,7 @@ struct LinearCase {
   int in;
   int out;
   bool bias = true;
+  bool gated = false;
   Activation activation = Activation::kNone;
   Storage storage = Storage::kState;
   enum class Residual { kNone, kOther, kOutput } residual = Residual::kNone;
@@ -43,7 +44,8 @@ Tolerance ToleranceOf(Storage storage) {
 
 Runner LoadLinear(Session& session, const LinearCase& c) {
   session.AllocatePlainMemory(kPositions);
-  const std::shared_ptr<PackedWeight> weight = session.RandomLinear(1, c.out, c.in, c.bias);
+  const std::shared_ptr<PackedWeight> weight =
+      c.gated ? session.RandomGated(1, c.out, c.in, c.bias) : session.RandomLinear(1, c.out, c.in, c.bias);
   const Tensor input = session.Allocate(kPositions, c.in, Storage::kState);
   const Tensor output = session.Allocate(kPositions, c.out, c.storage);
   const auto residual = std::make_shared<Tensor>(
@@ -73,7 +75,8 @@ void CheckLinear(const std::string& name, const LinearCase& c) {
                   .cols = c.out,
                   .tolerance = ToleranceOf(c.storage),
                   .load = [&](Session& session) { return LoadLinear(session, c); },
-                  .batches = RandomBatches(c.in * 1000 + c.out, kPositions)});
+                  .batches = RandomBatches(c.in * 1000 + c.out, kPositions),
+                  .biases_or_gates = c.gated});
 }
 
 TEST(BackendOps, LinearOfAllSizes) {
@@ -123,6 +126,23 @@ TEST(BackendOps, LinearWithResidualAndWithoutBias) {
   }
   CheckLinear("residual to state",
               {.in = 64, .out = 64, .storage = Storage::kState, .residual = LinearCase::Residual::kOther});
+}
+
+TEST(BackendOps, GatedLinear) {
+  for (const auto& [in, out] : {std::pair{1, 1}, {7, 3}, {40, 32}, {33, 65}, {96, 200}, {64, 768}}) {
+    for (const bool bias : {true, false}) {
+      CheckLinear("gated", {.in = in, .out = out, .bias = bias, .gated = true, .activation = Activation::kGeluTanh});
+      CheckLinear("gated residual", {.in = in,
+                                     .out = out,
+                                     .bias = bias,
+                                     .gated = true,
+                                     .activation = Activation::kSilu,
+                                     .storage = Storage::kResidual,
+                                     .residual = LinearCase::Residual::kOther,
+                                     .phase = Phase::kEncode});
+      if (HasFatalFailure()) return;
+    }
+  }
 }
 
 TEST(BackendOps, LinearOfHalfPrecisionCheckpoints) {
@@ -249,6 +269,32 @@ TEST(BackendOps, Norm) {
         if (HasFatalFailure()) return;
       }
     }
+  }
+}
+
+// Without a weight the residual is only rounded to states.
+TEST(BackendOps, NormWithoutWeight) {
+  for (int d : {7, 8, 40, 200, 768}) {
+    const auto load = [d](Session& session) -> Runner {
+      session.AllocatePlainMemory(kPositions);
+      const Tensor input = session.Allocate(kPositions, d, Storage::kResidual);
+      const Tensor state = session.Allocate(kPositions, d, Storage::kState);
+      const std::vector<float> inputs = session.Random(12, int64_t{kPositions} * d, 2.0f);
+      return [=, &session](std::span<const int> units) {
+        const OwnedStep step = PlainStep(Phase::kDecode, static_cast<int>(units.size()));
+        session.backend().BeginStep(step.Layout());
+        session.backend().Write(input, Rows(inputs, d, units));
+        session.backend().Norm({.phase = Phase::kDecode, .input = input, .weight = nullptr, .state = state});
+        return OneRowEach(session.backend().Read(state, static_cast<int64_t>(units.size())), d);
+      };
+    };
+    CheckOperation({.name = "rounding d " + std::to_string(d),
+                    .units = kPositions,
+                    .cols = d,
+                    .tolerance = {.float32 = 0, .bfloat16 = 0},
+                    .load = load,
+                    .batches = RandomBatches(d, kPositions)});
+    if (HasFatalFailure()) return;
   }
 }
 

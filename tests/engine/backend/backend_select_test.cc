@@ -337,8 +337,7 @@ TEST(BackendSelect, ARowWithoutATokenLeftIsMinusInfinity) {
     for (int row = 0; row < 3; ++row) {
       Ask& ask = problem.asks[row];
       ask = {.space = row == 1 ? SelectSpace::kLogits : SelectSpace::kLogProbs, .count = 3, .renormalize = true};
-      for (int32_t token = 0; token < vocab; ++token)
-        ask.edits.push_back({.token = token, .add = -kInfinity, .penalty = 1.0f});
+      for (int32_t token = 0; token < vocab; ++token) ask.edits.push_back({.token = token, .ban = true});
     }
     problem.asks[2].force = {1};
     problem.asks[3] = {.count = 3, .renormalize = true};  // a neighbour that has all of them

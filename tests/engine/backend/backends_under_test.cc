@@ -39,7 +39,7 @@ BackendUnderTest Cpu(DataType state_type, cpu::Isa isa) {
 #if ELSERVE_TEST_CUDA
 BackendUnderTest Cuda(DataType state_type) {
   const std::string precision = state_type == DataType::kFloat32 ? "float32" : "bfloat16";
-  return {.name = "cuda " + precision, .state_type = state_type, .make = [=] {
+  return {.name = "cuda " + precision, .state_type = state_type, .biases_and_gates = false, .make = [=] {
             auto backend = MakeCudaBackend({.state_type = state_type});
             if (!backend.ok()) ADD_FAILURE() << backend.status();
             return backend.ok() ? *std::move(backend) : nullptr;

@@ -14,6 +14,7 @@ namespace elserve {
 struct BackendUnderTest {
   std::string name;  // with precision and instruction set
   DataType state_type = DataType::kFloat32;
+  bool biases_and_gates = true;  // adds biases to attention's scores, and computes gated products
   std::function<std::unique_ptr<Backend>()> make;
 };
 

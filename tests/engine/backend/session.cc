@@ -92,7 +92,7 @@ void Session::AllocateMemory(const MemoryShape& shape, int64_t pages, int64_t bl
 }
 
 void Session::AllocatePlainMemory(int positions) {
-  AllocateMemory({.el = true, .layers = 1, .d = 8, .heads = 1, .head_dim = 8}, /*pages=*/1,
+  AllocateMemory({.layers = 1, .d = 8, .heads = 1, .head_dim = 8}, /*pages=*/1,
                  (positions + kBlockCells - 1) / kBlockCells,
                  {.encode_positions = positions,
                   .decode_positions = positions,
@@ -113,6 +113,17 @@ PackedWeightPtr Session::RandomLinear(uint32_t seed, int64_t out, int64_t in, bo
   const std::vector<float> bias = Random(seed + 1, out, 0.5f);
   const HostTensor bias_view = View(bias, {out});
   return backend_->PackLinear(View(weight, {out, in}), with_bias ? &bias_view : nullptr);
+}
+
+PackedWeightPtr Session::RandomGated(uint32_t seed, int64_t out, int64_t in, bool with_bias) {
+  const float deviation = 1 / std::sqrt(static_cast<float>(in));
+  const std::vector<float> gate = Random(seed, out * in, deviation), up = Random(seed + 1, out * in, deviation);
+  const std::vector<float> gate_bias = Random(seed + 2, out, 0.5f), up_bias = Random(seed + 3, out, 0.5f);
+  const HostTensor gate_view = View(gate_bias, {out}), up_view = View(up_bias, {out});
+  return backend_->PackGatedLinear({.gate = View(gate, {out, in}),
+                                    .up = View(up, {out, in}),
+                                    .gate_bias = with_bias ? &gate_view : nullptr,
+                                    .up_bias = with_bias ? &up_view : nullptr});
 }
 
 std::vector<float> Rows(std::span<const float> matrix, int64_t cols, std::span<const int> rows) {

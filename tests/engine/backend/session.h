@@ -57,6 +57,7 @@ class Session {
   Tensor Allocate(int64_t rows, int64_t cols, Storage storage);
 
   PackedWeightPtr RandomLinear(uint32_t seed, int64_t out, int64_t in, bool with_bias);
+  PackedWeightPtr RandomGated(uint32_t seed, int64_t out, int64_t in, bool with_bias);
 
  private:
   std::unique_ptr<Backend> backend_;

@@ -83,9 +83,10 @@ void Step(BeamState& state, EditBuffer& edits, const LogitsFunction& logits) {
   std::vector<std::vector<Candidate>> candidates;
   std::vector<std::span<const Candidate>> spans;
   for (int row = 0; row < state.rows(); ++row) {
-    candidates.push_back(SelectCandidates(logits(state.tokens(row)), RulesFor(state.spec(), state.tokens(row), edits)));
+    const RowRules rules = RulesFor(state.spec(), state.tokens(row), edits);
+    ASSERT_LE(static_cast<int64_t>(rules.edits.size()), MaxEditsPerRow(state.spec()));
+    candidates.push_back(SelectCandidates(logits(state.tokens(row)), rules));
   }
-  ASSERT_LE(edits.size(), MaxEdits(state.spec()));
   spans.assign(candidates.begin(), candidates.end());
   AdvanceBeams(state, spans);
 }

@@ -25,7 +25,7 @@ class CpuBackendTest : public testing::TestWithParam<BackendUnderTest> {
 // document were longer.
 TEST_P(CpuBackendTest, StoreEncoderClearsTheRestOfAPage) {
   constexpr int kWidth = 16, kTokens = 5;
-  session_.AllocateMemory({.el = true, .layers = 1, .d = kWidth, .heads = 1, .head_dim = kWidth}, 1, 1,
+  session_.AllocateMemory({.layers = 1, .d = kWidth, .heads = 1, .head_dim = kWidth}, 1, 1,
                           {.encode_positions = kPageTokens,
                            .decode_positions = 1,
                            .select_rows = 1,
@@ -53,10 +53,10 @@ TEST_P(CpuBackendTest, StoreEncoderClearsTheRestOfAPage) {
 }
 
 TEST_P(CpuBackendTest, AttentionWithoutDocumentsDoesNothing) {
-  for (const bool el : {true, false}) {
+  for (const AttentionForm form : {AttentionForm::kEl, AttentionForm::kKv}) {
     Session session(GetParam().make(), GetParam().state_type);
     session.AllocateMemory(
-        {.el = el, .layers = 1, .d = 8, .heads = 1, .head_dim = 8}, 1, 1,
+        {.cross = form, .self = form, .layers = 1, .d = 8, .heads = 1, .head_dim = 8}, 1, 1,
         {.encode_positions = 1, .decode_positions = 1, .select_rows = 1, .decoder_length = 1, .source_length = 1});
     const Tensor query = session.Allocate(1, 8, Storage::kState), output = session.Allocate(1, 8, Storage::kState);
     session.backend().BeginStep({});
@@ -94,14 +94,16 @@ TEST_P(CpuBackendTest, ProductsFlushSubnormalNumbers) {
 TEST_P(CpuBackendTest, AScoreOfMinusInfinityIsNoWeight) {
   constexpr int kHeads = 2, kHeadDim = 16, kTokens = 70;
   for (const bool el : {true, false}) {
+    const AttentionForm form = el ? AttentionForm::kEl : AttentionForm::kKv;
     const int width = el ? kHeadDim : 2 * kHeads * kHeadDim, query_width = kHeads * kHeadDim;
     Session session(GetParam().make(), GetParam().state_type);
-    session.AllocateMemory({.el = el, .layers = 1, .d = kHeadDim, .heads = kHeads, .head_dim = kHeadDim}, 2, 8,
-                           {.encode_positions = kTokens,
-                            .decode_positions = 1,
-                            .select_rows = 1,
-                            .decoder_length = kTokens,
-                            .source_length = kTokens});
+    session.AllocateMemory(
+        {.cross = form, .self = form, .layers = 1, .d = kHeadDim, .heads = kHeads, .head_dim = kHeadDim}, 2, 8,
+        {.encode_positions = kTokens,
+         .decode_positions = 1,
+         .select_rows = 1,
+         .decoder_length = kTokens,
+         .source_length = kTokens});
     const Tensor states = session.Allocate(kTokens, width, Storage::kState);
     const Tensor query = session.Allocate(1, query_width, Storage::kState);
     const Tensor output = session.Allocate(1, query_width, Storage::kState);

@@ -31,13 +31,12 @@ class TinyDecoder {
     tokens_ = backend.PackEmbedding(View(table, {kVocab, kWidth}));
     norm_ = backend.PackNorm(NormKind::kRmsNorm, View(gamma, {kWidth}), nullptr, 1e-5f);
     head_ = backend.PackLinear(View(table, {kVocab, kWidth}), nullptr);
-    const absl::Status status =
-        backend.AllocateMemory({.el = true, .layers = 1, .d = 8, .heads = 1, .head_dim = 8}, 1, 3,
-                               {.encode_positions = 1,
-                                .decode_positions = kRows,
-                                .select_rows = kRows,
-                                .decoder_length = 64,
-                                .source_length = 64});
+    const absl::Status status = backend.AllocateMemory({.layers = 1, .d = 8, .heads = 1, .head_dim = 8}, 1, 3,
+                                                       {.encode_positions = 1,
+                                                        .decode_positions = kRows,
+                                                        .select_rows = kRows,
+                                                        .decoder_length = 64,
+                                                        .source_length = 64});
     EXPECT_TRUE(status.ok()) << status;
     residual_ = *backend.AllocateTensor(kRows, kWidth, Storage::kResidual);
     state_ = *backend.AllocateTensor(kRows, kWidth, Storage::kState);

@@ -67,7 +67,8 @@ TEST(Attention, KeysAndValuesByHand) {
   const float query[] = {std::log(3.0f), 1};
   float output[2];
   const float* states[] = {first, second};
-  Attend(KeysAndValues(2, 1), query, states, output);
+  Attend(
+      KeysAndValues(2, 1), query, states, [](int, int64_t) { return 0.0f; }, output);
   EXPECT_THAT(output, ElementsAre(FloatEq(7), FloatEq(15)));
 }
 
@@ -77,7 +78,8 @@ TEST(Attention, HiddenStatesAreKeyAndValueOfEveryHead) {
   const float query[] = {std::log(3.0f), 0, 0, 0};
   float output[4];
   const float* states[] = {first, second};
-  Attend(HiddenStates(2, 2), query, states, output);
+  Attend(
+      HiddenStates(2, 2), query, states, [](int, int64_t) { return 0.0f; }, output);
   EXPECT_THAT(output, ElementsAre(FloatEq(0.75), FloatEq(7), FloatEq(0.5), FloatEq(6)));
 }
 
@@ -182,10 +184,12 @@ TEST(ReferenceBackend, HiddenStatesGiveWhatKeysAndValuesGive) {
   std::vector<int> all;
   for (int p = 0; p < positions; ++p) all.push_back(p);
   const auto attend = [&](bool el) {
+    const AttentionForm form = el ? AttentionForm::kEl : AttentionForm::kKv;
     Session session(MakeReferenceBackend(), DataType::kFloat32);
     Backend& backend = session.backend();
-    session.AllocateMemory({.el = el, .layers = 1, .d = kWidth, .heads = kHeads, .head_dim = kHeadDim},
-                           world.page_count(), world.block_count(), world.Limits());
+    session.AllocateMemory(
+        {.cross = form, .self = form, .layers = 1, .d = kWidth, .heads = kHeads, .head_dim = kHeadDim},
+        world.page_count(), world.block_count(), world.Limits());
     const Tensor states = session.Allocate(tokens, el ? kWidth : 2 * kHeads * kHeadDim, Storage::kState);
     world.StoreDocuments(session, 0, states, el ? hidden : keys_values);
     const Tensor q = session.Allocate(positions, kHeads * kHeadDim, Storage::kState);
@@ -211,10 +215,12 @@ TEST(ReferenceBackend, HiddenStatesGiveWhatKeysAndValuesGive) {
 
 TEST(ReferenceBackend, CostsAreWhatMemoryTakes) {
   const auto backend = MakeReferenceBackend();
-  const MemoryCosts el = backend->Costs({.el = true, .layers = 3, .d = 10, .heads = 2, .head_dim = 8});
+  const MemoryCosts el = backend->Costs(
+      {.cross = AttentionForm::kEl, .self = AttentionForm::kEl, .layers = 3, .d = 10, .heads = 2, .head_dim = 8});
   EXPECT_EQ(el.per_encoder_page, 64 * 10 * 4);
   EXPECT_EQ(el.per_decoder_block, 3 * 16 * 10 * 4);
-  const MemoryCosts kv = backend->Costs({.el = false, .layers = 3, .d = 10, .heads = 2, .head_dim = 8});
+  const MemoryCosts kv = backend->Costs(
+      {.cross = AttentionForm::kKv, .self = AttentionForm::kKv, .layers = 3, .d = 10, .heads = 2, .head_dim = 8});
   EXPECT_EQ(kv.per_encoder_page, 3 * 64 * 32 * 4);
   EXPECT_EQ(kv.per_decoder_block, 3 * 16 * 32 * 4);
 }

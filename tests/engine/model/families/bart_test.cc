@@ -121,7 +121,7 @@ TEST_F(BartTest, EveryWeightIsTheTensorOfItsName) {
     check_feed_forward(weights.encoder.layers[i].feed_forward, layer);
   }
   check_attention(weights.decoder.layers[0].self_attention, "model.decoder.layers.0.self_attn");
-  check_attention(weights.decoder.layers[0].cross_attention, "model.decoder.layers.0.encoder_attn");
+  check_attention(*weights.decoder.layers[0].cross_attention, "model.decoder.layers.0.encoder_attn");
   check_feed_forward(weights.decoder.layers[0].feed_forward, "model.decoder.layers.0");
   EXPECT_THAT(weights.decoder.layers[0].feed_forward.fc2.weight.shape, ElementsAre(6, 7));
 
