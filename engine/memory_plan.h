@@ -49,6 +49,11 @@ struct MemoryPlan {
 // allows.
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
 
+// Host memory of the lists that stand ready for max_rows sequences of the greatest lengths: sources, hypotheses,
+// ancestry, edits, results. It follows from numbers that a checkpoint may state freely, so PlanMemory refuses more than
+// an eighth of the budget, or 64 MiB where that is more.
+int64_t ListBytes(const MemoryPlanInput& input);
+
 }  // namespace elserve
 
 #endif  // ELSERVE_ENGINE_MEMORY_PLAN_H_

@@ -45,7 +45,7 @@ TEST(MemoryPlan, SpendsTheBudgetAndNoMore) {
       MemoryPlanInput in = Base();
       in.forms = forms;
       in.budget_bytes = budget;
-      in.max_rows = 100000;
+      in.max_rows = 900;
       const MemoryPlan plan = Plan(in);
       const MemoryCosts& costs = forms == kAllEl ? in.el : in.kv;
       EXPECT_EQ(plan.forms, forms);
@@ -60,7 +60,7 @@ TEST(MemoryPlan, SpendsTheBudgetAndNoMore) {
 // A typical sequence has 1024 source tokens (16 pages) and 4 beams of 64 tokens (16 blocks).
 TEST(MemoryPlan, SharesInTheProportionOfATypicalSequence) {
   MemoryPlanInput in = Base();
-  in.max_rows = 100000;
+  in.max_rows = 900;
   const MemoryPlan plan = Plan(in);
   EXPECT_NEAR(static_cast<double>(plan.encoder_pages) / static_cast<double>(plan.decoder_blocks), 1.0, 0.05);
 }
@@ -86,7 +86,7 @@ TEST(MemoryPlan, GivesTheOtherSideWhatOneCannotUse) {
 
 TEST(MemoryPlan, ElHoldsManyMoreSourceTokensThanKv) {
   MemoryPlanInput in = Base();
-  in.max_rows = 100000;
+  in.max_rows = 900;
   const MemoryPlan el = Plan(in);
   in.forms = kAllKv;
   EXPECT_GT(el.encoder_pages, 3 * Plan(in).encoder_pages);
@@ -105,7 +105,7 @@ TEST(MemoryPlan, OverridesAreRoundedUpToPagesAndBlocks) {
 
 TEST(MemoryPlan, OneOverrideLeavesTheRestToTheOther) {
   MemoryPlanInput in = Base();
-  in.max_rows = 100000;
+  in.max_rows = 900;
   in.encoder_memory_tokens = 2048;
   MemoryPlan plan = Plan(in);
   EXPECT_EQ(plan.encoder_pages, 32);
@@ -158,6 +158,31 @@ TEST(MemoryPlan, OverridesTooSmallForOneSequenceAreErrors) {
   in = Base();
   in.budget_bytes = 0;
   EXPECT_FALSE(PlanMemory(in).ok());
+}
+
+// A checkpoint may state any number of positions; nothing is reserved for it that its memory does not stand for.
+TEST(MemoryPlan, ListsForLengthsThatAConfigAloneStatesAreRefused) {
+  MemoryPlanInput in = Base();
+  in.max_source_tokens = in.max_decoder_tokens = 1 << 20;
+  in.budget_bytes = int64_t{64} << 30;
+  const absl::Status status = PlanMemory(in).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("max_rows 256"), HasSubstr("max_source_tokens 1048576"),
+                                      HasSubstr("max_decoder_tokens 1048576"), HasSubstr("lists of 13568.0 MiB"),
+                                      HasSubstr("memory of 65536.0 MiB is 8192.0 MiB")));
+  in.max_rows = 100;  // 5300 MiB
+  EXPECT_TRUE(PlanMemory(in).ok());
+}
+
+TEST(MemoryPlan, ListsOfSixtyFourMebibytesAreAlwaysAllowed) {
+  MemoryPlanInput in = Base();
+  in.budget_bytes = 64 * kMiB;
+  in.max_rows = 1236;  // times 53 KiB: a little less than 64 MiB
+  EXPECT_TRUE(PlanMemory(in).ok());
+  in.max_rows = 1237;
+  EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("is 64.0 MiB"));
+  in.max_source_tokens = 512;
+  EXPECT_TRUE(PlanMemory(in).ok());
 }
 
 TEST(MemoryPlan, AutoSaysWhyInNumbers) {
