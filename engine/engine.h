@@ -38,6 +38,10 @@ struct EngineOptions {
   // Instead of what `memory` gives, where not 0: tokens of all documents in flight, decoder positions of all sequences.
   int64_t encoder_memory_tokens = 0;
   int64_t decoder_memory_tokens = 0;
+  // Tokens of a source (special ones included), and of a hypothesis with its start token, at most. 0: as many as the
+  // model's positions allow; never more.
+  int max_source_tokens = 0;
+  int max_decoder_tokens = 0;
   // 0: as the device prefers (Backend::PreferredSizes).
   int max_rows = 0;                // hypotheses decoded in one step, at most
   int encode_tokens_per_step = 0;  // bounds the encode work of a step

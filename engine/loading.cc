@@ -59,8 +59,8 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   in.ffn = config.decoder.ffn;
   in.vocab = config.vocab_size;
   in.bytes_per_weight = static_cast<int>(SizeOf(backend.state_type()));
-  in.max_source_tokens = config.max_positions;
-  in.max_decoder_tokens = config.max_positions;
+  in.max_source_tokens = options.max_source_tokens;
+  in.max_decoder_tokens = options.max_decoder_tokens;
   in.max_rows = options.max_rows;
   const std::optional<int64_t> device_bytes = backend.FreeBytes();
   const int64_t free_bytes = device_bytes ? *device_bytes : FreeHostBytes();
@@ -75,8 +75,8 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
 }
 
 // Of a step: what no-repeat rules can ban in every row, and its EOS ids.
-int64_t MostEdits(const EngineOptions& options, const ModelConfig& config) {
-  return static_cast<int64_t>(options.max_rows) * (config.max_positions + kMaxEosIds);
+int64_t MostEdits(const EngineOptions& options) {
+  return static_cast<int64_t>(options.max_rows) * (options.max_decoder_tokens + kMaxEosIds);
 }
 
 ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const Backend& backend,
@@ -89,14 +89,14 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.encoder_heads = config.encoder.heads;
   info.decoder_heads = config.decoder.heads;
   info.vocab_size = config.vocab_size;
-  info.max_source_tokens = config.max_positions;
-  info.max_decoder_tokens = config.max_positions;
+  info.max_source_tokens = options.max_source_tokens;
+  info.max_decoder_tokens = options.max_decoder_tokens;
   info.device = backend.name();
   info.device_name = backend.device_name();
   info.precision = backend.state_type() == DataType::kFloat32 ? Precision::kFloat32 : Precision::kBFloat16;
   info.attention = plan.forms;
   info.attention_reason = plan.reason;
-  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options, config)};
+  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options)};
   const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.forms));
   info.bytes_per_encoder_token = costs.per_encoder_page / kPageTokens;
   info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;
@@ -105,21 +105,38 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   return info;
 }
 
+// A limit that is left open becomes what the positions allow.
+absl::Status SetLimit(const char* name, const char* side, int allowed, int* limit) {
+  if (*limit == 0) *limit = allowed;
+  if (*limit >= 1 && *limit <= allowed) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " is ", *limit, "; the positions of the model's ", side,
+                                                 " allow 1 to ", allowed, ", or 0 for as many as they allow"));
+}
+
+absl::Status SetLimits(const ModelConfig& config, EngineOptions* options) {
+  absl::Status status =
+      SetLimit("max_source_tokens", "encoder", config.encoder.max_positions, &options->max_source_tokens);
+  status.Update(SetLimit("max_decoder_tokens", "decoder", config.decoder.max_positions, &options->max_decoder_tokens));
+  return status;
+}
+
+absl::Status NotNegative(const char* name, int value) {
+  if (value >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " is ", value, "; allowed is 1 or more, or 0 for the device's choice"));
+}
+
 }  // namespace
 
 absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
-  if (options.max_rows < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_rows is ", options.max_rows, "; allowed is 1 or more, or 0 for the device's choice"));
-  }
-  if (options.encode_tokens_per_step < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("encode_tokens_per_step is ", options.encode_tokens_per_step,
-                                                   "; allowed is 1 or more, or 0 for the device's choice"));
-  }
+  absl::Status valid = NotNegative("max_rows", options.max_rows);
+  valid.Update(NotNegative("encode_tokens_per_step", options.encode_tokens_per_step));
+  if (!valid.ok()) return valid;
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.checkpoint);
   if (!checkpoint.ok()) return checkpoint.status();
   absl::StatusOr<HostModel> host = LoadHostModel(**checkpoint);
   if (!host.ok()) return host.status();
+  if (absl::Status status = SetLimits(host->config, &options); !status.ok()) return status;
   absl::StatusOr<ChosenDevice> device = ChooseDevice(options);
   if (!device.ok()) return device.status();
 
@@ -140,12 +157,12 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
   model.weights = std::make_unique<PackedModel>(PackModel(config, host->weights, plan->forms, *model.backend));
-  model.limits = {std::max(options.encode_tokens_per_step, config.max_positions),
-                  options.max_rows,
-                  options.max_rows,
-                  config.max_positions,
-                  config.max_positions,
-                  MostEdits(options, config)};
+  model.limits = {.encode_positions = std::max(options.encode_tokens_per_step, options.max_source_tokens),
+                  .decode_positions = options.max_rows,
+                  .select_rows = options.max_rows,
+                  .decoder_length = options.max_decoder_tokens,
+                  .source_length = options.max_source_tokens,
+                  .edits = MostEdits(options)};
   if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->forms), plan->encoder_pages,
                                                           plan->decoder_blocks, model.limits);
       !status.ok()) {

@@ -18,6 +18,7 @@ struct StackConfig {
   int head_dim = 0;          // numbers a head; heads * head_dim may differ from d_model
   int ffn = 0;               // width between the two feed-forward products
   float score_scale = 1.0f;  // queries are multiplied by it, their bias included: 1/sqrt(head_dim)
+  int max_positions = 0;     // tokens of a source, or of a hypothesis with its start token, that its positions allow
 };
 
 // Where a sublayer's norm stands. kPost: x = norm(x + sublayer(x)). kPre: x = x + sublayer(norm(x)).
@@ -40,7 +41,6 @@ struct ModelConfig {
   float norm_epsilon = 1e-5f;    // inside the square root
   float embedding_scale = 1.0f;  // token embeddings are multiplied by it before positions are added, both sides
   Positions positions = Positions::kLearned;
-  int max_positions = 0;    // tokens of a source, and of a hypothesis with its start token, at most
   int position_offset = 0;  // position p is row p + offset of the position tables
   // The head is the token embedding (tie_word_embeddings); the checkpoint need not hold it then.
   bool tied_head = true;

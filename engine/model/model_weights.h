@@ -48,7 +48,7 @@ struct LayerWeights {
 // What turns tokens into the first layer's input: norm(tokens[id] * embedding_scale + positions[p + position_offset]).
 struct EmbeddingWeights {
   HostTensor tokens;                    // [vocab, d]; the encoder's and the decoder's are mostly the same bytes
-  std::optional<HostTensor> positions;  // [max_positions + position_offset, d]
+  std::optional<HostTensor> positions;  // [max_positions of the side + position_offset, d]
   std::optional<NormWeights> norm;
 };
 

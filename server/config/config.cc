@@ -190,6 +190,8 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
       "attention", {{"auto", AttentionChoice::kAuto}, {"el", AttentionChoice::kEl}, {"kv", AttentionChoice::kKv}}, "",
       &model.attention);
   if (const auto memory = map.Take("memory")) ReadMemory(*memory, &model, errors);
+  map.Integer("max_source_tokens", 1, 1 << 20, &model.max_source_tokens);
+  map.Integer("max_decoder_tokens", 2, 1 << 20, &model.max_decoder_tokens);
   map.Integer("max_rows", 1, 16384, &model.max_rows);
   map.Integer("encoder_memory_tokens", 64, int64_t{1} << 31, &model.encoder_memory_tokens);
   map.Integer("decoder_memory_tokens", 16, int64_t{1} << 31, &model.decoder_memory_tokens);

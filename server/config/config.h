@@ -42,6 +42,8 @@ struct ServedModelConfig {
   // `memory`: bytes, or (memory_bytes 0) a fraction of the device's free memory.
   int64_t memory_bytes = 0;
   double memory_fraction = 0.5;
+  int max_source_tokens = 0;          // of a request's source; 0: what the model's positions allow
+  int max_decoder_tokens = 0;         // of an answer, its start token included; 0: likewise
   int max_rows = 0;                   // hypotheses decoded in one step; 0: as the device prefers
   int64_t encoder_memory_tokens = 0;  // tokens of all documents in flight; 0: what `memory` gives
   int64_t decoder_memory_tokens = 0;  // decoder positions of all requests; 0: what `memory` gives

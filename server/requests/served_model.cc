@@ -73,6 +73,8 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
   options.memory_fraction = config.memory_fraction;
   options.encoder_memory_tokens = config.encoder_memory_tokens;
   options.decoder_memory_tokens = config.decoder_memory_tokens;
+  options.max_source_tokens = config.max_source_tokens;
+  options.max_decoder_tokens = config.max_decoder_tokens;
   options.max_rows = config.max_rows;
   options.encode_tokens_per_step = config.encode_tokens_per_step;
   options.pool = pool;

@@ -177,9 +177,13 @@ RandomModel::RandomModel() : numbers_(Values(int64_t{kVocab} * kWidth)) {
   config_.model_type = "bart";
   config_.vocab_size = kVocab;
   config_.d_model = kWidth;
-  config_.encoder = {.layers = kLayers, .heads = kHeads, .head_dim = kHeadDim, .ffn = kFfn, .score_scale = 0.125f};
+  config_.encoder = {.layers = kLayers,
+                     .heads = kHeads,
+                     .head_dim = kHeadDim,
+                     .ffn = kFfn,
+                     .score_scale = 0.125f,
+                     .max_positions = kMaxPositions};
   config_.decoder = config_.encoder;
-  config_.max_positions = kMaxPositions;
   config_.position_offset = 2;
   const EmbeddingWeights embedding{Matrix(kVocab, kWidth), Matrix(kMaxPositions + 2, kWidth), Norm()};
   LayerWeights layer;

@@ -149,6 +149,64 @@ TEST_F(EngineTest, BadOptionsAreErrorsThatNameThem) {
   EXPECT_THAT(LoadError(options), HasSubstr("float32"));
 }
 
+// The positions of TinyCheckpoint allow 96 on both sides.
+TEST_F(EngineTest, EachSideHasItsOwnLimit) {
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.max_source_tokens = 40;
+  options.max_decoder_tokens = 20;
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
+  ASSERT_TRUE(engine);
+  EXPECT_EQ(engine->info().max_source_tokens, 40);
+  EXPECT_EQ(engine->info().max_decoder_tokens, 20);
+  DecodingSpec d = Decoding(2, 20);
+  EXPECT_TRUE(engine->Measure({40, &d}).ok());
+  EXPECT_THAT(engine->Measure({41, &d}).status().message(), AllOf(HasSubstr("tokens is 41"), HasSubstr("is 40")));
+  d.max_length = 21;
+  EXPECT_THAT(engine->Measure({40, &d}).status().message(), AllOf(HasSubstr("max_length is 21"), HasSubstr("is 20")));
+
+  // A limit changes no answer that keeps to it.
+  std::mt19937 rng(72);
+  const std::vector<Request> requests = {{RandomSource(40, 283, rng), Decoding(3, 20)},
+                                         {RandomSource(17, 283, rng), Decoding(1, 12)}};
+  const std::unique_ptr<Engine> whole = Load(TinyCheckpoint());
+  ASSERT_TRUE(whole);
+  const std::vector<Outcome> limited = RunAlone(engine.get(), requests), unlimited = RunAlone(whole.get(), requests);
+  for (size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(BitDifference(limited[i], unlimited[i]), "");
+}
+
+// Sources longer than answers, and answers longer than sources: what is made for the one serves not the other.
+TEST_F(EngineTest, ALimitOfOneSideLeavesTheOtherAsItIs) {
+  for (const bool long_source : {true, false}) {
+    EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+    (long_source ? options.max_decoder_tokens : options.max_source_tokens) = 5;
+    options.encode_tokens_per_step = 5;
+    for (const AttentionForm form : {AttentionForm::kEl, AttentionForm::kKv}) {
+      options.attention = form;
+      const std::unique_ptr<Engine> engine = LoadEngine(options);
+      ASSERT_TRUE(engine);
+      EXPECT_EQ(engine->info().max_source_tokens, long_source ? 96 : 5);
+      EXPECT_EQ(engine->info().max_decoder_tokens, long_source ? 5 : 96);
+      std::mt19937 rng(73);
+      const std::vector<Request> requests = {
+          {RandomSource(long_source ? 96 : 5, 283, rng), Decoding(4, long_source ? 5 : 96)}};
+      const Outcome outcome = RunAlone(engine.get(), requests)[0];
+      EXPECT_TRUE(outcome.finished);
+      EXPECT_EQ(engine->free(), engine->info().capacity);
+    }
+  }
+}
+
+TEST_F(EngineTest, LimitsAboveThePositionsAreErrorsThatNameBoth) {
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.max_source_tokens = 97;
+  EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_source_tokens is 97"), HasSubstr("encoder allow 1 to 96")));
+  options.max_source_tokens = -1;
+  EXPECT_THAT(LoadError(options), HasSubstr("max_source_tokens is -1"));
+  options.max_source_tokens = 96;
+  options.max_decoder_tokens = 97;
+  EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_decoder_tokens is 97"), HasSubstr("decoder allow 1 to 96")));
+}
+
 TEST_F(EngineTest, MeasureCountsTheWorstCase) {
   const std::unique_ptr<Engine> engine = Load(TinyCheckpoint());
   ASSERT_TRUE(engine);

@@ -72,7 +72,8 @@ absl::StatusOr<ModelConfig> ReadBartConfig(const ConfigFile& file) {
                                ? static_cast<float>(std::sqrt(static_cast<double>(config.d_model)))
                                : 1.0f;
   config.positions = Positions::kLearned;
-  config.max_positions = read.Size("max_position_embeddings", 1024, kMaxPositions);
+  config.encoder.max_positions = config.decoder.max_positions =
+      read.Size("max_position_embeddings", 1024, kMaxPositions);
   config.position_offset = 2;  // BartLearnedPositionalEmbedding
   config.tied_head = read.Boolean("tie_word_embeddings", true);
   config.pad_token_id = read.TokenId("pad_token_id", 1, config.vocab_size);

@@ -79,17 +79,17 @@ class Finder {
     return weights;
   }
 
-  EmbeddingWeights Embedding(const EmbeddingNames& names, ModelWeights* weights) {
+  EmbeddingWeights Embedding(const EmbeddingNames& names, const StackConfig& stack, ModelWeights* weights) {
     EmbeddingWeights embedding;
     embedding.tokens = Tokens(BodyName(Join(names.tokens, ".weight")), /*may_be_shared=*/true);
-    embedding.positions = PositionTable(names, weights);
+    embedding.positions = PositionTable(names, stack.max_positions, weights);
     if (!names.norm.empty()) embedding.norm = Norm(std::string(names.norm));
     return embedding;
   }
 
   StackWeights Stack(const StackNames& names, const StackConfig& config, ModelWeights* weights) {
     StackWeights stack;
-    stack.embedding = Embedding(names.embedding, weights);
+    stack.embedding = Embedding(names.embedding, config, weights);
     for (int i = 0; i < config.layers && status_.ok(); ++i) {
       const std::string at = absl::StrCat(std::string(names.layers), ".", i, ".");
       LayerWeights layer;
@@ -106,9 +106,9 @@ class Finder {
 
  private:
   // Stored, or made: sinusoids that the checkpoint leaves out are the same in every checkpoint.
-  std::optional<HostTensor> PositionTable(const EmbeddingNames& names, ModelWeights* weights) {
+  std::optional<HostTensor> PositionTable(const EmbeddingNames& names, int max_positions, ModelWeights* weights) {
     if (config_.positions == Positions::kNone || !status_.ok()) return std::nullopt;
-    const int64_t rows = int64_t{config_.max_positions} + config_.position_offset, d = config_.d_model;
+    const int64_t rows = int64_t{max_positions} + config_.position_offset, d = config_.d_model;
     const std::string name = BodyName(Join(names.positions, ".weight"));
     if (config_.positions == Positions::kLearned || checkpoint_.Has(name)) return Take(name, {rows, d});
     if (rows * d > kMostGenerated) {

@@ -58,6 +58,8 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.attention, AttentionChoice::kAuto);
   EXPECT_EQ(model.memory_bytes, 0);
   EXPECT_EQ(model.memory_fraction, 0.5);
+  EXPECT_EQ(model.max_source_tokens, 0);
+  EXPECT_EQ(model.max_decoder_tokens, 0);
   EXPECT_EQ(model.max_rows, 0);
   EXPECT_EQ(model.encoder_memory_tokens, 0);
   EXPECT_EQ(model.decoder_memory_tokens, 0);
@@ -80,6 +82,8 @@ models:
     precision: bfloat16
     attention: el
     memory: 2GiB
+    max_source_tokens: 512
+    max_decoder_tokens: 128
     max_rows: 8
     encoder_memory_tokens: 4096
     decoder_memory_tokens: 8192
@@ -104,6 +108,8 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.precision, PrecisionChoice::kBFloat16);
   EXPECT_EQ(a.attention, AttentionChoice::kEl);
   EXPECT_EQ(a.memory_bytes, int64_t{2} << 30);
+  EXPECT_EQ(a.max_source_tokens, 512);
+  EXPECT_EQ(a.max_decoder_tokens, 128);
   EXPECT_EQ(a.max_rows, 8);
   EXPECT_EQ(a.encoder_memory_tokens, 4096);
   EXPECT_EQ(a.decoder_memory_tokens, 8192);
@@ -323,6 +329,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"MemoryTooSmall", Model("memory: 1024"), 4, "memory is 1024; allowed is bytes"},
         BadCase{"MemoryOverflow", Model("memory: 99999999999TiB"), 4, "memory is 99999999999TiB"},
         BadCase{"MemoryNegative", Model("memory: -2GiB"), 4, "memory is -2GiB"},
+        BadCase{"SourceTokensZero", Model("max_source_tokens: 0"), 4,
+                "max_source_tokens is 0; allowed is 1 to 1048576"},
+        BadCase{"DecoderTokensOne", Model("max_decoder_tokens: 1"), 4,
+                "max_decoder_tokens is 1; allowed is 2 to 1048576"},
         BadCase{"RowsZero", Model("max_rows: 0"), 4, "max_rows is 0; allowed is 1 to 16384"},
         BadCase{"RowsText", Model("max_rows: many"), 4, "max_rows is many; allowed is 1 to 16384"},
         BadCase{"RowsQuoted", Model("max_rows: \"8\""), 4, "max_rows is 8; allowed is 1 to 16384"},

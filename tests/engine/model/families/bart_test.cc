@@ -71,7 +71,8 @@ TEST_F(BartTest, ReadsTheConfig) {
   EXPECT_EQ(config.decoder.ffn, 7);
   EXPECT_FLOAT_EQ(config.decoder.score_scale, 1 / std::sqrt(3.0f));
   EXPECT_FLOAT_EQ(config.embedding_scale, std::sqrt(6.0f));
-  EXPECT_EQ(config.max_positions, 9);
+  EXPECT_EQ(config.encoder.max_positions, 9);
+  EXPECT_EQ(config.decoder.max_positions, 9);
   EXPECT_EQ(config.position_offset, 2);
   EXPECT_EQ(config.norm_kind, NormKind::kLayerNorm);
   EXPECT_FLOAT_EQ(config.norm_epsilon, 1e-5f);
