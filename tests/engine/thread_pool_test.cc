@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -148,6 +149,26 @@ TEST(ThreadPool, HonoursTheQuotaOfItsControlGroup) {
   EXPECT_EQ(with_quota("100001"), std::min(2, all));  // parts of a processor count
   EXPECT_EQ(with_quota("6400000"), std::min(64, all));
   EXPECT_EQ(with_quota("max"), all);
+}
+
+// The caller has nothing left to do, waits for a while, and then sleeps until the worker ends.
+TEST(ThreadPool, WaitsForAWorkerThatTakesLonger) {
+  ThreadPool pool(2);
+  for (int loop = 0; loop < 5; ++loop) {
+    std::atomic<int> inside{0};
+    std::atomic<bool> ended{false};
+    pool.Run(2, [&](int64_t, int thread) {
+      // Both threads are in the loop, each with a task.
+      ++inside;
+      while (inside < 2) std::this_thread::yield();
+      if (thread == 0) return;
+      const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(5);
+      while (std::chrono::steady_clock::now() < until) {
+      }
+      ended = true;
+    });
+    EXPECT_TRUE(ended);
+  }
 }
 
 TEST(ThreadPool, EndsWhetherItWorkedOrNot) {

@@ -79,7 +79,7 @@ TEST_F(CheckpointTest, TensorErrorsNameFileTensorAndExpectation) {
 
 // Old writers did not pad the header: every distance from the alignment must read the same.
 TEST_F(CheckpointTest, ReadsTensorsAtOddAddresses) {
-  const std::vector<WrittenTensor> tensors = {{"a", {3}}, {"b", {2}, "BF16"}};
+  const std::vector<WrittenTensor> tensors = {{"a", {3}}, {"b", {2}, "BF16"}, {"c", {2}, "F16"}};
   const std::string header = HeaderOf(tensors).dump();
   for (int spaces = 0; spaces < 8; ++spaces) {
     directory_.Write(kFile, SafetensorsBytes(header + std::string(spaces, ' '), DataOf(tensors)));
@@ -87,9 +87,11 @@ TEST_F(CheckpointTest, ReadsTensorsAtOddAddresses) {
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
     const auto a = (*checkpoint)->Tensor("a", std::array<int64_t, 1>{3});
     const auto b = (*checkpoint)->Tensor("b", std::array<int64_t, 1>{2});
-    ASSERT_TRUE(a.ok() && b.ok());
+    const auto c = (*checkpoint)->Tensor("c", std::array<int64_t, 1>{2});
+    ASSERT_TRUE(a.ok() && b.ok() && c.ok());
     EXPECT_EQ(reinterpret_cast<uintptr_t>(a->data) % 4, 0u);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(b->data) % 2, 0u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(c->data) % 2, 0u);
     EXPECT_EQ(reinterpret_cast<const float*>(a->data)[2], 0.25f);
   }
 }
@@ -120,6 +122,7 @@ TEST_F(CheckpointTest, ShardErrors) {
       {"{", {"index.json: not valid JSON"}},
       {"[]", {"the top is []", "expected a JSON object"}},
       {"{}", {"weight_map is missing"}},
+      {R"({"weight_map": {}})", {"weight_map is {}", "expected an object"}},
       {R"({"weight_map": 3})", {"weight_map is 3", "expected an object"}},
       {R"({"weight_map": {"a": 3}})", {"names 3 for tensor \"a\"", "expected a file name"}},
       {R"({"weight_map": {"a": "../one.safetensors"}})", {"../one.safetensors", "without a directory"}},
@@ -138,11 +141,24 @@ TEST_F(CheckpointTest, ShardErrors) {
     directory_.Write(kIndex, c.index);
     ExpectOpenError(c.parts);
   }
-  std::string many = R"({"weight_map": {)";
-  for (int i = 0; i < 2000; ++i)
-    many += (i ? ", " : "") + ("\"t" + std::to_string(i) + "\": \"f" + std::to_string(i) + "\"");
-  directory_.Write(kIndex, many + "}}");
-  ExpectOpenError({"names 2000 files; expected at most 1024"});
+  const auto index_of = [](int files) {
+    std::string index = R"({"weight_map": {)";
+    for (int i = 0; i < files; ++i)
+      index += (i ? ", " : "") + ("\"t" + std::to_string(i) + "\": \"f" + std::to_string(i) + "\"");
+    return index + "}}";
+  };
+  directory_.Write(kIndex, index_of(1025));
+  ExpectOpenError({"names 1025 files; expected at most 1024"});
+  directory_.Write(kIndex, index_of(1024));
+  ExpectOpenError({"\"f0\", which is missing"});
+}
+
+// Both files are there and whole, but the index has their tensors the other way round.
+TEST_F(CheckpointTest, AnIndexThatNamesTheWrongShardIsAnError) {
+  directory_.Write("one.safetensors", SafetensorsFileBytes({{"a", {2}}}));
+  directory_.Write("two.safetensors", SafetensorsFileBytes({{"b", {2}}}));
+  directory_.Write(kIndex, R"({"weight_map": {"a": "two.safetensors", "b": "one.safetensors"}})");
+  ExpectOpenError({kIndex, "tensor \"a\" is in \"two.safetensors\"", "but it is not"});
 }
 
 TEST_F(CheckpointTest, MissingFiles) {
@@ -185,6 +201,12 @@ TEST_F(CheckpointTest, SpoiltHeadersNeverCrash) {
 TEST_F(CheckpointTest, HeaderLengthErrors) {
   directory_.Write(kFile, "");
   ExpectOpenError({kFile, "has 0 bytes; expected at least 8"});
+  directory_.Write(kFile, std::string(8, '\0'));
+  ExpectOpenError({kFile, "not valid JSON"});
+  directory_.Write(kFile, std::string("\x00\xe1\xf5\x05\0\0\0\0", 8));
+  ExpectOpenError({kFile, "header length is 100000000, but only 0 bytes follow"});
+  directory_.Write(kFile, std::string("\x01\xe1\xf5\x05\0\0\0\0", 8));
+  ExpectOpenError({kFile, "header length is 100000001; expected at most 100000000"});
   directory_.Write(kFile, std::string(8, '\xff'));
   ExpectOpenError({kFile, "header length is 18446744073709551615; expected at most 100000000"});
   directory_.Write(kFile, std::string("\x00\x10\0\0\0\0\0\0{}", 10));
@@ -214,6 +236,8 @@ TEST_F(CheckpointTest, HeaderErrors) {
       {R"({"a": {"dtype": "F32", "shape": ["1"], "data_offsets": [0, 4]}})", 4, {"shape is [\"1\"]"}},
       {R"({"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}})", 4, {"not valid JSON"}},
       {R"({"a": {"dtype": "F32", "shape": [18446744073709551615], "data_offsets": [0, 4]}})", 4, {"shape is"}},
+      {R"({"a": {"dtype": "F32", "shape": [9223372036854775807], "data_offsets": [0, 4]}})", 4, {"more than 2^63"}},
+      {R"({"a": {"dtype": "F32", "shape": [9223372036854775808], "data_offsets": [0, 4]}})", 4, {"shape is"}},
       {R"({"a": {"dtype": "F32", "shape": [1,1,1,1,1,1,1,1,1], "data_offsets": [0, 4]}})", 4, {"at most 8"}},
       {R"({"a": {"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 4]}})",
        4,
@@ -250,6 +274,32 @@ TEST_F(CheckpointTest, HeaderErrors) {
     parts.push_back(directory_.path() + "/" + kFile + ": ");
     ExpectOpenError(parts);
   }
+}
+
+// What is odd, and right all the same.
+TEST_F(CheckpointTest, HeadersThatAreAccepted) {
+  struct Case {
+    std::string header;
+    size_t data_bytes;
+  };
+  for (const Case& c : {
+           Case{"{}", 0},
+           Case{R"({"a": {"dtype": "F32", "shape": [1,1,1,1,1,1,1,1], "data_offsets": [0, 4]}})", 4},
+           // No numbers, however large the other extents.
+           Case{R"({"a": {"dtype": "F32", "shape": [4294967296, 4294967296, 0], "data_offsets": [0, 0]}})", 0},
+           Case{R"({"a": {"dtype": "F32", "shape": [0], "data_offsets": [4, 4]},
+                    "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})",
+                4},
+           // A type that nobody reads: its size is not known.
+           Case{R"({"a": {"dtype": "F8_E4M3", "shape": [3], "data_offsets": [0, 3]}})", 3},
+       }) {
+    SCOPED_TRACE(c.header);
+    WriteWeights(c.header, c.data_bytes);
+    EXPECT_EQ(OpenError(), "no error");
+  }
+  const auto checkpoint = Checkpoint::Open(directory_.path());
+  ASSERT_TRUE(checkpoint.ok());
+  EXPECT_THAT(TensorError(**checkpoint, "a", {3}), HasSubstr("has dtype \"F8_E4M3\"; expected F32"));
 }
 
 TEST_F(CheckpointTest, DeepOrLargeJsonIsRefused) {
