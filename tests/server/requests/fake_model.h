@@ -71,7 +71,7 @@ struct FakeModelOptions {
   int max_queued_requests = 1024;
   std::shared_ptr<Gate> gate = std::make_shared<Gate>();
   Resources capacity = FakeModelEngine::kCapacity;
-  int max_decoder_tokens = 1024;  // kEndless: an answer of so many lasts until somebody ends it
+  int max_decoder_tokens = 1000;  // kEndless: an answer of so many lasts until somebody ends it
   bool fail_steps = false;
   bool questions = true;
   v1::DecodingParameters summarize_defaults = {}, questions_defaults = {};
