@@ -6,7 +6,7 @@ set(ELSERVE_ROOMS
   "attention_form | engine/attention_form      |"
   "host_resources | engine/host_resources      |"
   "thread_pool  | engine/thread_pool           | host_resources"
-  "memory_plan  | engine/memory_plan           | backend"
+  "memory_plan  | engine/memory_plan           | backend host_resources"
   "backend      | engine/backend/backend       | attention_form decoding"
   "reference    | engine/backend/reference/    | backend"
   "cpu          | engine/backend/cpu/          | backend thread_pool"

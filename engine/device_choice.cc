@@ -35,6 +35,7 @@ MadeBackend MakeCpu([[maybe_unused]] const EngineOptions& options) {
   if (!options.pool) return absl::InvalidArgumentError("the cpu needs a thread pool");
   CpuBackendOptions cpu;
   cpu.pool = options.pool;
+  cpu.host_root = options.host_root;
   if (options.precision == Precision::kFloat32) cpu.state_type = DataType::kFloat32;
   if (options.precision == Precision::kBFloat16) cpu.state_type = DataType::kBFloat16;
   return MakeCpuBackend(cpu);

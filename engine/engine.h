@@ -46,6 +46,7 @@ struct EngineOptions {
   int max_rows = 0;                // hypotheses decoded in one step, at most
   int encode_tokens_per_step = 0;  // bounds the encode work of a step
   ThreadPool* pool = nullptr;      // not owned; must outlive the engine
+  std::string host_root;           // before every path of the system that is read (host_resources.h); tests write trees
 };
 
 // What a sequence takes from admission to its end, or what is free.

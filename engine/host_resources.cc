@@ -115,9 +115,9 @@ std::optional<int64_t> LeftOf(const Group& group) {
   return std::max<int64_t>(*limit - std::max<int64_t>(*used - cache, 0), 0);
 }
 
-std::string Megabytes(int64_t bytes) { return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20)); }
-
 }  // namespace
+
+std::string Mebibytes(int64_t bytes) { return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20)); }
 
 std::optional<double> CpuQuota(const std::string& root) {
   std::optional<double> least;
@@ -131,8 +131,8 @@ std::optional<double> CpuQuota(const std::string& root) {
 int64_t HostMemory::free() const { return group_left ? std::min(available, *group_left) : available; }
 
 std::string HostMemory::Text() const {
-  const std::string system = Megabytes(available) + " are available in the system";
-  return group_left ? system + " and " + Megabytes(*group_left) + " left in the control group" : system;
+  const std::string system = Mebibytes(available) + " are available in the system";
+  return group_left ? system + " and " + Mebibytes(*group_left) + " left in the control group" : system;
 }
 
 HostMemory ReadHostMemory(const std::string& root) {

@@ -26,6 +26,8 @@ struct HostMemory {
 };
 HostMemory ReadHostMemory(const std::string& root = "");
 
+std::string Mebibytes(int64_t bytes);  // "3.0 MiB"
+
 }  // namespace elserve
 
 #endif  // ELSERVE_ENGINE_HOST_RESOURCES_H_

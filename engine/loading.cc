@@ -1,41 +1,19 @@
 #include "engine/loading.h"
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/device_choice.h"
+#include "engine/host_resources.h"
 #include "engine/memory_plan.h"
 #include "engine/model/checkpoint/checkpoint.h"
 #include "engine/model/families/family.h"
 
 namespace elserve {
 namespace {
-
-// The first number of a file; -1 if there is none (cgroup's "max" too).
-int64_t NumberIn(const char* path) {
-  std::ifstream file(path);
-  int64_t n = -1;
-  return file >> n ? n : -1;
-}
-
-// What this process may still take: MemAvailable, within the limit of its control group.
-int64_t FreeHostBytes() {
-  int64_t free = 0;
-  std::ifstream info("/proc/meminfo");
-  for (std::string key, unit; info >> key;) {
-    int64_t kilobytes = 0;
-    info >> kilobytes;
-    std::getline(info, unit);
-    if (key == "MemAvailable:") free = kilobytes * 1024;
-  }
-  const int64_t limit = NumberIn("/sys/fs/cgroup/memory.max"), used = NumberIn("/sys/fs/cgroup/memory.current");
-  if (limit > 0 && used >= 0) free = std::min(free, std::max<int64_t>(limit - used, 0));
-  return free;
-}
 
 MemoryShape ShapeOf(const ModelConfig& config, AttentionForms forms) {
   return {.cross = forms.cross,
@@ -63,7 +41,7 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   in.max_decoder_tokens = options.max_decoder_tokens;
   in.max_rows = options.max_rows;
   const std::optional<int64_t> device_bytes = backend.FreeBytes();
-  const int64_t free_bytes = device_bytes ? *device_bytes : FreeHostBytes();
+  const int64_t free_bytes = device_bytes ? *device_bytes : ReadHostMemory(options.host_root).free();
   in.budget_bytes = options.memory_bytes > 0
                         ? options.memory_bytes
                         : static_cast<int64_t>(options.memory_fraction *
@@ -153,7 +131,7 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
                                                    config.encoder.head_dim, ", the decoder's ", config.decoder.head_dim,
                                                    "; use precision: float32"));
   }
-  const int64_t weight_bytes = host->weights.parameters * SizeOf(model.backend->state_type());
+  const int64_t weight_bytes = PackedNumbers(host->weights) * SizeOf(model.backend->state_type());
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
   model.weights = std::make_unique<PackedModel>(PackModel(config, host->weights, plan->forms, *model.backend));

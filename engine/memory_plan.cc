@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/host_resources.h"
 
 namespace elserve {
 namespace {
@@ -96,8 +97,6 @@ double StepSeconds(const MemoryPlanInput& in, bool el, double documents) {
   return products + in.layers * (absorbed + std::max(attended, read));
 }
 
-std::string Megabytes(int64_t bytes) { return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20)); }
-
 // One way to run: its forms, what it gets of the budget, and what that comes to.
 struct Choice {
   AttentionForms forms;
@@ -129,8 +128,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
   if (ListBytes(in) > most_list_bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_rows ", in.max_rows, ", max_source_tokens ", in.max_source_tokens, " and max_decoder_tokens ",
-                     in.max_decoder_tokens, " need lists of ", Megabytes(ListBytes(in)), "; allowed beside memory of ",
-                     Megabytes(in.budget_bytes), " is ", Megabytes(most_list_bytes)));
+                     in.max_decoder_tokens, " need lists of ", Mebibytes(ListBytes(in)), "; allowed beside memory of ",
+                     Mebibytes(in.budget_bytes), " is ", Mebibytes(most_list_bytes)));
   }
   MemoryPlan plan;
   Choice chosen;
@@ -152,10 +151,10 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
   const Shares& s = chosen.shares;
   if (!Suffice(in, s)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "memory: ", Megabytes(in.budget_bytes), " gives ", s.pages * kPageTokens, " source tokens and ",
+        "memory: ", Mebibytes(in.budget_bytes), " gives ", s.pages * kPageTokens, " source tokens and ",
         s.blocks * kBlockCells, " decoder positions; one sequence may need ", in.max_source_tokens, " and ",
         in.max_decoder_tokens, ": at least ",
-        Megabytes(LeastPages(in) * chosen.costs.per_encoder_page + LeastBlocks(in) * chosen.costs.per_decoder_block),
+        Mebibytes(LeastPages(in) * chosen.costs.per_encoder_page + LeastBlocks(in) * chosen.costs.per_decoder_block),
         " with attention ", ToString(chosen.forms)));
   }
   plan.encoder_pages = s.pages;

@@ -168,6 +168,12 @@ class Packer {
 
 }  // namespace
 
+int64_t PackedNumbers(const ModelWeights& weights) {
+  const std::byte* head = weights.head.data;
+  const bool tied = head == weights.encoder.embedding.tokens.data || head == weights.decoder.embedding.tokens.data;
+  return weights.parameters + (tied ? weights.head.size() : 0);
+}
+
 PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend) {
   PackedModel packed;
   Packer packer(config, backend, &packed.bytes);

@@ -77,6 +77,10 @@ struct PackedModel {
   }
 };
 
+// How many numbers PackModel packs: a head that is tied to the token embedding counts once among the parameters, but
+// the embedding is looked up and the head multiplied, in two layouts.
+int64_t PackedNumbers(const ModelWeights& weights);
+
 // Folds in float32 and packs; the host weights may go afterwards. `forms`: of the decoder's attention.
 PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend);
 

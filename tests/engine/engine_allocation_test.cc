@@ -1,6 +1,9 @@
-// A warm step takes no memory: not from new, not from malloc, on no thread.
+// A warm step takes no memory: not from new, not from malloc, on no thread; and not even the first one maps any.
 #include <dlfcn.h>
 #include <execinfo.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstddef>
@@ -14,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine.h"
+#include "engine/memory_plan.h"
 #include "engine/thread_pool.h"
 #include "gtest/gtest.h"
 #include "tests/engine/traffic.h"
@@ -23,7 +27,7 @@ namespace {
 constexpr int kFrames = 24;
 
 std::atomic<bool> counting{false};
-std::atomic<int64_t> allocations{0};
+std::atomic<int64_t> allocations{0}, allocated_bytes{0}, mappings{0};
 void* first_frames[kFrames];  // of the first allocation that was counted
 int first_depth = 0;
 
@@ -41,8 +45,9 @@ bool ComesFromTheDriver() {
   return false;
 }
 
-void Count() {
+void Count(size_t size) {
   if (!counting.load(std::memory_order_relaxed)) return;
+  allocated_bytes += static_cast<int64_t>(size);
   if (ComesFromTheDriver()) return;
   if (allocations.fetch_add(1) == 0) first_depth = backtrace(first_frames, kFrames);
 }
@@ -59,29 +64,35 @@ void* __libc_memalign(size_t alignment, size_t size);
 // NOLINTEND(bugprone-reserved-identifier)
 
 void* malloc(size_t size) noexcept {
-  Count();
+  Count(size);
   return __libc_malloc(size);
 }
 void* calloc(size_t count, size_t size) noexcept {
-  Count();
+  Count(count * size);
   return __libc_calloc(count, size);
 }
 void* realloc(void* p, size_t size) noexcept {
-  Count();
+  Count(size);
   return __libc_realloc(p, size);
 }
 void* memalign(size_t alignment, size_t size) noexcept {
-  Count();
+  Count(size);
   return __libc_memalign(alignment, size);
 }
 void* aligned_alloc(size_t alignment, size_t size) noexcept {
-  Count();
+  Count(size);
   return __libc_memalign(alignment, size);
 }
 int posix_memalign(void** p, size_t alignment, size_t size) noexcept {
-  Count();
+  Count(size);
   *p = __libc_memalign(alignment, size);
   return *p ? 0 : 12;  // ENOMEM
+}
+// The C library's own calls do not come here.
+void* mmap(void* address, size_t size, int protection, int flags, int file, off_t offset) noexcept {
+  if (counting.load(std::memory_order_relaxed)) ++mappings;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  return reinterpret_cast<void*>(syscall(SYS_mmap, address, size, protection, flags, file, offset));
 }
 }  // extern "C"
 
@@ -113,6 +124,14 @@ void RenewIds(std::vector<StepPlan>* plans, uint64_t by) {
     for (Admission& admission : plan.admissions) admission.id += by;
     for (EndSequence& end : plan.ends) end.id += by;
   }
+}
+
+// From zero.
+void StartCounting() {
+  void* frames[1];
+  backtrace(frames, 1);  // its first call loads a library
+  allocations = allocated_bytes = mappings = 0;
+  counting = true;
 }
 
 class AllocationTest : public testing::TestWithParam<Variant> {};
@@ -152,6 +171,53 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
   EXPECT_EQ(joins, 80);
   EXPECT_GE(leaves, 80);
   EXPECT_EQ(allocations, 0) << "in " << plans.size() << " steps; the first one at" << FirstPlace();
+}
+
+// Large buffers, logits among them, are taken at load: where there is no room for them no request has to hear of it.
+TEST_P(AllocationTest, TheFirstStepsMapNothing) {
+  if (GetParam().device != DeviceKind::kCpu) GTEST_SKIP() << "the buffers are the driver's";
+  ThreadPool pool(2);
+  StartCounting();
+  const std::unique_ptr<Engine> engine = LoadEngine(OptionsFor(TinyCheckpoint(), GetParam(), &pool));
+  counting = false;
+  ASSERT_TRUE(engine);
+  EXPECT_GT(mappings, 0);
+  const std::vector<Request> requests = RandomRequests(20, {96, 30, 283}, /*seed=*/23);
+  StartCounting();
+  RunTogether(engine.get(), requests, /*joins_per_step=*/4, /*seed=*/24);
+  counting = false;
+  EXPECT_EQ(mappings, 0);
+}
+
+// ListBytes is what the plan is held to: it may not forget a list that grows with the lengths.
+TEST(ListBytes, CoverWhatLoadTakesForEachToken) {
+  ThreadPool pool(2);
+  constexpr int kRows = 1000;
+  const auto taken = [&pool](int max_source_tokens, int max_decoder_tokens) {
+    EngineOptions options = OptionsFor(TinyCheckpoint(), {Precision::kFloat32, AttentionForm::kEl}, &pool);
+    options.max_rows = kRows;
+    options.max_source_tokens = max_source_tokens;
+    options.max_decoder_tokens = max_decoder_tokens;
+    StartCounting();
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    counting = false;
+    EXPECT_TRUE(engine);
+    return static_cast<double>(allocated_bytes);
+  };
+  const auto planned = [](int max_source_tokens, int max_decoder_tokens) {
+    MemoryPlanInput in;
+    in.max_source_tokens = max_source_tokens;
+    in.max_decoder_tokens = max_decoder_tokens;
+    in.max_rows = kRows;
+    return static_cast<double>(ListBytes(in));
+  };
+  const double small = taken(32, 32);
+  const double decoder = (taken(32, 96) - small) / (planned(32, 96) - planned(32, 32));
+  EXPECT_LE(decoder, 1.0);
+  EXPECT_GE(decoder, 0.8);
+  const double source = (taken(96, 32) - small) / (planned(96, 32) - planned(32, 32));
+  EXPECT_LE(source, 1.0);
+  EXPECT_GE(source, 0.7);
 }
 
 // The counter itself must be able to see an allocation.

@@ -4,15 +4,21 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/model/checkpoint/checkpoint.h"
+#include "engine/model/families/family.h"
+#include "engine/model/packed_weights.h"
 #include "engine/thread_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/engine/model/checkpoint/written_checkpoint.h"
 #include "tests/engine/traffic.h"
 
 namespace elserve {
@@ -73,6 +79,8 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
   EXPECT_EQ(info.capacity.rows, 24);
   EXPECT_EQ(info.capacity.encoder_pages, 1024 / 64);
   EXPECT_EQ(info.capacity.decoder_blocks, 1024 / 16);
+  EXPECT_EQ(info.capacity.edits, 24 * (1024 + kMaxEosIds));
+  EXPECT_EQ(info.encode_tokens_per_step, 90);
   EXPECT_EQ(info.bytes_per_encoder_token, 256 * 4);
   EXPECT_EQ(info.bytes_per_decoder_token, 4 * 256 * 4);
   EXPECT_EQ(info.memory_bytes, 1024 * info.bytes_per_encoder_token + 1024 * info.bytes_per_decoder_token);
@@ -205,6 +213,99 @@ TEST_F(EngineTest, LimitsAboveThePositionsAreErrorsThatNameBoth) {
   options.max_source_tokens = 96;
   options.max_decoder_tokens = 97;
   EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_decoder_tokens is 97"), HasSubstr("decoder allow 1 to 96")));
+}
+
+// A head that is tied to the token embedding is one tensor, packed twice.
+TEST_F(EngineTest, WeightsAreCountedOnceAndTakenAsOftenAsTheyArePacked) {
+  const std::unique_ptr<Engine> engine = Load(SynopsisCheckpoint());
+  ASSERT_TRUE(engine);
+  const auto checkpoint = Checkpoint::Open(SynopsisCheckpoint());
+  ASSERT_TRUE(checkpoint.ok());
+  const auto host = LoadHostModel(**checkpoint);
+  ASSERT_TRUE(host.ok());
+  const int64_t packed = PackedNumbers(host->weights);
+  EXPECT_EQ(engine->info().parameters, host->weights.parameters);
+  EXPECT_EQ(packed - engine->info().parameters, 8192 * 256);
+  EXPECT_NEAR(static_cast<double>(engine->info().weight_bytes) / static_cast<double>(4 * packed), 1.0, 0.01);
+}
+
+// A system with `available` KiB of memory, of which the process's control group has `left` KiB; its other KiB are used,
+// by page cache too.
+std::string SystemWith(int available, int left) {
+  std::string root = testing::TempDir() + "/engine_test_system";
+  std::filesystem::create_directories(root + "/proc/self");
+  std::filesystem::create_directories(root + "/groups/own");
+  std::ofstream(root + "/proc/meminfo") << "MemAvailable: " << available << " kB\n";
+  std::ofstream(root + "/proc/self/cgroup") << "0::/own\n";
+  std::ofstream(root + "/proc/self/mountinfo") << "1 0 0:1 / /groups rw - cgroup2 cgroup2 rw\n";
+  constexpr int64_t kAnonymous = 3 << 20, kCache = 50 << 20;
+  std::ofstream(root + "/groups/own/memory.max") << kAnonymous + int64_t{left} * 1024 << "\n";
+  std::ofstream(root + "/groups/own/memory.current") << kAnonymous + kCache << "\n";
+  std::ofstream(root + "/groups/own/memory.stat") << "active_file 0\ninactive_file " << kCache << "\n";
+  return root;
+}
+
+TEST_F(EngineTest, AFractionIsOfWhatTheWeightsLeave) {
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
+  options.encoder_memory_tokens = options.decoder_memory_tokens = 0;
+  options.memory_fraction = 0.5;
+  for (const auto& [available, left] : {std::pair{200 << 10, 300 << 10}, std::pair{300 << 10, 200 << 10}}) {
+    options.host_root = SystemWith(available, left);
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    ASSERT_TRUE(engine);
+    const int64_t budget = ((int64_t{200} << 20) - engine->info().weight_bytes) / 2;
+    EXPECT_NEAR(static_cast<double>(engine->info().memory_bytes), static_cast<double>(budget), 300e3);
+  }
+}
+
+// Decided before anything is touched: the system would promise it, and kill whoever takes it at its word.
+TEST_F(EngineTest, WhatTheSystemHasNotIsAnErrorThatNamesTheOptionAndWhatThereIs) {
+  const auto error = [this](const EngineOptions& options) {
+    const absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Load(options);
+    EXPECT_EQ(engine.status().code(), absl::StatusCode::kResourceExhausted) << engine.status();
+    return std::string(engine.status().message());
+  };
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
+  options.host_root = SystemWith(1 << 10, 1 << 20);
+  EXPECT_THAT(error(options),
+              AllOf(HasSubstr("of weights"), HasSubstr("1.0 MiB are available in the system and 1024.0")));
+  options.host_root = SystemWith(1 << 20, 12 << 10);
+  options.decoder_memory_tokens = 4096;
+  EXPECT_THAT(error(options),
+              AllOf(HasSubstr("no room for 17.0 MiB of encoder and decoder memory (memory, "),
+                    HasSubstr("1024.0 MiB are available in the system and 12.0 MiB left in the control group")));
+  options.decoder_memory_tokens = 1024;
+  options.max_rows = 512;
+  EXPECT_THAT(error(options), HasSubstr("of the encoder's keys and values (max_rows, "));
+  options.max_rows = 24;
+  EXPECT_TRUE(Engine::Load(options).ok());
+}
+
+// What no memory stands behind but a number in config.json is not reserved.
+TEST_F(EngineTest, HugeNumbersOfATinyCheckpointReserveNothing) {
+  const TestDirectory directory;
+  nlohmann::json config = TinyBartConfig();
+  config["max_position_embeddings"] = 1 << 20;
+  std::vector<WrittenTensor> tensors = TinyBartTensors();
+  for (WrittenTensor& tensor : tensors) {
+    if (tensor.name.ends_with("embed_positions.weight")) tensor = {tensor.name, {(1 << 20) + 2, 6}, "BF16"};
+  }
+  directory.Write("config.json", config.dump());
+  directory.Write("model.safetensors", SafetensorsFileBytes(tensors));
+  EngineOptions options;
+  options.checkpoint = directory.path();
+  options.device = DeviceKind::kCpu;
+  options.precision = Precision::kFloat32;
+  options.pool = &pool_;
+  options.max_rows = 16;
+  options.memory_bytes = 600 << 20;
+  EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_rows 16"), HasSubstr("max_decoder_tokens 1048576"),
+                                        HasSubstr("lists of 848.0 MiB"), HasSubstr("is 75.0 MiB")));
+  options.max_source_tokens = 64;
+  options.max_decoder_tokens = 32;
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
+  ASSERT_TRUE(engine);
+  EXPECT_LE(engine->info().memory_bytes, 1 << 20);
 }
 
 TEST_F(EngineTest, MeasureCountsTheWorstCase) {
@@ -364,6 +465,41 @@ TEST_F(EngineTest, MemoryComesBackFromEveryStage) {
   EXPECT_GT(waiting, 5);
   EXPECT_GT(encoding, 0);
   EXPECT_GT(decoding, 10);
+}
+
+// Documents are encoded together while their tokens fit the budget, and a step pays as many layers as their tokens
+// allow.
+TEST_F(EngineTest, EncodingKeepsToItsBudgetToTheToken) {
+  const std::unique_ptr<Engine> engine = Load(SlowCheckpoint(), /*encode_tokens_per_step=*/40);
+  ASSERT_TRUE(engine);
+  std::mt19937 rng(74);
+  struct Case {
+    std::vector<int> sources;
+    std::vector<int> encoded;  // tokens, by step
+  };
+  uint64_t id = 1;
+  for (const Case& c : {Case{{40}, {40}},              // three layers in one step
+                        Case{{41}, {0, 41}},           // 120 / 41: two, then one
+                        Case{{20, 20}, {40}},          //
+                        Case{{20, 20, 1}, {40, 1}},    //
+                        Case{{20, 21}, {20, 21}},      //
+                        Case{{48, 1}, {0, 48, 1}},     // longer than the budget: alone
+                        Case{{1, 39, 1}, {40, 1}}}) {  // in order of arrival
+    StepPlan plan;
+    StepResult result;
+    for (const int tokens : c.sources)
+      plan.admissions.push_back({id++, RandomSource(tokens, 271, rng), Decoding(1, 40)});
+    std::vector<int> encoded;
+    for (size_t step = 0; step < c.encoded.size(); ++step) {
+      ASSERT_TRUE(engine->Step(plan, &result).ok());
+      plan = {};
+      encoded.push_back(result.encoded_tokens);
+    }
+    EXPECT_EQ(encoded, c.encoded);
+    for (uint64_t i = id - c.sources.size(); i < id; ++i) plan.ends.push_back({i, EndKind::kDiscard});
+    ASSERT_TRUE(engine->Step(plan, &result).ok());
+    ASSERT_TRUE(result.idle);
+  }
 }
 
 // A document that is dropped while its batch is encoded gives its pages to another at once; what the batch computes

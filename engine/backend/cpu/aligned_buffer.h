@@ -13,7 +13,7 @@ namespace elserve::cpu {
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  // `bytes` of zeros; data() is null if the system has no room.
+  // `bytes` of zeros; empty if the system refuses them. Made by BufferSource.
   explicit AlignedBuffer(int64_t bytes);
   ~AlignedBuffer();
   AlignedBuffer(AlignedBuffer&& other) noexcept

@@ -57,7 +57,10 @@ void CpuBackend::PlanEncoderAttention(int heads, int head_dim) {
   const int64_t most =
       limits_.encode_positions / kPageTokens + std::max<int64_t>(limits_.select_rows, layout_.encode.documents.size());
   const int64_t page_bytes = (KeyPageUnits(kernels_, head_dim) + ValuePageUnits(kernels_, head_dim)) * 4;
-  if (packed_.bytes() < most * heads * page_bytes) packed_ = AlignedBuffer(most * heads * page_bytes);
+  if (const int64_t bytes = most * heads * page_bytes; packed_.bytes() < bytes) {
+    packed_ = buffers_.TakeBacked(
+        bytes, "the encoder's keys and values (max_rows, max_source_tokens, encode_tokens_per_step)");
+  }
   for (RowScratch& s : scratch_) {
     // The encoder's heads may be wider than the decoder's.
     const auto floats = static_cast<size_t>(PackedScratchFloats(kernels_, 1, head_dim));
@@ -69,6 +72,7 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
   const EncodeLayout& e = layout_.encode;
   const int64_t stride = Stride(args.qkv), inner = StateBytes(static_cast<int64_t>(args.heads) * args.head_dim);
   PlanEncoderAttention(args.heads, args.head_dim);
+  if (!buffers_.status().ok()) return;
   const auto page_at = [&](int document, int page, int head) {
     const int64_t pages = RoundUp(e.documents[document].length, kPageTokens) / kPageTokens;
     const int64_t units = KeyPageUnits(kernels_, args.head_dim) + ValuePageUnits(kernels_, args.head_dim);

@@ -80,17 +80,17 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   }
   shape_ = shape;
   limits_ = limits;
-  const auto add = [this](std::vector<AlignedBuffer>& to, int64_t bytes) {
-    to.emplace_back(bytes);
-    Touch(to.back());
-    return to.back().data() ? absl::OkStatus()
-                            : absl::ResourceExhaustedError(absl::StrCat("no room for ", bytes, " bytes"));
-  };
+  const char* what = "encoder and decoder memory (memory, encoder_memory_tokens, decoder_memory_tokens)";
+  const MemoryCosts costs = Costs(shape);
+  // All of it, before a part is touched.
+  if (!buffers_.Has(encoder_pages * costs.per_encoder_page + decoder_blocks * costs.per_decoder_block, what)) {
+    return buffers_.status();
+  }
   for (int i = 0; i < (shape.cross == AttentionForm::kEl ? 1 : shape.layers); ++i) {
-    if (absl::Status s = add(encoder_, encoder_pages * PageBytes(shape)); !s.ok()) return s;
+    encoder_.push_back(buffers_.TakeBacked(encoder_pages * PageBytes(shape), what));
   }
   for (int i = 0; i < shape.layers; ++i) {
-    if (absl::Status s = add(decoder_, decoder_blocks * kBlockCells * CellBytes(shape) + kReadAhead); !s.ok()) return s;
+    decoder_.push_back(buffers_.TakeBacked(decoder_blocks * kBlockCells * CellBytes(shape) + kReadAhead, what));
   }
   scratch_.resize(pool_.threads());
   const int64_t cells = RoundUp(std::max(limits.decoder_length, 1), kPageTokens);
@@ -100,7 +100,8 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   for (RowScratch& s : scratch_) {
     s.attention.resize(
         std::max({ElScratchFloats(shape.d), PackedScratchFloats(kernels_, shape.heads, shape.head_dim), cells + 64}));
-    if (shape.self == AttentionForm::kEl) s.gathered = AlignedBuffer(cells * CellBytes(shape));
+    if (shape.self == AttentionForm::kEl)
+      s.gathered = buffers_.TakeBacked(cells * CellBytes(shape), "a row's cells (max_decoder_tokens)");
     s.out.resize(kMaxQueries);
     s.q.resize(kMaxQueries);
     s.bias.resize(kMaxQueries);
@@ -110,18 +111,25 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   first_page_.reserve(limits.encode_positions + 1);
   candidates_.resize(static_cast<size_t>(limits.select_rows) * kMaxCandidates);
   selected_.reserve(limits.select_rows);
-  return absl::OkStatus();
+  return buffers_.status();
 }
 
 absl::StatusOr<Tensor> CpuBackend::AllocateTensor(int64_t rows, int64_t cols, Storage storage) {
   Tensor t{nullptr, rows, cols, storage};
-  AlignedBuffer buffer((rows + kernels_.rows_ahead) * Stride(t));
-  if (!buffer.data())
-    return absl::ResourceExhaustedError(absl::StrCat("no room for ", rows, " x ", cols, " activations"));
-  Touch(buffer);
+  AlignedBuffer buffer = buffers_.TakeBacked(
+      (rows + kernels_.rows_ahead) * Stride(t),
+      absl::StrCat("activations of ", rows, " positions (max_rows, or max_source_tokens and encode_tokens_per_step)"));
+  if (!buffers_.status().ok()) return buffers_.status();
   t.data = buffer.data();
   tensors_.push_back(std::move(buffer));
   return t;
+}
+
+// On a step without positions: each operation takes the memory that it will need, and computes nothing.
+absl::Status CpuBackend::Prepare(Phase, absl::FunctionRef<void()> body) {
+  BeginStep({});
+  body();
+  return buffers_.status();
 }
 
 void CpuBackend::BeginStep(const StepLayout& layout) {
@@ -227,13 +235,16 @@ void CpuBackend::Norm(const NormArgs& args) {
 
 void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w, int64_t edits) {
   const int64_t most = std::max<int64_t>(rows, limits_.select_rows);
-  if (const int64_t bytes = most * RoundUp(w.out, 32) * 4; logits_.bytes() < bytes) logits_ = AlignedBuffer(bytes);
-  if (const int64_t bytes = (most + kernels_.rows_ahead) * StateStride(kernels_, w.in); select_input_.bytes() < bytes)
-    select_input_ = AlignedBuffer(bytes);
+  if (const int64_t bytes = most * RoundUp(w.out, 32) * 4; logits_.bytes() < bytes) {
+    logits_ = buffers_.TakeBacked(bytes, "logits (max_rows)");
+  }
+  if (const int64_t bytes = (most + kernels_.rows_ahead) * StateStride(kernels_, w.in); select_input_.bytes() < bytes) {
+    select_input_ = buffers_.TakeBacked(bytes, "the states that logits are made of (max_rows)");
+  }
   if (const size_t parts = most * RoundUp(w.panels, kSumPanels) / kSumPanels; sums_.size() < parts) sums_.resize(parts);
   for (RowScratch& s : scratch_) {
     // At most one edit a token.
-    if (static_cast<int64_t>(s.raw.size()) < 2 * edits) s.raw.resize(2 * std::max(edits, w.out));
+    if (const size_t most_edits = 2 * std::max(edits, w.out); s.raw.size() < most_edits) s.raw.resize(most_edits);
   }
 }
 
@@ -243,6 +254,7 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
   int64_t edits = 0;
   for (const SelectRow& row : rows) edits = std::max<int64_t>(edits, static_cast<int64_t>(row.edits.size()));
   ReserveSelect(static_cast<int64_t>(rows.size()), w, edits);
+  if (!buffers_.status().ok()) return;
   const Tensor input{select_input_.data(), static_cast<int64_t>(rows.size()), args.input.cols, Storage::kState};
   const Tensor logits{logits_.data(), static_cast<int64_t>(rows.size()), w.out, Storage::kResidual};
   const int64_t parts = RoundUp(w.panels, kSumPanels) / kSumPanels;
@@ -297,7 +309,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions&
   const absl::StatusOr<cpu::Isa> isa = options.isa ? *options.isa : cpu::ChooseIsa(std::getenv("ELSERVE_ISA"));
   if (!isa.ok()) return isa.status();
   const DataType best = *isa >= cpu::Isa::kAvx512Bf16 ? DataType::kBFloat16 : DataType::kFloat32;
-  return std::make_unique<cpu::CpuBackend>(*isa, options.state_type.value_or(best), *options.pool);
+  return std::make_unique<cpu::CpuBackend>(*isa, options.state_type.value_or(best), *options.pool, options.host_root);
 }
 
 }  // namespace elserve

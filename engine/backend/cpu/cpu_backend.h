@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/aligned_buffer.h"
+#include "engine/backend/cpu/buffer_source.h"
 #include "engine/backend/cpu/choose_isa.h"
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/packing.h"
@@ -19,8 +21,8 @@ namespace elserve::cpu {
 // Memory, products and rows are in cpu_backend.cc, attention is in cpu_attention.cc.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(Isa isa, DataType state_type, ThreadPool& pool)
-      : type_(state_type), kernels_(KernelsFor(isa, state_type)), pool_(pool) {}
+  CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root)
+      : type_(state_type), kernels_(KernelsFor(isa, state_type)), pool_(pool), buffers_(pool, std::move(host_root)) {}
 
   std::string name() const override { return "cpu"; }
   std::string device_name() const override {
@@ -29,13 +31,15 @@ class CpuBackend final : public Backend {
   DataType state_type() const override { return type_; }
 
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
-    return PackMatrix(kernels_, pool_, weight, bias, false);
+    return PackMatrix(kernels_, pool_, buffers_, weight, bias, false);
   }
-  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return PackGated(kernels_, pool_, weights); }
+  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return PackGated(kernels_, pool_, buffers_, weights); }
   PackedWeightPtr PackPerHead(const HostTensor& weight) override {
-    return PackMatrix(kernels_, pool_, weight, nullptr, true);
+    return PackMatrix(kernels_, pool_, buffers_, weight, nullptr, true);
   }
-  PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(kernels_, pool_, table); }
+  PackedWeightPtr PackEmbedding(const HostTensor& table) override {
+    return PackTable(kernels_, pool_, buffers_, table);
+  }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override;
   PackedWeightPtr PackPositionBias(const HostTensor& table) override;
 
@@ -45,6 +49,7 @@ class CpuBackend final : public Backend {
   absl::Status AllocateMemory(const MemoryShape& shape, int64_t encoder_pages, int64_t decoder_blocks,
                               const StepLimits& limits) override;
   absl::StatusOr<Tensor> AllocateTensor(int64_t rows, int64_t cols, Storage storage) override;
+  absl::Status Prepare(Phase phase, absl::FunctionRef<void()> body) override;
 
   void BeginStep(const StepLayout& layout) override;
   void Replay(absl::FunctionRef<void()> body) override { body(); }
@@ -58,7 +63,10 @@ class CpuBackend final : public Backend {
   void CrossAttention(const CrossAttentionArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
   void SelectTokens(const SelectTokensArgs& args) override;
-  absl::StatusOr<std::span<const SelectedRow>> Selected() override { return std::span<const SelectedRow>(selected_); }
+  absl::StatusOr<std::span<const SelectedRow>> Selected() override {
+    if (!buffers_.status().ok()) return buffers_.status();
+    return std::span<const SelectedRow>(selected_);
+  }
 
   std::vector<float> Read(const Tensor& tensor, int64_t rows) override;
   void Write(const Tensor& tensor, std::span<const float> values) override;
@@ -80,12 +88,6 @@ class CpuBackend final : public Backend {
     std::vector<float> raw;  // [edits of a row]
   };
 
-  // Takes the buffer's memory from the system now, on all threads: no step has to wait for it, or finds that there is
-  // none.
-  void Touch(const AlignedBuffer& buffer) {
-    constexpr int64_t kPart = int64_t{8} << 20;
-    pool_.Run(RoundUp(buffer.bytes(), kPart) / kPart, [&](int64_t i, int) { buffer.Touch(i * kPart, kPart); });
-  }
   int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
   int64_t Stride(const Tensor& t) const {
     return t.storage == Storage::kState ? StateStride(kernels_, t.cols) : RoundUp(t.cols, 32) * 4;
@@ -118,6 +120,7 @@ class CpuBackend final : public Backend {
   const DataType type_;
   const Kernels& kernels_;
   ThreadPool& pool_;
+  BufferSource buffers_;
 
   MemoryShape shape_;
   StepLimits limits_;

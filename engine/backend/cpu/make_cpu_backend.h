@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/backend/backend.h"
@@ -18,6 +19,7 @@ struct CpuBackendOptions {
   ThreadPool* pool = nullptr;  // not owned; must outlive the backend
   // Whose kernels to use, at most cpu::DetectIsa(); none: what ELSERVE_ISA forces, or the processor's best.
   std::optional<cpu::Isa> isa = std::nullopt;
+  std::string host_root = "";  // see host_resources.h
 };
 
 // An error on a processor without AVX2, or where ELSERVE_ISA names no instruction set that the processor has.

@@ -25,8 +25,8 @@ void PackRows(const Kernels& k, const HostTensor& weight, int64_t first, uint32_
 
 }  // namespace
 
-PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, const HostTensor& weight, const HostTensor* bias,
-                           bool per_head) {
+PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, BufferSource& buffers, const HostTensor& weight,
+                           const HostTensor* bias, bool per_head) {
   auto packed = std::make_unique<PackedMatrix>();
   packed->heads = per_head ? weight.shape[0] : 1;
   packed->in = weight.shape[1];
@@ -34,7 +34,8 @@ PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, const HostTensor&
   packed->units = RoundUp(packed->in, k.pack) / k.pack;
   packed->panels = RoundUp(packed->out, k.panel) / k.panel;
   const int64_t panel_units = packed->units * k.panel;
-  packed->values = AlignedBuffer(packed->heads * packed->panels * panel_units * 4);
+  packed->values = buffers.Take(packed->heads * packed->panels * panel_units * 4, "weights");
+  if (!buffers.status().ok()) return packed;
   packed->bias.assign(packed->panels * k.panel, 0.0f);
   if (bias) ReadFloats(*bias, 0, packed->out, packed->bias.data());
   PackedMatrix* p = packed.get();
@@ -57,7 +58,8 @@ PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, const HostTensor&
   return packed;
 }
 
-PackedWeightPtr PackGated(const Kernels& k, ThreadPool& pool, const Backend::GatedWeights& weights) {
+PackedWeightPtr PackGated(const Kernels& k, ThreadPool& pool, BufferSource& buffers,
+                          const Backend::GatedWeights& weights) {
   auto packed = std::make_unique<PackedMatrix>();
   packed->in = weights.gate.shape[1];
   packed->out = weights.gate.shape[0];
@@ -65,7 +67,8 @@ PackedWeightPtr PackGated(const Kernels& k, ThreadPool& pool, const Backend::Gat
   packed->panels = RoundUp(packed->out, k.panel) / k.panel;
   packed->gated = true;
   const int64_t panel_units = packed->units * k.panel;
-  packed->values = AlignedBuffer(2 * packed->panels * panel_units * 4);
+  packed->values = buffers.Take(2 * packed->panels * panel_units * 4, "weights");
+  if (!buffers.status().ok()) return packed;
   packed->bias.assign(2 * packed->panels * k.panel, 0.0f);
   PackedMatrix* p = packed.get();
   pool.Run(2 * p->panels, [&](int64_t i, int) {
@@ -78,12 +81,13 @@ PackedWeightPtr PackGated(const Kernels& k, ThreadPool& pool, const Backend::Gat
   return packed;
 }
 
-PackedWeightPtr PackTable(const Kernels& k, ThreadPool& pool, const HostTensor& table) {
+PackedWeightPtr PackTable(const Kernels& k, ThreadPool& pool, BufferSource& buffers, const HostTensor& table) {
   auto packed = std::make_unique<PackedTable>();
   packed->rows = table.shape[0];
   packed->d = table.shape[1];
   packed->stride = StateStride(k, packed->d);
-  packed->values = AlignedBuffer(packed->rows * packed->stride);
+  packed->values = buffers.Take(packed->rows * packed->stride, "weights");
+  if (!buffers.status().ok()) return packed;
   PackedTable* p = packed.get();
   pool.Run(RoundUp(p->rows, 256) / 256, [&](int64_t i, int) {
     std::vector<float> row(p->d);

@@ -7,6 +7,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/aligned_buffer.h"
+#include "engine/backend/cpu/buffer_source.h"
 #include "engine/backend/cpu/kernels.h"
 #include "engine/thread_pool.h"
 
@@ -45,11 +46,13 @@ struct PackedPositionBias : PackedWeight {
   int64_t bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
 };
 
-// weight: [out, in], or [heads, in, out] if `per_head`; bias: [out] or null.
-PackedWeightPtr PackMatrix(const Kernels& kernels, ThreadPool& pool, const HostTensor& weight, const HostTensor* bias,
-                           bool per_head);
-PackedWeightPtr PackGated(const Kernels& kernels, ThreadPool& pool, const Backend::GatedWeights& weights);
-PackedWeightPtr PackTable(const Kernels& kernels, ThreadPool& pool, const HostTensor& table);
+// weight: [out, in], or [heads, in, out] if `per_head`; bias: [out] or null. Without values where `buffers` has no
+// room.
+PackedWeightPtr PackMatrix(const Kernels& kernels, ThreadPool& pool, BufferSource& buffers, const HostTensor& weight,
+                           const HostTensor* bias, bool per_head);
+PackedWeightPtr PackGated(const Kernels& kernels, ThreadPool& pool, BufferSource& buffers,
+                          const Backend::GatedWeights& weights);
+PackedWeightPtr PackTable(const Kernels& kernels, ThreadPool& pool, BufferSource& buffers, const HostTensor& table);
 
 // Bytes from a row of `cols` states to the next: whole cache lines, so that kernels may read past the last column.
 inline int64_t StateStride(const Kernels& kernels, int64_t cols) { return RoundUp(cols, 32) * 4 / kernels.pack; }
