@@ -231,6 +231,42 @@ TEST(MemoryPlan, AutoTakesTheFormThatFits) {
   EXPECT_EQ(Plan(in).forms, kAllEl);
 }
 
+// The estimates by hand: products of 8 flops a weight and document (2 x 4 beams), or the weights' bytes once a batch;
+// in each layer what attention multiplies, or the bytes that it reads.
+TEST(MemoryPlan, TheEstimateIsTheOneOfTheDesign) {
+  MemoryPlanInput in = Base();
+  in.form = Form::kAuto;
+  in.budget_bytes = int64_t{40} << 30;
+  in.figures = {
+      .product_flops = 1e12, .el_attention_flops = 1e12, .kv_attention_flops = 1e12, .bytes_per_second = 1e11};
+  // 88.1 million weights: 0.71 ms. el: 6 x 0.160 ms; kv: 6 x 0.031 ms.
+  EXPECT_THAT(Plan(in).reason, HasSubstr("1.67 ms by el (64 documents fit) and 0.89 ms by kv (64 fit)"));
+  // One document pays for reading all weights: 1.76 ms.
+  in.max_rows = 4;
+  EXPECT_THAT(Plan(in).reason, HasSubstr("2.73 ms by el (1 documents fit) and 1.95 ms by kv (1 fit)"));
+  // Heads that are narrower than the model: 77.5 million weights, 0.62 ms. el: 6 x 0.080 ms; kv: 6 x 0.016 ms.
+  in.max_rows = 256;
+  in.heads = 6;
+  EXPECT_THAT(Plan(in).reason, HasSubstr("1.10 ms by el (64 documents fit) and 0.71 ms by kv (64 fit)"));
+}
+
+// A typical document has 4 beams of 64 new tokens, or as many as the model can decode.
+TEST(MemoryPlan, DocumentsAreLimitedByPagesByBlocksAndByRows) {
+  MemoryPlanInput in = Base();
+  in.form = Form::kAuto;
+  in.encoder_memory_tokens = 7 * 1024;
+  in.decoder_memory_tokens = 9 * 256;
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (7 documents fit)"));
+  in.decoder_memory_tokens = 5 * 256;
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (5 documents fit)"));
+  in.max_rows = 12;
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (3 documents fit)"));
+  in.max_rows = 256;
+  in.max_decoder_tokens = 32;
+  in.decoder_memory_tokens = 6 * 128;
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (6 documents fit)"));
+}
+
 // With 1024 source tokens EL multiplies 12 times what K/V does, and reads half of it.
 TEST(MemoryPlan, AutoFollowsTheFiguresOfEachOperation) {
   MemoryPlanInput in = Base();
