@@ -16,7 +16,7 @@ constexpr int kTypicalNewTokens = 64;
 // A row's lists have so many bytes for each token: its source in Sequence; two tables of ancestry, an edit, a
 // hypothesis of its search and one of its answer, and the tokens of two updates.
 constexpr int64_t kListBytesPerSourceToken = 5;
-constexpr int64_t kListBytesPerDecoderToken = 48;
+constexpr int64_t kListBytesPerDecoderToken = 56;
 constexpr int64_t kMostListBytes = int64_t{64} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }

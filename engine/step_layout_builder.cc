@@ -3,7 +3,7 @@
 namespace elserve {
 
 DecodeLayoutBuilder::DecodeLayoutBuilder(int rows, int64_t edits, int max_length)
-    : edits_(edits), ancestry_(rows, max_length) {
+    : edits_(edits, int64_t{max_length} + kMaxEosIds), ancestry_(rows, max_length) {
   tokens_.reserve(rows);
   position_ids_.reserve(rows);
   cells_.reserve(rows);

@@ -33,8 +33,8 @@ LogitEdit Then(const LogitEdit& first, const LogitEdit& second) {
   return both;
 }
 
-EditBuffer::EditBuffer(int64_t capacity) : chunks_(1) {
-  row_.reserve(static_cast<size_t>(capacity));
+EditBuffer::EditBuffer(int64_t capacity, int64_t row) : chunks_(1) {
+  row_.reserve(static_cast<size_t>(row));
   chunks_[0].reserve(static_cast<size_t>(capacity));
 }
 

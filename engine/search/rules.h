@@ -15,11 +15,12 @@ namespace elserve {
 // multiplies: transformers' processors add first (sequence_bias), and no single edit would do both.
 LogitEdit Then(const LogitEdit& first, const LogitEdit& second);
 
-// One step's edits of all rows. Spans into it stay valid until Clear. It has room for `capacity` edits and allocates
-// only for more.
+// One step's edits of all rows. Spans into it stay valid until Clear. It has room for `capacity` edits, of one row
+// for `row`, and allocates only for more.
 class EditBuffer {
  public:
-  explicit EditBuffer(int64_t capacity);
+  EditBuffer(int64_t capacity, int64_t row);
+  explicit EditBuffer(int64_t capacity) : EditBuffer(capacity, capacity) {}
   EditBuffer(const EditBuffer&) = delete;
   EditBuffer& operator=(const EditBuffer&) = delete;
 

@@ -194,7 +194,7 @@ TEST(ListBytes, CoverWhatLoadTakesForEachToken) {
   ThreadPool pool(2);
   constexpr int kRows = 1000;
   const auto taken = [&pool](int max_source_tokens, int max_decoder_tokens) {
-    EngineOptions options = OptionsFor(TinyCheckpoint(), {Precision::kFloat32, AttentionForm::kEl}, &pool);
+    EngineOptions options = OptionsFor(TinyCheckpoint(), {Precision::kFloat32, kAllEl}, &pool);
     options.max_rows = kRows;
     options.max_source_tokens = max_source_tokens;
     options.max_decoder_tokens = max_decoder_tokens;

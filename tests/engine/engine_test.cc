@@ -188,8 +188,8 @@ TEST_F(EngineTest, ALimitOfOneSideLeavesTheOtherAsItIs) {
     EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
     (long_source ? options.max_decoder_tokens : options.max_source_tokens) = 5;
     options.encode_tokens_per_step = 5;
-    for (const AttentionForm form : {AttentionForm::kEl, AttentionForm::kKv}) {
-      options.attention = form;
+    for (const AttentionForms forms : {kAllEl, kAllKv}) {
+      options.attention = forms;
       const std::unique_ptr<Engine> engine = LoadEngine(options);
       ASSERT_TRUE(engine);
       EXPECT_EQ(engine->info().max_source_tokens, long_source ? 96 : 5);
@@ -300,7 +300,7 @@ TEST_F(EngineTest, HugeNumbersOfATinyCheckpointReserveNothing) {
   options.max_rows = 16;
   options.memory_bytes = 600 << 20;
   EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_rows 16"), HasSubstr("max_decoder_tokens 1048576"),
-                                        HasSubstr("lists of 848.0 MiB"), HasSubstr("is 75.0 MiB")));
+                                        HasSubstr("lists of 976.0 MiB"), HasSubstr("is 75.0 MiB")));
   options.max_source_tokens = 64;
   options.max_decoder_tokens = 32;
   const std::unique_ptr<Engine> engine = LoadEngine(options);

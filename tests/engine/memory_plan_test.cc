@@ -168,18 +168,18 @@ TEST(MemoryPlan, ListsForLengthsThatAConfigAloneStatesAreRefused) {
   const absl::Status status = PlanMemory(in).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), AllOf(HasSubstr("max_rows 256"), HasSubstr("max_source_tokens 1048576"),
-                                      HasSubstr("max_decoder_tokens 1048576"), HasSubstr("lists of 13568.0 MiB"),
+                                      HasSubstr("max_decoder_tokens 1048576"), HasSubstr("lists of 15616.0 MiB"),
                                       HasSubstr("memory of 65536.0 MiB is 8192.0 MiB")));
-  in.max_rows = 100;  // 5300 MiB
+  in.max_rows = 100;  // 6100 MiB
   EXPECT_TRUE(PlanMemory(in).ok());
 }
 
 TEST(MemoryPlan, ListsOfSixtyFourMebibytesAreAlwaysAllowed) {
   MemoryPlanInput in = Base();
   in.budget_bytes = 64 * kMiB;
-  in.max_rows = 1236;  // times 53 KiB: a little less than 64 MiB
+  in.max_rows = 1074;  // times 61 KiB: a little less than 64 MiB
   EXPECT_TRUE(PlanMemory(in).ok());
-  in.max_rows = 1237;
+  in.max_rows = 1075;
   EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("is 64.0 MiB"));
   in.max_source_tokens = 512;
   EXPECT_TRUE(PlanMemory(in).ok());
@@ -235,7 +235,7 @@ TEST(MemoryPlan, AutoTakesTheFormThatFits) {
 // in each layer what attention multiplies, or the bytes that it reads.
 TEST(MemoryPlan, TheEstimateIsTheOneOfTheDesign) {
   MemoryPlanInput in = Base();
-  in.form = Form::kAuto;
+  in.forms = std::nullopt;
   in.budget_bytes = int64_t{40} << 30;
   in.figures = {
       .product_flops = 1e12, .el_attention_flops = 1e12, .kv_attention_flops = 1e12, .bytes_per_second = 1e11};
@@ -253,7 +253,7 @@ TEST(MemoryPlan, TheEstimateIsTheOneOfTheDesign) {
 // A typical document has 4 beams of 64 new tokens, or as many as the model can decode.
 TEST(MemoryPlan, DocumentsAreLimitedByPagesByBlocksAndByRows) {
   MemoryPlanInput in = Base();
-  in.form = Form::kAuto;
+  in.forms = std::nullopt;
   in.encoder_memory_tokens = 7 * 1024;
   in.decoder_memory_tokens = 9 * 256;
   EXPECT_THAT(Plan(in).reason, HasSubstr("by el (7 documents fit)"));

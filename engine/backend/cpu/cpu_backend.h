@@ -33,7 +33,9 @@ class CpuBackend final : public Backend {
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
     return PackMatrix(kernels_, pool_, buffers_, weight, bias, false);
   }
-  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return PackGated(kernels_, pool_, buffers_, weights); }
+  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override {
+    return PackGated(kernels_, pool_, buffers_, weights);
+  }
   PackedWeightPtr PackPerHead(const HostTensor& weight) override {
     return PackMatrix(kernels_, pool_, buffers_, weight, nullptr, true);
   }
