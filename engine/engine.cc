@@ -5,13 +5,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/decode_layout_builder.h"
 #include "engine/encode_batch.h"
 #include "engine/loading.h"
 #include "engine/memory/slot_pool.h"
 #include "engine/model/decoder.h"
 #include "engine/model/encoder.h"
 #include "engine/sequence.h"
-#include "engine/step_layout_builder.h"
+#include "engine/sequence_pool.h"
+#include "engine/update_pool.h"
 
 namespace elserve {
 namespace {
@@ -28,16 +30,13 @@ class ModelEngine final : public Engine {
   absl::Status Step(const StepPlan& plan, StepResult* result) override;
 
  private:
-  void Reset(StepResult* result);
-  SequenceUpdate& Update(Sequence& sequence, StepResult* result);
-  Sequence* TakeSpare(int64_t search_room);
   absl::Status Admit(const Admission& admission);
-  void End(const EndSequence& end, StepResult* result);
+  void End(const EndSequence& end);
   // Returns a sequence's memory and forgets it.
   void Release(Sequence* sequence);
   void CollectEncoded(StepResult* result);
-  absl::Status Advance(std::span<const SelectedRow> selected, StepResult* result);
-  void AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows, StepResult* result);
+  absl::Status Advance(std::span<const SelectedRow> selected);
+  void AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows);
 
   LoadedModel model_;
   std::unique_ptr<Encoder> encoder_;
@@ -48,11 +47,8 @@ class ModelEngine final : public Engine {
   Resources free_;
   std::vector<Sequence*> sequences_;  // in flight, in order of admission
   std::vector<Sequence*> decoding_;   // a step's: those that were in its decode layout
-  std::vector<Sequence> all_;         // [most rows]: a sequence has at least one
-  std::vector<Sequence*> spare_;      // of all_: not in flight
-  // What results that came back have left; as many as a step can need are made at load.
-  std::vector<SequenceUpdate> spare_updates_;
-  std::vector<Hypothesis> spare_hypotheses_;
+  SequencePool spare_;                // not in flight
+  UpdatePool updates_;
   std::vector<std::span<const Candidate>> candidates_;  // [rows of a sequence]
 };
 
@@ -66,33 +62,12 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
                      model_.info.max_decoder_tokens),
       pages_(model_.info.capacity.encoder_pages),
       blocks_(model_.info.capacity.decoder_blocks),
-      free_(model_.info.capacity) {
-  const size_t most = model_.info.capacity.rows;
-  sequences_.reserve(most);
-  decoding_.reserve(most);
-  all_.resize(most);
-  spare_.reserve(most);
-  DecodingSpec greedy;
-  greedy.max_length = model_.info.max_decoder_tokens;
-  for (Sequence& sequence : all_) {
-    sequence.search.Start(greedy);  // takes the memory that any greedy search needs
-    sequence.source.reserve(model_.info.max_source_tokens);
-    sequence.pages.reserve((model_.info.max_source_tokens + kPageTokens - 1) / kPageTokens);
-    spare_.push_back(&sequence);
-  }
+      free_(model_.info.capacity),
+      spare_(model_.info),
+      updates_(model_.info) {
+  sequences_.reserve(model_.info.capacity.rows);
+  decoding_.reserve(model_.info.capacity.rows);
   candidates_.reserve(kMaxBeams);
-  // Of a step: at most those that it ends, and those in flight after it. Their answers are no more than the rows.
-  const auto longest = static_cast<size_t>(model_.info.max_decoder_tokens);
-  spare_updates_.resize(2 * most);
-  for (SequenceUpdate& update : spare_updates_) {
-    update.tokens.reserve(longest);
-    update.hypotheses.reserve(kMaxBeams);
-  }
-  spare_hypotheses_.resize(most);
-  for (Hypothesis& hypothesis : spare_hypotheses_) {
-    hypothesis.tokens.reserve(longest);
-    hypothesis.logprobs.reserve(longest);
-  }
 }
 
 absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
@@ -129,61 +104,12 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
   return r;
 }
 
-void ModelEngine::Reset(StepResult* result) {
-  for (SequenceUpdate& update : result->updates) {
-    for (Hypothesis& hypothesis : update.hypotheses) {
-      if (spare_hypotheses_.size() < spare_hypotheses_.capacity()) spare_hypotheses_.push_back(std::move(hypothesis));
-    }
-    update.hypotheses.clear();
-    if (spare_updates_.size() < spare_updates_.capacity()) spare_updates_.push_back(std::move(update));
-  }
-  result->updates.clear();
-  result->rows = result->encoded_tokens = 0;
-  result->times = {};
-}
-
-// The sequence's entry of this step, made on first use.
-SequenceUpdate& ModelEngine::Update(Sequence& sequence, StepResult* result) {
-  for (SequenceUpdate& update : result->updates) {
-    if (update.id == sequence.id) return update;
-  }
-  if (spare_updates_.empty()) {
-    result->updates.emplace_back();
-  } else {
-    result->updates.push_back(std::move(spare_updates_.back()));
-    spare_updates_.pop_back();
-  }
-  SequenceUpdate& update = result->updates.back();
-  update.id = sequence.id;
-  update.status = absl::OkStatus();
-  update.encoded = update.finished = false;
-  update.decoded_rows = 0;
-  update.tokens.clear();
-  return update;
-}
-
-// The one with the least memory for its search that is enough, or else the one with the most: wide searches find the
-// memory of wide ones again, and narrow ones leave it to them.
-Sequence* ModelEngine::TakeSpare(int64_t search_room) {
-  const auto better = [search_room](const Sequence* a, const Sequence* b) {
-    const bool a_fits = a->search_room >= search_room, b_fits = b->search_room >= search_room;
-    if (a_fits != b_fits) return a_fits;
-    return a_fits ? a->search_room < b->search_room : a->search_room > b->search_room;
-  };
-  const auto best = std::min_element(spare_.begin(), spare_.end(), better);
-  Sequence* sequence = *best;
-  *best = spare_.back();
-  spare_.pop_back();
-  sequence->search_room = std::max(sequence->search_room, search_room);
-  return sequence;
-}
-
 absl::Status ModelEngine::Admit(const Admission& admission) {
   const absl::StatusOr<Resources> needed = Measure({static_cast<int>(admission.source.size()), &admission.decoding});
   if (!needed.ok()) return needed.status();
   if (!needed->Fits(free_)) return absl::InternalError("a plan admitted what does not fit");
   const DecodingSpec& d = admission.decoding;
-  Sequence* s = TakeSpare(d.num_beams == 1 ? 0 : static_cast<int64_t>(d.num_beams) * d.max_length);
+  Sequence* s = spare_.Take(d.num_beams == 1 ? 0 : static_cast<int64_t>(d.num_beams) * d.max_length);
   s->id = admission.id;
   s->stage = Sequence::Stage::kWaiting;
   s->source.assign(admission.source.begin(), admission.source.end());
@@ -193,6 +119,7 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   s->resources = *needed;
   s->cells = 0;
   s->first_position = 0;
+  s->update_step = 0;
   pages_.Take(needed->encoder_pages, &s->pages);
   blocks_.Take(needed->decoder_blocks, &s->blocks);
   free_ -= *needed;
@@ -206,18 +133,18 @@ void ModelEngine::Release(Sequence* sequence) {
   blocks_.Return(&sequence->blocks);
   free_ += sequence->resources;
   sequences_.erase(std::find(sequences_.begin(), sequences_.end(), sequence));
-  spare_.push_back(sequence);
+  spare_.Return(sequence);
 }
 
-void ModelEngine::End(const EndSequence& end, StepResult* result) {
+void ModelEngine::End(const EndSequence& end) {
   const auto it =
       std::find_if(sequences_.begin(), sequences_.end(), [&end](const Sequence* s) { return s->id == end.id; });
   if (it == sequences_.end()) return;  // it finished in the step before
   Sequence* s = *it;
   if (end.kind == EndKind::kFinish) {
-    SequenceUpdate& update = Update(*s, result);
+    SequenceUpdate& update = updates_.Of(*s);
     update.finished = true;
-    if (s->stage == Sequence::Stage::kDecoding) Finalize(s->search, &update.hypotheses, &spare_hypotheses_);
+    if (s->stage == Sequence::Stage::kDecoding) Finalize(s->search, &update.hypotheses, updates_.hypotheses());
   }
   Release(s);
 }
@@ -226,13 +153,13 @@ void ModelEngine::CollectEncoded(StepResult* result) {
   for (Sequence* sequence : encode_batch_.TakeDone()) {
     if (!sequence) continue;
     sequence->stage = Sequence::Stage::kDecoding;
-    Update(*sequence, result).encoded = true;
+    updates_.Of(*sequence).encoded = true;
     result->encoded_tokens += static_cast<int>(sequence->source.size());
   }
 }
 
-void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows, StepResult* result) {
-  SequenceUpdate& update = Update(sequence, result);
+void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows) {
+  SequenceUpdate& update = updates_.Of(sequence);
   update.decoded_rows = static_cast<int>(rows.size());
   candidates_.clear();
   for (const SelectedRow& row : rows) {
@@ -251,24 +178,24 @@ void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRo
   }
   if (!sequence.search.done()) return;
   update.finished = true;
-  Finalize(sequence.search, &update.hypotheses, &spare_hypotheses_);
+  Finalize(sequence.search, &update.hypotheses, updates_.hypotheses());
   Release(&sequence);
 }
 
-absl::Status ModelEngine::Advance(std::span<const SelectedRow> selected, StepResult* result) {
+absl::Status ModelEngine::Advance(std::span<const SelectedRow> selected) {
   size_t row = 0;
   for (Sequence* sequence : decoding_) {
     const size_t rows = sequence->search.rows();
     if (row + rows > selected.size()) return absl::InternalError("the device answered for too few rows");
-    AdvanceSequence(*sequence, selected.subspan(row, rows), result);
+    AdvanceSequence(*sequence, selected.subspan(row, rows));
     row += rows;
   }
   return absl::OkStatus();
 }
 
 absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
-  Reset(result);
-  for (const EndSequence& end : plan.ends) End(end, result);
+  updates_.Begin(result);
+  for (const EndSequence& end : plan.ends) End(end);
   for (const Admission& admission : plan.admissions) {
     if (absl::Status status = Admit(admission); !status.ok()) return status;
   }
@@ -299,7 +226,7 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   if (!selected.ok()) return selected.status();
   const double chosen = Seconds();
   if (result->rows > 0) {
-    if (absl::Status status = Advance(*selected, result); !status.ok()) return status;
+    if (absl::Status status = Advance(*selected); !status.ok()) return status;
   }
   CollectEncoded(result);
   result->sequences = static_cast<int>(sequences_.size());

@@ -27,6 +27,9 @@ struct Sequence {
   std::vector<int32_t> blocks;  // decoder memory; cell n of the sequence is in block n / 16
   int64_t cells = 0;            // taken so far
   int first_position = 0;       // of its rows in the last decode step
+  // UpdatePool's: the step whose result has an update of it, and which.
+  uint64_t update_step = 0;
+  size_t update_index = 0;
 
   int32_t TakeCell() {
     const int64_t n = cells++;

@@ -1,6 +1,6 @@
-// A step's layouts, in memory taken once.
-#ifndef ELSERVE_ENGINE_STEP_LAYOUT_BUILDER_H_
-#define ELSERVE_ENGINE_STEP_LAYOUT_BUILDER_H_
+// A step's decode layout, in memory taken once.
+#ifndef ELSERVE_ENGINE_DECODE_LAYOUT_BUILDER_H_
+#define ELSERVE_ENGINE_DECODE_LAYOUT_BUILDER_H_
 
 #include <cstdint>
 #include <span>
@@ -34,4 +34,4 @@ class DecodeLayoutBuilder {
 
 }  // namespace elserve
 
-#endif  // ELSERVE_ENGINE_STEP_LAYOUT_BUILDER_H_
+#endif  // ELSERVE_ENGINE_DECODE_LAYOUT_BUILDER_H_

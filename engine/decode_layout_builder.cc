@@ -1,4 +1,4 @@
-#include "engine/step_layout_builder.h"
+#include "engine/decode_layout_builder.h"
 
 namespace elserve {
 
