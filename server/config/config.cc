@@ -27,28 +27,15 @@ constexpr size_t kMaxModels = 64;
 constexpr size_t kMaxNameBytes = 128;
 constexpr int64_t kMaxBytes = int64_t{1} << 50;
 
-// host:port, [IPv6]:port.
-bool IsAddress(std::string_view text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos || colon == 0) return false;
-  const std::string_view host = text.substr(0, colon);
-  const std::string_view port = text.substr(colon + 1);
-  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (!bracketed && host.find_first_of(":[]/ \t\n") != std::string_view::npos) return false;
-  int number = -1;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  return error == std::errc() && end == port.data() + port.size() && number >= 0 && number <= 65535;
-}
-
 void ReadServer(const YamlValue& value, ServerConfig* config, YamlErrors* errors) {
   constexpr char kAllowed[] = "HOST:PORT, e.g. 127.0.0.1:8500 or [::1]:8500; port 0 is any free one";
   YamlMap map(value, errors);
-  if (const auto listen = map.Text("listen", &config->listen); listen && !IsAddress(config->listen)) {
+  if (const auto listen = map.Text("listen", &config->listen); listen && !ParseAddress(config->listen)) {
     RefuseYaml(*listen, kAllowed, errors);
   }
   const auto ops = map.Text("ops_listen", &config->ops_listen);
   if (ops && !config->ops_listen.empty()) {
-    if (!IsAddress(config->ops_listen)) {
+    if (!ParseAddress(config->ops_listen)) {
       RefuseYaml(*ops, absl::StrCat(kAllowed, ", or \"\": off"), errors);
     } else if (config->ops_listen == config->listen && !config->listen.ends_with(":0")) {
       RefuseYaml(*ops, "another address than server.listen's", errors);

@@ -2,35 +2,18 @@
 
 #include <httplib.h>
 
-#include <charconv>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/config/address.h"
 
 namespace elserve {
 namespace {
 
 constexpr int kThreads = 4;
-
-struct Address {
-  std::string host;
-  int port = 0;
-};
-
-std::optional<Address> ParseAddress(std::string_view listen) {
-  const size_t colon = listen.rfind(':');
-  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
-  std::string_view host = listen.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  const std::string_view digits = listen.substr(colon + 1);
-  int port = -1;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-  if (error != std::errc() || end != digits.data() + digits.size() || port < 0 || port > 65535) return std::nullopt;
-  return Address{std::string(host), port};
-}
 
 }  // namespace
 
