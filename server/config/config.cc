@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/config/address.h"
 #include "server/config/yaml_map.h"
 #include "server/parameters/bounded_file.h"
 #include "server/parameters/parameters.h"
@@ -148,10 +149,10 @@ void ReadDevice(YamlMap* map, ServedModelConfig* model, YamlErrors* errors) {
   const auto value = map->Text("device", &text);
   if (!value || text == "auto") return;
   if (text == "cpu") {
-    model->device = DeviceChoice::kCpu;
+    model->device = DeviceKind::kCpu;
     return;
   }
-  model->device = DeviceChoice::kCuda;
+  model->device = DeviceKind::kCuda;
   if (text == "cuda") return;
   std::string_view number = text;
   const bool numbered = number.substr(0, 5) == "cuda:";
@@ -168,14 +169,11 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
   YamlMap map(value, errors);
   ReadNameAndPath(folder, &map, &model, errors);
   ReadDevice(&map, &model, errors);
-  map.Choice<PrecisionChoice>("precision",
-                              {{"auto", PrecisionChoice::kAuto},
-                               {"float32", PrecisionChoice::kFloat32},
-                               {"bfloat16", PrecisionChoice::kBFloat16}},
-                              " (this version has no int8)", &model.precision);
-  map.Choice<AttentionChoice>(
-      "attention", {{"auto", AttentionChoice::kAuto}, {"el", AttentionChoice::kEl}, {"kv", AttentionChoice::kKv}}, "",
-      &model.attention);
+  map.Choice<Precision>(
+      "precision", {{"auto", Precision::kAuto}, {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}},
+      " (this version has no int8)", &model.precision);
+  map.Choice<std::optional<AttentionForms>>("attention", {{"auto", std::nullopt}, {"el", kAllEl}, {"kv", kAllKv}}, "",
+                                            &model.attention);
   if (const auto memory = map.Take("memory")) ReadMemory(*memory, &model, errors);
   map.Integer("max_source_tokens", 1, 1 << 20, &model.max_source_tokens);
   map.Integer("max_decoder_tokens", 2, 1 << 20, &model.max_decoder_tokens);

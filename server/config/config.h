@@ -9,13 +9,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/engine.h"
 #include "proto/elserve/v1/decoding_parameters.pb.h"
 
 namespace elserve {
 
-enum class DeviceChoice { kAuto, kCpu, kCuda };
-enum class PrecisionChoice { kAuto, kFloat32, kBFloat16 };
-enum class AttentionChoice { kAuto, kEl, kKv };
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 enum class LogFormat { kText, kJson };
 
@@ -35,10 +33,10 @@ struct QuestionsTask {
 struct ServedModelConfig {
   std::string name;  // unique; 1 to 128 of A-Z a-z 0-9 . _ -
   std::string path;  // an existing directory; as written if absolute, else below the configuration file's directory
-  DeviceChoice device = DeviceChoice::kAuto;
-  int device_index = 0;  // N of `device: cuda:N`
-  PrecisionChoice precision = PrecisionChoice::kAuto;
-  AttentionChoice attention = AttentionChoice::kAuto;
+  DeviceKind device = DeviceKind::kAuto;  // never kReference
+  int device_index = 0;                   // N of `device: cuda:N`
+  Precision precision = Precision::kAuto;
+  std::optional<AttentionForms> attention;  // nullopt: auto
   // `memory`: bytes, or (memory_bytes 0) a fraction of the device's free memory.
   int64_t memory_bytes = 0;
   double memory_fraction = 0.5;

@@ -33,52 +33,20 @@ v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig&
 }  // namespace
 
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
-  EngineOptions options;
-  options.checkpoint = config.path;
-  switch (config.device) {
-    case DeviceChoice::kAuto:
-      options.device = DeviceKind::kAuto;
-      break;
-    case DeviceChoice::kCpu:
-      options.device = DeviceKind::kCpu;
-      break;
-    case DeviceChoice::kCuda:
-      options.device = DeviceKind::kCuda;
-      break;
-  }
-  options.device_index = config.device_index;
-  switch (config.precision) {
-    case PrecisionChoice::kAuto:
-      options.precision = Precision::kAuto;
-      break;
-    case PrecisionChoice::kFloat32:
-      options.precision = Precision::kFloat32;
-      break;
-    case PrecisionChoice::kBFloat16:
-      options.precision = Precision::kBFloat16;
-      break;
-  }
-  switch (config.attention) {
-    case AttentionChoice::kAuto:
-      options.attention = std::nullopt;
-      break;
-    case AttentionChoice::kEl:
-      options.attention = kAllEl;
-      break;
-    case AttentionChoice::kKv:
-      options.attention = kAllKv;
-      break;
-  }
-  options.memory_bytes = config.memory_bytes;
-  options.memory_fraction = config.memory_fraction;
-  options.encoder_memory_tokens = config.encoder_memory_tokens;
-  options.decoder_memory_tokens = config.decoder_memory_tokens;
-  options.max_source_tokens = config.max_source_tokens;
-  options.max_decoder_tokens = config.max_decoder_tokens;
-  options.max_rows = config.max_rows;
-  options.encode_tokens_per_step = config.encode_tokens_per_step;
-  options.pool = pool;
-  return options;
+  return {.checkpoint = config.path,
+          .device = config.device,
+          .device_index = config.device_index,
+          .precision = config.precision,
+          .attention = config.attention,
+          .memory_bytes = config.memory_bytes,
+          .memory_fraction = config.memory_fraction,
+          .encoder_memory_tokens = config.encoder_memory_tokens,
+          .decoder_memory_tokens = config.decoder_memory_tokens,
+          .max_source_tokens = config.max_source_tokens,
+          .max_decoder_tokens = config.max_decoder_tokens,
+          .max_rows = config.max_rows,
+          .encode_tokens_per_step = config.encode_tokens_per_step,
+          .pool = pool};
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Create(ServedModelConfig config, const ModelInfo& info,

@@ -36,7 +36,7 @@ TEST(ConfigTest, DemoIsValid) {
   const ServedModelConfig& model = config->models[0];
   EXPECT_EQ(model.name, "debian-synopsis");
   EXPECT_EQ(model.path, ELSERVE_SOURCE_DIR "/models/debian-synopsis");
-  EXPECT_EQ(model.device, DeviceChoice::kAuto);
+  EXPECT_EQ(model.device, DeviceKind::kAuto);
   EXPECT_TRUE(model.summarize && model.questions);
   EXPECT_EQ(config->max_message_bytes, 16 << 20);
 }
@@ -53,9 +53,9 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   ASSERT_EQ(config.models.size(), 1u);
   const ServedModelConfig& model = config.models[0];
   EXPECT_EQ(model.path, ELSERVE_SOURCE_DIR "/models");
-  EXPECT_EQ(model.device, DeviceChoice::kAuto);
-  EXPECT_EQ(model.precision, PrecisionChoice::kAuto);
-  EXPECT_EQ(model.attention, AttentionChoice::kAuto);
+  EXPECT_EQ(model.device, DeviceKind::kAuto);
+  EXPECT_EQ(model.precision, Precision::kAuto);
+  EXPECT_EQ(model.attention, std::nullopt);
   EXPECT_EQ(model.memory_bytes, 0);
   EXPECT_EQ(model.memory_fraction, 0.5);
   EXPECT_EQ(model.max_source_tokens, 0);
@@ -104,9 +104,9 @@ logging: {level: debug, format: json}
   EXPECT_EQ(config.threads, 3);
   ASSERT_EQ(config.models.size(), 3u);
   const ServedModelConfig& a = config.models[0];
-  EXPECT_EQ(a.device, DeviceChoice::kCpu);
-  EXPECT_EQ(a.precision, PrecisionChoice::kBFloat16);
-  EXPECT_EQ(a.attention, AttentionChoice::kEl);
+  EXPECT_EQ(a.device, DeviceKind::kCpu);
+  EXPECT_EQ(a.precision, Precision::kBFloat16);
+  EXPECT_EQ(a.attention, kAllEl);
   EXPECT_EQ(a.memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(a.max_source_tokens, 512);
   EXPECT_EQ(a.max_decoder_tokens, 128);
@@ -127,8 +127,8 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.questions->highlight, "**");
   const ServedModelConfig& b = config.models[1];
   EXPECT_EQ(b.path, ELSERVE_SOURCE_DIR "/engine");
-  EXPECT_EQ(b.precision, PrecisionChoice::kFloat32);
-  EXPECT_EQ(b.attention, AttentionChoice::kKv);
+  EXPECT_EQ(b.precision, Precision::kFloat32);
+  EXPECT_EQ(b.attention, kAllKv);
   EXPECT_EQ(b.memory_bytes, 0);
   EXPECT_EQ(b.memory_fraction, 0.25);
   ASSERT_TRUE(b.summarize);
