@@ -52,8 +52,8 @@ struct EngineOptions {
 // What a sequence takes from admission to its end, or what is free.
 struct Resources {
   int64_t rows = 0;            // hypotheses
-  int64_t encoder_pages = 0;   // of 64 source tokens
-  int64_t decoder_blocks = 0;  // of 16 decoder positions
+  int64_t encoder_pages = 0;   // of ModelInfo::page_tokens source tokens
+  int64_t decoder_blocks = 0;  // of ModelInfo::block_positions decoder positions
   int64_t edits = 0;           // logit edits of a step
 
   bool Fits(const Resources& free) const {
@@ -83,8 +83,9 @@ struct ModelInfo {
   std::string device_reason;   // why that one: "as configured", or what kAuto found
   Precision precision = Precision::kFloat32;  // kFloat32 or kBFloat16
   AttentionForms attention;
-  std::string attention_reason;  // why, in words and numbers
-  Resources capacity;            // all of the memory; nothing in flight
+  std::string attention_reason;              // why, in words and numbers
+  Resources capacity;                        // all of the memory; nothing in flight
+  int page_tokens = 0, block_positions = 0;  // what one of its encoder_pages and decoder_blocks holds
   int64_t bytes_per_encoder_token = 0, bytes_per_decoder_token = 0;
   int64_t memory_bytes = 0;  // taken at load for states, keys/values and cells
   int64_t weight_bytes = 0;  // packed weights

@@ -75,6 +75,8 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.attention = plan.forms;
   info.attention_reason = plan.reason;
   info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options)};
+  info.page_tokens = kPageTokens;
+  info.block_positions = kBlockCells;
   const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.forms));
   info.bytes_per_encoder_token = costs.per_encoder_page / kPageTokens;
   info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;

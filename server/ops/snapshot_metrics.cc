@@ -21,11 +21,8 @@ struct Sample {
 
 // Bytes of states, keys/values and cells that these resources stand for.
 double Bytes(const ModelInfo& info, const Resources& resources) {
-  constexpr double kPageTokens = 64, kBlockTokens = 16;
-  return static_cast<double>(resources.encoder_pages) * kPageTokens *
-             static_cast<double>(info.bytes_per_encoder_token) +
-         static_cast<double>(resources.decoder_blocks) * kBlockTokens *
-             static_cast<double>(info.bytes_per_decoder_token);
+  return static_cast<double>(resources.encoder_pages * info.page_tokens * info.bytes_per_encoder_token) +
+         static_cast<double>(resources.decoder_blocks * info.block_positions * info.bytes_per_decoder_token);
 }
 
 struct Metric {

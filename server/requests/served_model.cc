@@ -10,17 +10,14 @@
 namespace elserve {
 namespace {
 
-constexpr int kPageTokens = 64;   // of Resources::encoder_pages
-constexpr int kBlockTokens = 16;  // of Resources::decoder_blocks
-
 v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig& config) {
   v1::Model::Limits limits;
   limits.set_max_source_tokens(info.max_source_tokens);
   limits.set_max_decoder_tokens(info.max_decoder_tokens);
   limits.set_max_num_beams(kMaxBeams);
   limits.set_max_rows(static_cast<int>(info.capacity.rows));
-  limits.set_encoder_memory_tokens(info.capacity.encoder_pages * kPageTokens);
-  limits.set_decoder_memory_tokens(info.capacity.decoder_blocks * kBlockTokens);
+  limits.set_encoder_memory_tokens(info.capacity.encoder_pages * info.page_tokens);
+  limits.set_decoder_memory_tokens(info.capacity.decoder_blocks * info.block_positions);
   limits.set_memory_bytes(info.memory_bytes);
   limits.set_bytes_per_encoder_token(info.bytes_per_encoder_token);
   limits.set_bytes_per_decoder_token(info.bytes_per_decoder_token);
@@ -46,7 +43,8 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
           .max_decoder_tokens = config.max_decoder_tokens,
           .max_rows = config.max_rows,
           .encode_tokens_per_step = config.encode_tokens_per_step,
-          .pool = pool};
+          .pool = pool,
+          .host_root = {}};
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Create(ServedModelConfig config, const ModelInfo& info,

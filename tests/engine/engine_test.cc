@@ -78,6 +78,8 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
   EXPECT_EQ(info.attention_reason, "as configured");
   EXPECT_EQ(info.capacity.rows, 24);
   EXPECT_EQ(info.capacity.encoder_pages, 1024 / 64);
+  EXPECT_EQ(info.page_tokens, 64);
+  EXPECT_EQ(info.block_positions, 16);
   EXPECT_EQ(info.capacity.decoder_blocks, 1024 / 16);
   EXPECT_EQ(info.capacity.edits, 24 * (1024 + kMaxEosIds));
   EXPECT_EQ(info.encode_tokens_per_step, 90);

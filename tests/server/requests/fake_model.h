@@ -53,6 +53,8 @@ class FakeModelEngine : public FakeEngine {
   FakeModelEngine(const Resources& capacity, int max_decoder_tokens) : FakeEngine(capacity) {
     info_.family = "bart";
     info_.capacity = capacity;
+    info_.page_tokens = 64;
+    info_.block_positions = 16;
     info_.vocab_size = 8192;
     info_.max_source_tokens = 1024;
     info_.max_decoder_tokens = max_decoder_tokens;
