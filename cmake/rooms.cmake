@@ -29,8 +29,8 @@ set(ELSERVE_ROOMS
   "rpc          | server/rpc/                  | requests"
   "ops          | server/ops/                  | requests"
   "client       | server/commands/client/      | parameters"
-  "server_process | server/commands/server_process | rpc ops"
-  "commands     | server/commands/             | client server_process engine"
+  "serving      | server/serving/              | ops"
+  "commands     | server/commands/             | client serving rpc engine"
   "main         | server/main                  | commands"
 )
 

@@ -10,11 +10,8 @@
 #include "gtest/gtest.h"
 #include "proto/elserve/v1/elserve.grpc.pb.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
-#include "server/commands/server_process.h"
-#include "server/ops/metrics.h"
-#include "server/requests/executor.h"
-#include "server/requests/intake.h"
 #include "server/rpc/server.h"
+#include "server/serving/serving.h"
 #include "tests/server/requests/fake_model.h"
 
 namespace elserve {
@@ -27,25 +24,31 @@ using ::testing::HasSubstr;
 
 class DeviceFailureTest : public testing::Test {
  protected:
-  DeviceFailureTest() : watch_("fake", metrics_.AddModel("fake")) {
+  DeviceFailureTest() {
     gate_->Close();
-    // One request at a time: of two, one runs and one waits.
-    registry_ = std::make_unique<ModelRegistry>(
-        MakeFakeModels({{.gate = gate_,
-                         .capacity = {.rows = 1, .encoder_pages = 1, .decoder_blocks = 1, .edits = 1},
-                         .fail_steps = true,
-                         .observer = &watch_}}));
-    intake_ = std::make_unique<Intake>(registry_.get(), &executor_, &metrics_);
-    auto server = RpcServer::Start({.listen = "127.0.0.1:0"}, intake_.get());
+    ServerConfig config;
+    config.models = {FakeModelConfig()};
+    auto serving = Serving::Load(config, [this](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
+      // One request at a time: of two, one runs and one waits.
+      return MakeFakeEngine({.gate = gate_,
+                             .capacity = {.rows = 1, .encoder_pages = 1, .decoder_blocks = 1, .edits = 1},
+                             .fail_steps = true});
+    });
+    EXPECT_TRUE(serving.ok()) << serving.status();
+    serving_ = *std::move(serving);
+    auto server = RpcServer::Start({.listen = "127.0.0.1:0"}, &serving_->intake());
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    watch_.SetHealth(&server_->health());
+    serving_->SetFailureListener([this] { server_->health().Refresh(); });
     const auto channel =
         grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->port()), grpc::InsecureChannelCredentials());
     stub_ = v1::GenerationService::NewStub(channel);
     health_ = Health::NewStub(channel);
   }
-  ~DeviceFailureTest() override { gate_->Open(); }
+  ~DeviceFailureTest() override {
+    gate_->Open();
+    serving_->End(TimePoint::max());
+  }
 
   grpc::Status Summarize() {
     v1::SummarizeRequest request;
@@ -65,11 +68,7 @@ class DeviceFailureTest : public testing::Test {
   }
 
   std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
-  Metrics metrics_;
-  ModelWatch watch_;
-  Executor executor_{2};
-  std::unique_ptr<ModelRegistry> registry_;
-  std::unique_ptr<Intake> intake_;
+  std::unique_ptr<Serving> serving_;
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<v1::GenerationService::Stub> stub_;
   std::unique_ptr<Health::Stub> health_;
@@ -83,7 +82,7 @@ TEST_F(DeviceFailureTest, EndsWhatRunsAndRefusesTheRest) {
   HealthCheckResponse state;
   ASSERT_TRUE(watch->Read(&state));
   EXPECT_EQ(state.status(), HealthCheckResponse::SERVING);
-  EXPECT_THAT(metrics_.Text(registry_->models()), HasSubstr("elserve_healthy{model=\"fake\"} 1\n"));
+  EXPECT_THAT(serving_->MetricsText(), HasSubstr("elserve_healthy{model=\"fake\"} 1\n"));
 
   grpc::Status first, second;
   std::thread a([&] { first = Summarize(); });
@@ -101,7 +100,7 @@ TEST_F(DeviceFailureTest, EndsWhatRunsAndRefusesTheRest) {
   EXPECT_EQ(state.status(), HealthCheckResponse::NOT_SERVING);
   EXPECT_EQ(Check("fake"), HealthCheckResponse::NOT_SERVING);
   EXPECT_EQ(Check(""), HealthCheckResponse::NOT_SERVING);
-  EXPECT_THAT(metrics_.Text(registry_->models()), HasSubstr("elserve_healthy{model=\"fake\"} 0\n"));
+  EXPECT_THAT(serving_->MetricsText(), HasSubstr("elserve_healthy{model=\"fake\"} 0\n"));
   EXPECT_THAT(server_->health().UnhealthyReason(), HasSubstr("fake"));
   watching.TryCancel();
 
@@ -115,7 +114,7 @@ TEST_F(DeviceFailureTest, EndsWhatRunsAndRefusesTheRest) {
   request.set_model("fake");
   EXPECT_TRUE(stub_->GetModel(&context, request, &described).ok());
   // Nothing is left to wait for.
-  registry_->models().front().loop->Drain(TimePoint::max());
+  serving_->End(TimePoint::max());
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::minutes(1));
 }
 
