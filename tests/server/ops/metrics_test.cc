@@ -31,6 +31,11 @@ TEST(MetricsTest, CountsCallsByRpcAndOutcome) {
   EXPECT_THAT(text, HasSubstr("elserve_request_seconds_count{model=\"m\",rpc=\"Summarize\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("elserve_request_seconds_sum{model=\"m\",rpc=\"Summarize\"} 0.25\n"));
   EXPECT_THAT(text, HasSubstr("elserve_queue_seconds_count{model=\"m\"} 2\n"));
+  // From 1 ms to 1000 s by 1, 2, 5.
+  for (const char* bound : {"0.001", "0.002", "0.005", "0.5", "500", "1000", "+Inf"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("elserve_queue_seconds_bucket{model=\"m\",le=\"") + bound + "\"}"));
+  }
+  EXPECT_THAT(text, Not(HasSubstr("le=\"2000\"")));
   EXPECT_THAT(text, Not(HasSubstr("elserve_time_to_first_token_seconds_count")));
 }
 

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -75,6 +76,7 @@ struct FakeModelOptions {
   Resources capacity = FakeModelEngine::kCapacity;
   int max_decoder_tokens = 1000;  // kEndless: an answer of so many lasts until somebody ends it
   bool fail_steps = false;
+  std::function<void(std::vector<int32_t>*)> on_finished = nullptr;
   bool questions = true;
   v1::DecodingParameters summarize_defaults = {}, questions_defaults = {};
   LoopObserver* observer = nullptr;
@@ -99,6 +101,7 @@ inline std::unique_ptr<FakeModelEngine> MakeFakeEngine(const FakeModelOptions& o
   auto engine = std::make_unique<FakeModelEngine>(options.capacity, options.max_decoder_tokens);
   engine->on_step = [gate = options.gate] { gate->Pass(); };
   engine->fail_steps = options.fail_steps;
+  engine->on_finished = options.on_finished;
   return engine;
 }
 

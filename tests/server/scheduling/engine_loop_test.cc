@@ -94,7 +94,7 @@ class EngineLoopTest : public ::testing::Test {
 
 TEST_F(EngineLoopTest, AnswersAndStepsNoMoreThanItMust) {
   Start();
-  const TestJob job = Submit({.rows = 2, .tokens = 4, .source_tokens = 10, .stream = true});
+  const TestJob job = Submit({.rows = 2, .tokens = 4, .source_tokens = 10, .blocks = 3, .edits = 5, .stream = true});
   const JobResult& result = job.sink->Wait();
   EXPECT_TRUE(result.status.ok());
   EXPECT_THAT(result.hypotheses[0].tokens, ElementsAre(0, 1, 2, 3));
@@ -109,7 +109,12 @@ TEST_F(EngineLoopTest, AnswersAndStepsNoMoreThanItMust) {
   EXPECT_EQ(snapshot.encoded_tokens, 10);
   EXPECT_EQ(snapshot.jobs.generated_tokens, 4);
   EXPECT_EQ(snapshot.peak_in_flight, 1);
-  EXPECT_EQ(snapshot.peak_used.rows, 2);
+  EXPECT_EQ(snapshot.peak_used, (Resources{.rows = 2, .encoder_pages = 1, .decoder_blocks = 3, .edits = 5}));
+  EXPECT_EQ(snapshot.times.encode, 5);
+  EXPECT_EQ(snapshot.times.decode, 10);
+  EXPECT_EQ(snapshot.times.select, 15);
+  EXPECT_EQ(snapshot.times.search, 20);
+  EXPECT_GT(snapshot.step_seconds, 0);
   EXPECT_EQ(snapshot.capacity, kCapacity);
   EXPECT_EQ(observer_.steps, 5);
   EXPECT_EQ(observer_.rows, 8);
@@ -194,6 +199,13 @@ TEST_F(EngineLoopTest, TakesAGroupOrNoneOfIt) {
     EXPECT_EQ(job.sink.use_count(), 1) << "a refused job keeps its sink";
     EXPECT_FALSE(job.sink->is_done());
   }
+}
+
+TEST_F(EngineLoopTest, TakesAGroupAsLargeAsTheQueue) {
+  Start({.scheduler = {}, .max_queued_requests = 3});
+  const TestJob a = MakeJob({}), b = MakeJob({}), c = MakeJob({});
+  EXPECT_TRUE(loop_->inbox()->Submit({a.job, b.job, c.job}).ok());
+  for (const TestJob* job : {&a, &b, &c}) EXPECT_TRUE(job->sink->Wait().status.ok());
 }
 
 TEST_F(EngineLoopTest, JobsWithTheSchedulerCountAsQueued) {

@@ -80,6 +80,7 @@ class FakeEngine : public Engine {
     }
     for (const Admission& admission : plan.admissions) Admit(admission);
     for (auto it = sequences_.begin(); it != sequences_.end();) it = Advance(it, result);
+    result->times = {.encode = 1, .decode = 2, .select = 3, .search = 4};
     result->sequences = static_cast<int>(sequences_.size());
     result->idle = sequences_.empty();
     return absl::OkStatus();
@@ -88,9 +89,10 @@ class FakeEngine : public Engine {
   size_t in_flight() const { return sequences_.size(); }
 
   int steps = 0;
-  std::function<void()> on_step;  // called from Step, first
-  bool fail_steps = false;        // Step fails from now on
-  std::set<SequenceId> failing;   // these fail alone when they would decode
+  std::function<void()> on_step;                           // called from Step, first
+  bool fail_steps = false;                                 // Step fails from now on
+  std::set<SequenceId> failing;                            // these fail alone when they would decode
+  std::function<void(std::vector<int32_t>*)> on_finished;  // may change the tokens of an answer
 
  private:
   struct Sequence {
@@ -144,6 +146,7 @@ class FakeEngine : public Engine {
     if (!sequence.tokens.empty()) {
       Hypothesis hypothesis;
       hypothesis.tokens = sequence.tokens;
+      if (on_finished) on_finished(&hypothesis.tokens);
       update.hypotheses.push_back(std::move(hypothesis));
     }
     return update;

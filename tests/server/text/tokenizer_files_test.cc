@@ -4,8 +4,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -297,6 +299,141 @@ TEST_F(TokenizerFilesTest, AddedTokensDecoderStandsAlone) {
   EXPECT_TRUE(tokenizer->is_special(9));
   EXPECT_EQ(tokenizer->TokenId("other"), std::nullopt);
   EXPECT_EQ(tokenizer->model_max_length(), 77);
+}
+
+// "special" says what decoding leaves out. A token that the configuration names is special whatever its flag says.
+TEST_F(TokenizerFilesTest, SpecialTokensOfTokenizerJson) {
+  Json json = GoodTokenizer();
+  json["added_tokens"] = {{{"id", 0}, {"content", "<s>"}, {"special", true}},
+                          {{"id", 3}, {"content", "b"}, {"special", false}},
+                          {{"id", 5}, {"content", "new"}}};
+  Write("tokenizer.json", json);
+  Json config = GoodConfig();
+  Write("tokenizer_config.json", config);
+  auto tokenizer = Load();
+  ASSERT_NE(tokenizer, nullptr);
+  EXPECT_TRUE(tokenizer->is_special(0));
+  for (const int32_t id : {1, 2, 3, 4, 5}) EXPECT_FALSE(tokenizer->is_special(id)) << id;
+  EXPECT_EQ(tokenizer->Decode(Ids{2, 0, 3, 5}, true), "abnew");
+  EXPECT_EQ(tokenizer->Decode(Ids{2, 0, 3, 5}, false), "a<s>bnew");
+  const Json object = {{"__type", "AddedToken"}, {"content", "b"}, {"special", false}};
+  for (const auto& [key, value] : std::vector<std::pair<const char*, Json>>{
+           {"pad_token", "b"}, {"pad_token", object}, {"own_token", "b"}, {"own_token", object}}) {
+    config = GoodConfig();
+    config[key] = value;
+    Write("tokenizer_config.json", config);
+    tokenizer = Load();
+    ASSERT_NE(tokenizer, nullptr);
+    EXPECT_TRUE(tokenizer->is_special(3)) << key << " " << value;
+    EXPECT_TRUE(tokenizer->is_special(0));
+    EXPECT_FALSE(tokenizer->is_special(5));
+  }
+}
+
+// Tokens that are not normalized are looked for first, in the whole text: "b" leaves nothing of the longer "ab".
+TEST_F(TokenizerFilesTest, NamedTokensAreLookedForBeforeNormalizedOnes) {
+  Json json = GoodTokenizer();
+  const Json plain = {{"id", 4}, {"content", "ab"}};
+  const auto encode = [&](const Json& added, const Json& config) {
+    json["added_tokens"] = added;
+    Write("tokenizer.json", json);
+    Write("tokenizer_config.json", config);
+    const auto tokenizer = Load();
+    return tokenizer == nullptr ? Ids{} : *tokenizer->Encode("ab", {.add_special_tokens = false});
+  };
+  const Json good = GoodConfig();
+  EXPECT_EQ(encode(Json::array({plain}), good), (Ids{4}));
+  EXPECT_EQ(encode(Json::array({plain, {{"id", 3}, {"content", "b"}}}), good), (Ids{4}));
+  EXPECT_EQ(encode(Json::array({plain, {{"id", 3}, {"content", "b"}, {"special", true}}}), good), (Ids{2, 3}));
+  EXPECT_EQ(encode(Json::array({plain, {{"id", 3}, {"content", "b"}, {"special", true}, {"normalized", true}}}), good),
+            (Ids{4}));
+  Json named = good;
+  named["pad_token"] = "b";
+  EXPECT_EQ(encode(Json::array({plain}), named), (Ids{2, 3}));
+  named["pad_token"] = {{"__type", "AddedToken"}, {"content", "b"}, {"normalized", true}};
+  EXPECT_EQ(encode(Json::array({plain}), named), (Ids{4}));
+}
+
+// The older form: special_tokens_map.json names what of added_tokens.json is special. All that it names is, and is not
+// normalized where it does not say so.
+TEST_F(TokenizerFilesTest, SpecialTokensMapNamesSpecialTokens) {
+  WriteVocabForm();
+  Write("added_tokens.json", Json{{"ab", 4}, {"b", 3}});
+  const auto load = [&](const Json& map) {
+    Write("special_tokens_map.json", map);
+    return Load();
+  };
+  const auto encode = [](const Tokenizer& tokenizer) { return *tokenizer.Encode("ab", {.add_special_tokens = false}); };
+  auto tokenizer = load(Json::object());
+  EXPECT_FALSE(tokenizer->is_special(3));
+  EXPECT_EQ(encode(*tokenizer), (Ids{4}));
+  for (const Json& value : {Json("b"), Json{{"content", "b"}}, Json{{"content", "b"}, {"special", false}}}) {
+    tokenizer = load(Json{{"pad_token", value}});
+    EXPECT_TRUE(tokenizer->is_special(3)) << value;
+    EXPECT_FALSE(tokenizer->is_special(4));
+    EXPECT_EQ(encode(*tokenizer), (Ids{2, 3})) << value;
+  }
+  // Without added_tokens.json the map's own flag counts.
+  Write("added_tokens.json", Json{{"ab", 4}});
+  EXPECT_EQ(encode(*load(Json{{"own_token", {{"content", "b"}}}})), (Ids{2, 3}));
+  EXPECT_EQ(encode(*load(Json{{"own_token", {{"content", "b"}, {"normalized", true}}}})), (Ids{4}));
+}
+
+// As transformers: the map's additional tokens become special too late for added_tokens.json, the configuration's do
+// not.
+TEST_F(TokenizerFilesTest, AdditionalTokensOfTheMapComeAfterAddedTokens) {
+  WriteVocabForm();
+  Write("added_tokens.json", Json{{"b", 3}});
+  Write("special_tokens_map.json", Json{{"additional_special_tokens", {"b", "a"}}});
+  auto tokenizer = Load();
+  EXPECT_FALSE(tokenizer->is_special(3));
+  EXPECT_TRUE(tokenizer->is_special(2));
+  Write("tokenizer_config.json", Json{{"additional_special_tokens", {"b"}}});
+  tokenizer = Load();
+  EXPECT_TRUE(tokenizer->is_special(3));
+  EXPECT_FALSE(tokenizer->is_special(2)) << "the configuration's list stands instead of the map's";
+}
+
+TEST_F(TokenizerFilesTest, WhatIsAtALimitIsTaken) {
+  Json json = GoodTokenizer();
+  json["model"]["dropout"] = 0.0;
+  json["added_tokens"].push_back({{"id", 5}, {"content", std::string(512, 'x')}});
+  Json steps = Json::array();
+  for (int i = 0; i < 16; ++i) steps.push_back({{"type", "ByteLevel"}});
+  json["post_processor"] = {{"type", "Sequence"}, {"processors", steps}};
+  Write("tokenizer.json", json);
+  Json config = GoodConfig();
+  Json names = Json::array();
+  for (int i = 0; i < 4096; ++i) names.push_back(absl::StrCat("n", i));
+  config["additional_special_tokens"] = names;
+  config["model_max_length"] = 1;
+  Write("tokenizer_config.json", config);
+  EXPECT_EQ(Error(), "");
+  EXPECT_EQ(Load()->model_max_length(), 1);
+  config["model_max_length"] = 1e30;  // how transformers writes that there is none
+  Write("tokenizer_config.json", config);
+  EXPECT_EQ(Load()->model_max_length(), std::nullopt);
+
+  config["additional_special_tokens"].push_back("one");
+  Write("tokenizer_config.json", config);
+  EXPECT_THAT(Error(), HasSubstr("additional_special_tokens has 4097 tokens: at most 4096"));
+  Write("tokenizer_config.json", GoodConfig());
+  json["post_processor"]["processors"].push_back({{"type", "ByteLevel"}});
+  Write("tokenizer.json", json);
+  EXPECT_THAT(Error(), HasSubstr("post_processor.processors has 17 steps: at most 16"));
+}
+
+TEST_F(TokenizerFilesTest, KnowsTheClassesThatReadTheseFiles) {
+  WriteVocabForm();
+  for (const char* name : {"RobertaTokenizer", "RobertaTokenizerFast", "BartTokenizer", "BartTokenizerFast"}) {
+    Write("tokenizer_config.json", Json{{"tokenizer_class", name}});
+    EXPECT_EQ(Error(), "") << name;
+  }
+  Write("tokenizer.json", GoodTokenizer());
+  for (const char* name : {"PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"}) {
+    Write("tokenizer_config.json", Json{{"tokenizer_class", name}});
+    EXPECT_EQ(Error(), "") << name;
+  }
 }
 
 }  // namespace
