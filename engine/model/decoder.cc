@@ -15,29 +15,19 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelConfig& conf
   const int64_t inner = static_cast<int64_t>(config.decoder.heads) * config.decoder.head_dim;
   const int64_t wide = static_cast<int64_t>(config.decoder.heads) * config.d_model;
   const bool el = forms.self == AttentionForm::kEl || forms.cross == AttentionForm::kEl;
-  const absl::Status status =
-      Allocate(backend, positions,
-               {{&decoder->residual_, config.d_model, Storage::kResidual},
-                {&decoder->state_, config.d_model, Storage::kState},
-                {&decoder->query_, inner, Storage::kState},
-                {&decoder->absorbed_, el ? wide : 0, Storage::kState},
-                {&decoder->attended_, el ? wide : 0, Storage::kState},
-                {&decoder->kv_, forms.self == AttentionForm::kKv ? 2 * inner : 0, Storage::kState},
-                {&decoder->context_, inner, Storage::kState},
-                {&decoder->hidden_, config.decoder.ffn, Storage::kState}});
+  absl::Status status = decoder->stream_.TakeMemory(positions, config.decoder.ffn);
+  status.Update(Allocate(backend, positions,
+                         {{&decoder->query_, inner, Storage::kState},
+                          {&decoder->absorbed_, el ? wide : 0, Storage::kState},
+                          {&decoder->attended_, el ? wide : 0, Storage::kState},
+                          {&decoder->kv_, forms.self == AttentionForm::kKv ? 2 * inner : 0, Storage::kState},
+                          {&decoder->context_, inner, Storage::kState}}));
   if (!status.ok()) return status;
   return decoder;
 }
 
 void Decoder::Run() {
-  const PackedEmbedding& e = weights_.decoder_embedding;
-  backend_.Embed({.phase = kPhase,
-                  .tokens = e.tokens.get(),
-                  .scale = config_.embedding_scale,
-                  .positions = e.positions.get(),
-                  .position_offset = config_.position_offset,
-                  .output = residual_});
-  for (const PackedNorm& norm : e.norms) Norm(norm);
+  stream_.Embed(weights_.decoder_embedding.tokens.get(), weights_.decoder_embedding);
   for (int layer = 0; layer < static_cast<int>(weights_.decoder.size()); ++layer) RunLayer(layer);
 }
 
@@ -45,27 +35,22 @@ void Decoder::RunLayer(int layer) {
   const PackedDecoderLayer& w = weights_.decoder[layer];
   Attend(w.self_attention, layer, true);
   Attend(w.cross_attention, layer, false);
-  const PackedFeedForward& f = w.feed_forward;
-  backend_.Linear(
-      {.phase = kPhase, .input = state_, .weight = f.fc1.get(), .activation = config_.activation, .output = hidden_});
-  backend_.Linear(
-      {.phase = kPhase, .input = hidden_, .weight = f.fc2.get(), .residual = &residual_, .output = residual_});
-  Norm(f.norm);
+  stream_.FeedForward(w.feed_forward);
 }
 
 void Decoder::Attend(const PackedDecoderAttention& w, int layer, bool self) {
   const bool el = (self ? forms_.self : forms_.cross) == AttentionForm::kEl;
-  backend_.Linear({.phase = kPhase, .input = state_, .weight = w.q.get(), .output = query_});
+  backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.q.get(), .output = query_});
   if (el) {
     backend_.PerHeadLinear({.phase = kPhase, .input = query_, .weight = w.absorb.get(), .output = absorbed_});
   } else if (self) {
-    backend_.Linear({.phase = kPhase, .input = state_, .weight = w.kv.get(), .output = kv_});
+    backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.kv.get(), .output = kv_});
   }
   const Tensor& query = el ? absorbed_ : query_;
   const Tensor& attended = el ? attended_ : context_;
   if (self) {
     backend_.SelfAttention({.layer = layer,
-                            .states = el ? state_ : kv_,
+                            .states = el ? stream_.state() : kv_,
                             .query = query,
                             .output = attended,
                             .bias = weights_.decoder_bias.view()});
@@ -73,17 +58,7 @@ void Decoder::Attend(const PackedDecoderAttention& w, int layer, bool self) {
     backend_.CrossAttention({.layer = layer, .query = query, .output = attended});
   }
   if (el) backend_.PerHeadLinear({.phase = kPhase, .input = attended_, .weight = w.expand.get(), .output = context_});
-  backend_.Linear(
-      {.phase = kPhase, .input = context_, .weight = w.o.get(), .residual = &residual_, .output = residual_});
-  Norm(w.norm);
-}
-
-void Decoder::Norm(const PackedNorm& norm) {
-  backend_.Norm({.phase = kPhase,
-                 .input = residual_,
-                 .weight = norm.weight.get(),
-                 .residual = norm.to_residual ? &residual_ : nullptr,
-                 .state = state_});
+  stream_.Add(context_, w.o, w.norm);
 }
 
 }  // namespace elserve

@@ -8,6 +8,7 @@
 #include "engine/backend/backend.h"
 #include "engine/model/model_config.h"
 #include "engine/model/packed_weights.h"
+#include "engine/model/residual_stream.h"
 
 namespace elserve {
 
@@ -21,30 +22,30 @@ class Decoder {
   // Between BeginStep and Selected: from the layout's tokens to the hidden states.
   void Run();
   // The best next tokens of the layout's select rows.
-  void Select() { backend_.SelectTokens({.input = state_, .weight = weights_.head.get()}); }
+  void Select() { backend_.SelectTokens({.input = stream_.state(), .weight = weights_.head.get()}); }
 
  private:
   Decoder(const ModelConfig& config, const PackedModel& weights, AttentionForms forms, Backend& backend)
-      : config_(config), weights_(weights), forms_(forms), backend_(backend) {}
+      : config_(config),
+        weights_(weights),
+        forms_(forms),
+        backend_(backend),
+        stream_(config, Phase::kDecode, backend) {}
 
   void RunLayer(int layer);
   // The attention sublayer over the row's own history, or over its document.
   void Attend(const PackedDecoderAttention& w, int layer, bool self);
-  // The residual -> the states that the next product reads.
-  void Norm(const PackedNorm& norm);
 
   const ModelConfig& config_;
   const PackedModel& weights_;
   const AttentionForms forms_;
   Backend& backend_;
-  Tensor residual_;  // [positions, d] float32
-  Tensor state_;     // [positions, d]
+  ResidualStream stream_;
   Tensor query_;     // [positions, a]
   Tensor absorbed_;  // el: [positions, heads * d]: q~
   Tensor attended_;  // el: [positions, heads * d]: softmax(q~ H^T) H
   Tensor kv_;        // self kv: [positions, 2a]
   Tensor context_;   // [positions, a]
-  Tensor hidden_;    // [positions, ffn]
 };
 
 }  // namespace elserve

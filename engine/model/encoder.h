@@ -8,6 +8,7 @@
 #include "engine/backend/backend.h"
 #include "engine/model/model_config.h"
 #include "engine/model/packed_weights.h"
+#include "engine/model/residual_stream.h"
 
 namespace elserve {
 
@@ -28,25 +29,24 @@ class Encoder {
   void Store();
 
   // The batch's hidden states after the last layer, for tests: kState [positions, d].
-  const Tensor& states() const { return state_; }
+  const Tensor& states() const { return stream_.state(); }
 
  private:
   Encoder(const ModelConfig& config, const PackedModel& weights, AttentionForm memory, Backend& backend)
-      : config_(config), weights_(weights), memory_(memory), backend_(backend) {}
-
-  // The residual -> the states that the next product reads.
-  void Norm(const PackedNorm& norm);
+      : config_(config),
+        weights_(weights),
+        memory_(memory),
+        backend_(backend),
+        stream_(config, Phase::kEncode, backend) {}
 
   const ModelConfig& config_;
   const PackedModel& weights_;
   const AttentionForm memory_;
   Backend& backend_;
-  Tensor residual_;  // [positions, d] float32
-  Tensor state_;     // [positions, d]
-  Tensor qkv_;       // [positions, 3a]
-  Tensor context_;   // [positions, a]
-  Tensor hidden_;    // [positions, ffn]
-  Tensor kv_;        // kv: [positions, 2a of the decoder]
+  ResidualStream stream_;
+  Tensor qkv_;      // [positions, 3a]
+  Tensor context_;  // [positions, a]
+  Tensor kv_;       // kv: [positions, 2a of the decoder]
 };
 
 }  // namespace elserve
