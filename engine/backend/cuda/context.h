@@ -42,6 +42,7 @@ class Context {
     return (phase == Phase::kEncode ? encode_workspace_ : decode_workspace_).data();
   }
   const Device& device() const { return kernels_device_; }
+  int number() const { return device_; }             // CUDA's
   const std::string& name() const { return name_; }  // the card, its number and what it has
 
   bool ok() const { return status_.ok(); }

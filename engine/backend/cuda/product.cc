@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <numeric>
 #include <utility>
 
@@ -49,6 +51,17 @@ cublasLtMatrixLayout_t MakeLayout(DataType type, int64_t cols, int64_t rows, int
 uint32_t Alignment(DataType type, int64_t heads, int64_t head_stride) {
   constexpr int64_t kWhole = 256;  // as cudaMalloc aligns
   return static_cast<uint32_t>(heads > 1 ? std::gcd(kWhole, head_stride * SizeOf(type)) : kWhole);
+}
+
+// What was chosen in this process, for each device: engines of one model answer with the same bits, whatever the clock
+// said when they were loaded.
+struct Choices {
+  std::mutex mutex;
+  std::map<std::pair<int, decltype(ProductShape().Key())>, cublasLtMatmulAlgo_t> algorithms;
+};
+Choices& AllChoices() {
+  static auto* const choices = new Choices;
+  return *choices;
 }
 
 // One sum, from its first term to its last: no parts that are added at the end.
@@ -165,24 +178,31 @@ absl::StatusOr<std::unique_ptr<Product>> ProductPlanner::Make(const ProductShape
                                                               const void* bias, int64_t most_rows) {
   absl::StatusOr<std::unique_ptr<Product>> product = Product::Create(context_, shape, weight, bias);
   if (!product.ok()) return product;
-  auto known = chosen_.find(shape.Key());
-  if (known == chosen_.end()) {
-    absl::StatusOr<cublasLtMatmulAlgo_t> algorithm = Choose(**product, most_rows);
-    if (!algorithm.ok()) return algorithm.status();
-    known = chosen_.emplace(shape.Key(), *algorithm).first;
+  Choices& choices = AllChoices();
+  const std::lock_guard lock(choices.mutex);
+  const auto key = std::pair(context_.number(), shape.Key());
+  const auto known = choices.algorithms.find(key);
+  if (known != choices.algorithms.end() && RunsEveryBucket(**product, known->second, most_rows)) {
+    (*product)->set_algorithm(known->second);
+    return product;
   }
-  (*product)->set_algorithm(known->second);
+  const absl::StatusOr<cublasLtMatmulAlgo_t> algorithm = Choose(**product, most_rows);
+  if (!algorithm.ok()) return algorithm.status();
+  choices.algorithms[key] = *algorithm;
+  (*product)->set_algorithm(*algorithm);
   return product;
+}
+
+bool ProductPlanner::RunsEveryBucket(Product& product, const cublasLtMatmulAlgo_t& algorithm, int64_t most_rows) {
+  const std::vector<int> buckets = Buckets(static_cast<int>(most_rows));
+  return std::all_of(buckets.begin(), buckets.end(), [&](int rows) { return product.Runs(context_, algorithm, rows); });
 }
 
 absl::StatusOr<cublasLtMatmulAlgo_t> ProductPlanner::Choose(Product& product, int64_t most_rows) {
   const ProductShape& shape = product.shape();
   std::vector<cublasLtMatmulAlgo_t> candidates = product.Candidates(context_, most_rows);
-  const std::vector<int> buckets = Buckets(static_cast<int>(most_rows));
-  std::erase_if(candidates, [&](const cublasLtMatmulAlgo_t& algorithm) {
-    return !std::all_of(buckets.begin(), buckets.end(),
-                        [&](int rows) { return product.Runs(context_, algorithm, rows); });
-  });
+  std::erase_if(candidates,
+                [&](const cublasLtMatmulAlgo_t& algorithm) { return !RunsEveryBucket(product, algorithm, most_rows); });
   if (!context_.ok()) return context_.status();
   if (candidates.empty()) {
     return absl::FailedPreconditionError(absl::StrCat("cublasLt has no algorithm for products of ", shape.heads, " x [",

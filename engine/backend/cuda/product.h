@@ -5,7 +5,6 @@
 #include <cublasLt.h>
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <tuple>
 #include <vector>
@@ -70,7 +69,7 @@ class Product {
   cublasLtMatmulAlgo_t algorithm_ = {};
 };
 
-// Makes products and chooses an algorithm for each shape, once.
+// Makes products and chooses an algorithm for each shape: once in a process and device, where one will do.
 class ProductPlanner {
  public:
   explicit ProductPlanner(Context& context) : context_(context) {}
@@ -82,11 +81,11 @@ class ProductPlanner {
 
  private:
   absl::StatusOr<cublasLtMatmulAlgo_t> Choose(Product& product, int64_t most_rows);
+  bool RunsEveryBucket(Product& product, const cublasLtMatmulAlgo_t& algorithm, int64_t most_rows);
   // Seconds of one run at `rows` rows, on memory of its own.
   double Time(Product& product, int64_t rows, std::byte* input, std::byte* output);
 
   Context& context_;
-  std::map<decltype(ProductShape().Key()), cublasLtMatmulAlgo_t> chosen_;
 };
 
 }  // namespace elserve::cuda
