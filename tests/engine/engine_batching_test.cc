@@ -55,8 +55,15 @@ class BatchingTest : public testing::TestWithParam<Variant> {
   std::unique_ptr<Engine> alone_, crowded_;
 };
 
-TEST_P(BatchingTest, TwoHundredRequestsOfATinyModel) {
-  std::vector<Request> requests = RandomRequests(200, {96, 40, 283}, /*seed=*/1);
+// An emulated device is slow.
+#if ELSERVE_TEST_CUDA_EMULATED
+constexpr int kManyRequests = 30;
+#else
+constexpr int kManyRequests = 200;
+#endif
+
+TEST_P(BatchingTest, ManyRequestsOfATinyModel) {
+  std::vector<Request> requests = RandomRequests(kManyRequests, {96, 40, 283}, /*seed=*/1);
   EndSome(&requests, /*seed=*/2);
   Load(TinyCheckpoint(), /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
   ExpectSameBits(requests, 7);

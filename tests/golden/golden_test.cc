@@ -25,6 +25,13 @@ namespace {
 constexpr AttentionForms kElCross = {AttentionForm::kEl, AttentionForm::kKv};
 constexpr AttentionForms kElSelf = {AttentionForm::kKv, AttentionForm::kEl};
 
+// An emulated device is slow: it has some of the cases of the tiny checkpoints.
+#if ELSERVE_TEST_CUDA_EMULATED
+constexpr size_t kEvery = 20;
+#else
+constexpr size_t kEvery = 1;
+#endif
+
 struct Setup {
   std::string file;
   DeviceKind device;
@@ -139,8 +146,11 @@ class Driver {
 class GoldenTest : public testing::TestWithParam<Setup> {};
 
 TEST_P(GoldenTest, EngineAnswersAsTransformers) {
-  const GoldenFile file = ReadGoldenFile(GetParam().file);
-  ASSERT_GE(file.cases.size(), 60u);
+  GoldenFile file = ReadGoldenFile(GetParam().file);
+  size_t kept = 0;
+  for (size_t i = 0; i < file.cases.size(); i += kEvery) std::swap(file.cases[kept++], file.cases[i]);
+  file.cases.resize(kept);
+  ASSERT_GE(file.cases.size(), 60u / kEvery);
   ThreadPool pool(std::min(4, ThreadPool::AvailableProcessors()));
   EngineOptions options;
   options.checkpoint = file.checkpoint;
@@ -183,7 +193,7 @@ std::vector<Setup> AllSetups() {
 #ifdef ELSERVE_TEST_CUDA
     if (!CudaIsUnderTest()) continue;
     for (const char* file : kTinyGoldenFiles) setups.push_back({file, DeviceKind::kCuda, attention});
-    setups.push_back({kSynopsisGoldenFile, DeviceKind::kCuda, attention});
+    if (kEvery == 1) setups.push_back({kSynopsisGoldenFile, DeviceKind::kCuda, attention});
 #endif
   }
   return setups;

@@ -16,7 +16,7 @@ inline constexpr float kLog2E = 1.4426950408889634f;
 // Called by all threads of a block that has written its partial rows: whether all other splits of the tile have done
 // so before. The counter is zero again after the last.
 __device__ __forceinline__ bool LastArrival(int32_t* counter, int splits) {
-  __shared__ int last;
+  int& last = StaticShared<int>();
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {

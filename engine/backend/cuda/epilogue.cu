@@ -11,20 +11,27 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <Activation kActivation>
-__device__ __forceinline__ float Activated(float x) {
-  if constexpr (kActivation == Activation::kRelu) return x < 0 ? 0.0f : x;
-  if constexpr (kActivation == Activation::kGelu) return 0.5f * x * (1 + erff(x * 0.70710678118654752f));
-  if constexpr (kActivation == Activation::kGeluTanh) {
-    return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+__device__ __forceinline__ float Activated(Activation activation, float x) {
+  switch (activation) {
+    case Activation::kNone:
+      break;
+    case Activation::kRelu:
+      return x < 0 ? 0.0f : x;
+    case Activation::kGelu:
+      return 0.5f * x * (1 + erff(x * 0.70710678118654752f));
+    case Activation::kGeluTanh:
+      return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case Activation::kGeluQuick:
+      return x / (1 + expf(-1.702f * x));
+    case Activation::kSilu:
+      return x / (1 + expf(-x));
+    case Activation::kTanh:
+      return tanhf(x);
   }
-  if constexpr (kActivation == Activation::kGeluQuick) return x / (1 + expf(-1.702f * x));
-  if constexpr (kActivation == Activation::kSilu) return x / (1 + expf(-x));
-  if constexpr (kActivation == Activation::kTanh) return tanhf(x);
   return x;
 }
 
-template <typename In, typename Out, Activation kActivation>
+template <typename In, typename Out>
 __global__ void __launch_bounds__(kThreads) EpilogueKernel(EpilogueKernelArgs args) {
   const int64_t row = blockIdx.x;
   const int i = 4 * static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
@@ -36,8 +43,8 @@ __global__ void __launch_bounds__(kThreads) EpilogueKernel(EpilogueKernelArgs ar
     if (i + 2 < args.cols) x.z += args.bias[i + 2];
     if (i + 3 < args.cols) x.w += args.bias[i + 3];
   }
-  x = make_float4(Activated<kActivation>(x.x), Activated<kActivation>(x.y), Activated<kActivation>(x.z),
-                  Activated<kActivation>(x.w));
+  x = make_float4(Activated(args.activation, x.x), Activated(args.activation, x.y), Activated(args.activation, x.z),
+                  Activated(args.activation, x.w));
   if (args.residual != nullptr) {
     const float4 r = Load4(args.residual + row * StrideOf<float>(args.cols) + i);
     x = make_float4(x.x + r.x, x.y + r.y, x.z + r.z, x.w + r.w);
@@ -45,41 +52,15 @@ __global__ void __launch_bounds__(kThreads) EpilogueKernel(EpilogueKernelArgs ar
   Store4(static_cast<Out*>(args.output) + row * StrideOf<Out>(args.cols) + i, x);
 }
 
-template <typename In, typename Out>
-cudaError_t LaunchTyped(const EpilogueKernelArgs& args, cudaStream_t stream) {
-  auto kernel = EpilogueKernel<In, Out, Activation::kNone>;
-  switch (args.activation) {
-    case Activation::kNone:
-      break;
-    case Activation::kRelu:
-      kernel = EpilogueKernel<In, Out, Activation::kRelu>;
-      break;
-    case Activation::kGelu:
-      kernel = EpilogueKernel<In, Out, Activation::kGelu>;
-      break;
-    case Activation::kGeluTanh:
-      kernel = EpilogueKernel<In, Out, Activation::kGeluTanh>;
-      break;
-    case Activation::kGeluQuick:
-      kernel = EpilogueKernel<In, Out, Activation::kGeluQuick>;
-      break;
-    case Activation::kSilu:
-      kernel = EpilogueKernel<In, Out, Activation::kSilu>;
-      break;
-    case Activation::kTanh:
-      kernel = EpilogueKernel<In, Out, Activation::kTanh>;
-      break;
-  }
-  return Launch(kernel, dim3(args.rows, CeilDiv(args.cols, 4 * kThreads)), dim3(kThreads), 0, stream, args);
-}
-
 }  // namespace
 
 cudaError_t LaunchEpilogue(const EpilogueKernelArgs& args, cudaStream_t stream) {
-  const bool from_float = args.input_type == DataType::kFloat32, to_float = args.output_type == DataType::kFloat32;
-  if (from_float)
-    return to_float ? LaunchTyped<float, float>(args, stream) : LaunchTyped<float, BFloat16>(args, stream);
-  return to_float ? LaunchTyped<BFloat16, float>(args, stream) : LaunchTyped<BFloat16, BFloat16>(args, stream);
+  auto kernel = EpilogueKernel<float, float>;
+  if (args.output_type != DataType::kFloat32) {
+    kernel =
+        args.input_type == DataType::kFloat32 ? EpilogueKernel<float, BFloat16> : EpilogueKernel<BFloat16, BFloat16>;
+  }
+  return Launch(kernel, dim3(args.rows, CeilDiv(args.cols, 4 * kThreads)), dim3(kThreads), 0, stream, args);
 }
 
 }  // namespace elserve::cuda

@@ -77,9 +77,9 @@ cudaError_t LaunchNorm(const NormKernelArgs& args, cudaStream_t stream);
 
 // output = activation(input + bias) + residual, where the product's own epilogue cannot do it (the exact activations).
 struct EpilogueKernelArgs {
-  DataType input_type;
-  const void* input;  // [rows, cols], RowStride(cols, input_type); may be output where the types are equal
-  const float* bias;  // [cols]; null: none
+  DataType input_type;  // the output's, or float32
+  const void* input;    // [rows, cols], RowStride(cols, input_type); may be output where the types are equal
+  const float* bias;    // [cols]; null: none
   Activation activation;
   const float* residual;  // [rows, cols], RowStride; null: none; may be output
   DataType output_type;

@@ -32,8 +32,9 @@ __device__ __forceinline__ Eight Unpack(uint4 packed) {
 template <int kPieces>
 __global__ void __launch_bounds__(kGroups* kGroupThreads)
     KeyValueSelfKernel(const __grid_constant__ AttentionArgs<BFloat16> args) {
-  __shared__ float sums_shared[kGroups][kGroupThreads][9];  // 9: no two threads of eight values on one bank
-  __shared__ float2 scales_shared[kGroups][kGroupThreads];
+  // 9: no two threads of eight values on one bank.
+  auto& sums_shared = StaticShared<float[kGroups][kGroupThreads][9]>();
+  auto& scales_shared = StaticShared<float2[kGroups][kGroupThreads]>();
   const int group = static_cast<int>(threadIdx.x) / kGroupThreads,
             thread = static_cast<int>(threadIdx.x) % kGroupThreads;
   const int inner = args.heads * args.width;

@@ -35,7 +35,7 @@ __device__ __forceinline__ void Write(const NormKernelArgs& args, int64_t row, i
 // d is a multiple of 4 and at most 4 * kThreads * kFours.
 template <typename T, int kFours>
 __global__ void __launch_bounds__(kThreads) NormKernel(NormKernelArgs args) {
-  __shared__ float shared[kWarps];
+  float* const shared = StaticShared<float[kWarps]>();
   const int64_t row = blockIdx.x;
   const float* input = args.input + row * StrideOf<float>(args.d);
   float4 x[kFours];
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) NormKernel(NormKernelArgs args) {
 // Any d; reads the row three times.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) NormAnyKernel(NormKernelArgs args) {
-  __shared__ float shared[kWarps];
+  float* const shared = StaticShared<float[kWarps]>();
   const int64_t row = blockIdx.x;
   const float* input = args.input + row * StrideOf<float>(args.d);
   const auto d = static_cast<float>(args.d);

@@ -221,7 +221,7 @@ __device__ void RunSplit(const PlainArgs<T>& args, const AttentionItem& item, in
 
 template <typename T, Source kSource, int kColumns>
 __global__ void __launch_bounds__(kThreads, kColumns > 8 ? 1 : 2) PlainAttentionKernel(PlainArgs<T> args) {
-  __shared__ Shared shared;
+  Shared& shared = StaticShared<Shared>();
   const int heads = IsEl(kSource) ? 1 : args.heads;
   const int64_t count = int64_t{*args.items_count} * heads;
   for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {

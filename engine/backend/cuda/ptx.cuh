@@ -1,5 +1,6 @@
-// What is not plain C++ in kernels, all inline PTX included: copies into shared memory, matrix fragments, the matrix
-// product, the exponential.
+// What is not plain C++ in kernels, all inline PTX included: shared memory, copies into it, matrix fragments, the
+// matrix product, the exponential. The emulation of tests/ has a file of the same name and contents for the host
+// compiler.
 #ifndef ELSERVE_ENGINE_BACKEND_CUDA_PTX_CUH_
 #define ELSERVE_ENGINE_BACKEND_CUDA_PTX_CUH_
 
@@ -13,6 +14,13 @@ namespace elserve::cuda {
 // The block's dynamic shared memory, aligned for every use of it.
 __device__ __forceinline__ unsigned char* DynamicShared() {
   extern __shared__ __align__(128) unsigned char shared[];
+  return shared;
+}
+
+// The block's variable of type T in static shared memory: the one of its kernel.
+template <typename T>
+__device__ __forceinline__ T& StaticShared() {
+  __shared__ T shared;
   return shared;
 }
 

@@ -112,7 +112,7 @@ __device__ Sums SumBlock(const float (&x)[kEach], float* reduced) {
 }
 
 __global__ void __launch_bounds__(kThreads) SelectSumsKernel(const __grid_constant__ SelectArgs select) {
-  __shared__ float reduced[kWarps];
+  float* const reduced = StaticShared<float[kWarps]>();
   const SelectKernelArgs& args = select.args;
   const int chunk = static_cast<int>(blockIdx.x), row = static_cast<int>(blockIdx.y);
   if (args.items[row].count == 0) return;
@@ -260,7 +260,7 @@ __device__ void Finish(const SelectArgs& select, const LogSum& all, int row, int
 }
 
 __global__ void __launch_bounds__(kThreads) SelectBestKernel(const __grid_constant__ SelectArgs select) {
-  __shared__ Shared shared;
+  Shared& shared = StaticShared<Shared>();
   const SelectKernelArgs& args = select.args;
   const int chunk = static_cast<int>(blockIdx.x), row = static_cast<int>(blockIdx.y);
   const SelectItem& item = args.items[row];

@@ -272,6 +272,16 @@ TEST(BackendOps, Norm) {
   }
 }
 
+TEST(BackendOps, NormOfWideRows) {
+  for (int d : {1032, 2056}) {
+    CheckOperation({.name = "LayerNorm d " + std::to_string(d),
+                    .units = kPositions,
+                    .cols = d,
+                    .load = [&](Session& session) { return LoadNorm(session, NormKind::kLayerNorm, d, {}); },
+                    .batches = {{3}}});
+  }
+}
+
 // Without a weight the residual is only rounded to states.
 TEST(BackendOps, NormWithoutWeight) {
   for (int d : {7, 8, 40, 200, 768}) {

@@ -37,13 +37,26 @@ BackendUnderTest Cpu(DataType state_type, cpu::Isa isa) {
 #endif
 
 #if ELSERVE_TEST_CUDA
-BackendUnderTest Cuda(DataType state_type) {
+#ifndef ELSERVE_TEST_CUDA_EMULATED
+#define ELSERVE_TEST_CUDA_EMULATED 0
+#endif
+// Emulated: devices that differ in which kernel takes a shape.
+constexpr int kDevices = ELSERVE_TEST_CUDA_EMULATED ? 3 : 1;
+
+BackendUnderTest Cuda(DataType state_type, int device) {
   const std::string precision = state_type == DataType::kFloat32 ? "float32" : "bfloat16";
-  return {.name = "cuda " + precision, .state_type = state_type, .biases_and_gates = false, .make = [=] {
-            auto backend = MakeCudaBackend({.state_type = state_type});
-            if (!backend.ok()) ADD_FAILURE() << backend.status();
-            return backend.ok() ? *std::move(backend) : nullptr;
-          }};
+  return {.name = "cuda:" + std::to_string(device) + " " + precision,
+          .state_type = state_type,
+          .biases_and_gates = false,
+          .make =
+              [=] {
+                auto backend = MakeCudaBackend({.state_type = state_type, .device = device});
+                if (!backend.ok()) ADD_FAILURE() << backend.status();
+                return backend.ok() ? *std::move(backend) : nullptr;
+              },
+          .batches_every = static_cast<size_t>(!ELSERVE_TEST_CUDA_EMULATED ? 1
+                                               : device == 0               ? 4
+                                                                           : 100)};
 }
 #endif
 
@@ -62,8 +75,10 @@ std::vector<BackendUnderTest> Make() {
 #endif
 #if ELSERVE_TEST_CUDA
   if (CudaIsUnderTest()) {
-    backends.push_back(Cuda(DataType::kFloat32));
-    backends.push_back(Cuda(DataType::kBFloat16));
+    backends.push_back(Cuda(DataType::kFloat32, 0));
+    for (int device = 0; device < kDevices; ++device) {
+      backends.push_back(Cuda(DataType::kBFloat16, device));
+    }
   }
 #endif
   if (backends.empty()) {

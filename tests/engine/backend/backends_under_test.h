@@ -16,6 +16,7 @@ struct BackendUnderTest {
   DataType state_type = DataType::kFloat32;
   bool biases_and_gates = true;  // adds biases to attention's scores, and computes gated products
   std::function<std::unique_ptr<Backend>()> make;
+  size_t batches_every = 1;  // where all take too long: of an operation's batches the first and every so many-th
 };
 
 // cpu in every precision and every instruction set that this processor has, or the one that ELSERVE_ISA forces; cuda in

@@ -119,7 +119,7 @@ std::vector<std::vector<int>> DecodeWorld::Batches(uint32_t seed) const {
 
 void DecodeWorld::FillCells(Session& session, int layer, Tensor states, std::span<const float> values, Tensor query,
                             Tensor output) const {
-  const int64_t cells = block_count_ * kBlockCells;
+  const auto cells = static_cast<int64_t>(values.size()) / states.cols;
   const auto at_once = static_cast<int64_t>(positions_.size());
   for (int64_t begin = 0; begin < cells; begin += at_once) {
     const int64_t count = std::min(at_once, cells - begin);
