@@ -1,25 +1,27 @@
-// Which attention kernel takes which shape.
+// Which attention kernel takes which shape; scores with biases are the plain one's.
 #include "engine/backend/cuda/attention.cuh"
 
 namespace elserve::cuda {
 
 cudaError_t LaunchCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
-  if (args.el ? LaunchElCrossAttention(args, stream, &error) : LaunchKeyValueCrossAttention(args, stream, &error))
+  if (!args.bias.any() &&
+      (args.el ? LaunchElCrossAttention(args, stream, &error) : LaunchKeyValueCrossAttention(args, stream, &error)))
     return error;
   return LaunchPlainCrossAttention(args, stream);
 }
 
 cudaError_t LaunchSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
-  if (args.el ? LaunchElSelfAttention(args, stream, &error) : LaunchKeyValueSelfAttention(args, stream, &error))
+  if (!args.bias.any() &&
+      (args.el ? LaunchElSelfAttention(args, stream, &error) : LaunchKeyValueSelfAttention(args, stream, &error)))
     return error;
   return LaunchPlainSelfAttention(args, stream);
 }
 
 cudaError_t LaunchEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
-  if (LaunchTensorEncoderAttention(args, stream, &error)) return error;
+  if (!args.bias.any() && LaunchTensorEncoderAttention(args, stream, &error)) return error;
   return LaunchPlainEncoderAttention(args, stream);
 }
 

@@ -78,16 +78,6 @@ absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encod
   return arrays_.Allocate(*context_, cross_geometry, self_geometry, limits);
 }
 
-// Neither is computed here yet: a model that has one is refused when it is loaded.
-PackedWeightPtr CudaBackend::PackGatedLinear(const GatedWeights& weights) {
-  context_->Fail(absl::UnimplementedError("device: cuda does not compute gated feed-forwards; use device: cpu"));
-  return PackMatrix(*context_, type_, weights.gate, weights.gate_bias);
-}
-PackedWeightPtr CudaBackend::PackPositionBias(const HostTensor& table) {
-  context_->Fail(absl::UnimplementedError("device: cuda does not add biases to attention's scores; use device: cpu"));
-  return PackTable(*context_, type_, table);
-}
-
 absl::StatusOr<Tensor> CudaBackend::AllocateTensor(int64_t rows, int64_t cols, Storage storage) {
   Tensor tensor{.data = nullptr, .rows = rows, .cols = cols, .storage = storage};
   absl::StatusOr<DeviceBlock> block = context_->Allocate(rows * RowBytes(tensor));

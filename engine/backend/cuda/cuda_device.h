@@ -37,13 +37,15 @@ class CudaBackend final : public Backend {
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
     return PackMatrix(*context_, type_, weight, bias);
   }
-  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override;
+  PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override {
+    return PackGatedMatrix(*context_, type_, weights);
+  }
   PackedWeightPtr PackPerHead(const HostTensor& weight) override { return PackHeads(*context_, type_, weight); }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(*context_, type_, table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
     return PackNormWeight(*context_, kind, gamma, beta, epsilon);
   }
-  PackedWeightPtr PackPositionBias(const HostTensor& table) override;
+  PackedWeightPtr PackPositionBias(const HostTensor& table) override { return PackBiasTable(*context_, table); }
 
   // Assumed, to be measured: a card multiplies hundreds of rows in the time of one.
   StepSizes PreferredSizes() const override { return {.max_rows = 256, .encode_tokens_per_step = 2048}; }

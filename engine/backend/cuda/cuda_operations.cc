@@ -16,6 +16,16 @@ const Weight& As(const PackedWeight* weight) {
   return *static_cast<const Weight*>(weight);
 }
 
+// position_ids: of the decode rows; null: the encoder's.
+ScoreBias BiasOf(const PositionBias& bias, const int32_t* position_ids) {
+  if (bias.table == nullptr) return {};
+  const auto& table = As<PackedBiasTable>(bias.table);
+  return {.table = table.values.as<float>(),
+          .distances = static_cast<int>(table.distances),
+          .zero = bias.zero,
+          .position_ids = position_ids};
+}
+
 }  // namespace
 
 Product* CudaBackend::ProductOf(const PackedMatrix& weight, Phase phase, DataType output, bool relu, bool residual) {
@@ -87,29 +97,33 @@ void CudaBackend::Embed(const EmbedArgs& args) {
 }
 
 // cublasLt's epilogue adds the bias and, to float32, the residual, and does ReLU. Its GELU is the tanh form, which is
-// not what most checkpoints mean by it; so the other activations are a kernel's, in place. Residuals behind an
-// activation, or into a state, no model here has: they take a detour.
+// not what most checkpoints mean by it; so the other activations are a kernel's, in place. Gates take a detour; so do
+// residuals behind an activation, or into a state, which no model here has.
 void CudaBackend::Linear(const LinearArgs& args) {
   const auto& weight = As<PackedMatrix>(args.weight);
   const DataType type = TypeOf(args.output.storage);
   const int rows = Rows(args.phase);
-  const bool detour = args.residual != nullptr && (args.activation != Activation::kNone || type != DataType::kFloat32);
-  const bool relu = args.activation == Activation::kRelu && args.residual == nullptr;
+  const bool gated = weight.gates > 0;
+  const bool detour =
+      gated || (args.residual != nullptr && (args.activation != Activation::kNone || type != DataType::kFloat32));
+  const bool relu = args.activation == Activation::kRelu && !detour;
   EpilogueKernelArgs epilogue{.input_type = type,
                               .input = args.output.data,
+                              .factor_begin = 0,
                               .bias = nullptr,
                               .activation = args.activation,
                               .residual = nullptr,
                               .output_type = type,
                               .output = args.output.data,
                               .rows = rows,
-                              .cols = static_cast<int>(weight.out)};
+                              .cols = static_cast<int>(gated ? weight.gates : weight.out)};
   if (detour) {
     float* scratch = Scratch(args.phase, weight.out);
     Multiply(weight, args.phase, rows, args.input.data, DataType::kFloat32, false, nullptr, scratch);
     epilogue.input_type = DataType::kFloat32;
     epilogue.input = scratch;
-    epilogue.residual = Floats(*args.residual);
+    if (gated) epilogue.factor_begin = static_cast<int>(weight.out - weight.gates);
+    if (args.residual != nullptr) epilogue.residual = Floats(*args.residual);
   } else {
     const void* residual = args.residual != nullptr ? args.residual->data : nullptr;
     Multiply(weight, args.phase, rows, args.input.data, type, relu, residual, args.output.data);
@@ -128,6 +142,7 @@ void CudaBackend::Norm(const NormArgs& args) {
   if (args.weight == nullptr) {
     const EpilogueKernelArgs round{.input_type = DataType::kFloat32,
                                    .input = args.input.data,
+                                   .factor_begin = 0,
                                    .bias = nullptr,
                                    .activation = Activation::kNone,
                                    .residual = nullptr,
@@ -163,7 +178,8 @@ void CudaBackend::EncoderAttention(const EncoderAttentionArgs& args) {
                                           .output = args.output.data,
                                           .items = arrays.items,
                                           .items_count = arrays.items_count,
-                                          .max_items = arrays.max_items};
+                                          .max_items = arrays.max_items,
+                                          .bias = BiasOf(args.bias, nullptr)};
   context_->Check(LaunchEncoderAttention(kernel, stream(Phase::kEncode)), "EncoderAttention");
 }
 
@@ -184,27 +200,26 @@ void CudaBackend::StoreEncoder(const StoreEncoderArgs& args) {
 
 DecodeAttentionKernelArgs CudaBackend::DecodeAttention(AttentionForm form, const Tensor& query, const Tensor& output,
                                                        const DeviceBlock& memory, const AttentionWork& work) const {
-  return {
-      .device = context_->device(),
-      .type = type_,
-      .el = form == AttentionForm::kEl,
-      .heads = shape_.heads,
-      .d = shape_.d,
-      .head_dim = shape_.head_dim,
-      .query = query.data,
-      .output = output.data,
-      .memory = memory.data(),
-      .work = work,
-      .workspace = {.sums = sums_.as<float>(), .scales = scales_.as<float2>(), .arrivals = arrivals_.as<int32_t>()}};
+  return {.device = context_->device(),
+          .type = type_,
+          .el = form == AttentionForm::kEl,
+          .heads = shape_.heads,
+          .d = shape_.d,
+          .head_dim = shape_.head_dim,
+          .query = query.data,
+          .output = output.data,
+          .memory = memory.data(),
+          .work = work,
+          .workspace = {.sums = sums_.as<float>(), .scales = scales_.as<float2>(), .arrivals = arrivals_.as<int32_t>()},
+          .bias = {}};
 }
 
 void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
-  if (args.biased) context_->Fail(absl::UnimplementedError("device: cuda does not add biases to attention's scores"));
   if (!Launches() || bucket_.positions == 0) return;
   const DeviceBlock& pages = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer];
-  context_->Check(LaunchCrossAttention(DecodeAttention(shape_.cross, args.query, args.output, pages, decode_.cross),
-                                       stream(Phase::kDecode)),
-                  "CrossAttention");
+  DecodeAttentionKernelArgs kernel = DecodeAttention(shape_.cross, args.query, args.output, pages, decode_.cross);
+  if (args.biased) kernel.bias = {.values = decode_.biases, .documents = decode_.document_biases};
+  context_->Check(LaunchCrossAttention(kernel, stream(Phase::kDecode)), "CrossAttention");
 }
 
 void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
@@ -217,9 +232,9 @@ void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
                                    .width = static_cast<int>(StateWidth(shape_, shape_.self)),
                                    .rows = bucket_.positions};
   if (!context_->Check(LaunchStoreCells(store, stream(Phase::kDecode)), "SelfAttention")) return;
-  context_->Check(LaunchSelfAttention(DecodeAttention(shape_.self, args.query, args.output, cells, decode_.self),
-                                      stream(Phase::kDecode)),
-                  "SelfAttention");
+  DecodeAttentionKernelArgs kernel = DecodeAttention(shape_.self, args.query, args.output, cells, decode_.self);
+  kernel.bias = BiasOf(args.bias, decode_.position_ids);
+  context_->Check(LaunchSelfAttention(kernel, stream(Phase::kDecode)), "SelfAttention");
 }
 
 void CudaBackend::SelectTokens(const SelectTokensArgs& args) {

@@ -1,5 +1,5 @@
-// output = activation(input + bias) + residual, [rows, cols]: what follows a product where cublasLt's own epilogue does
-// not do it. Its GELU is the tanh formula alone, and it has none of the others.
+// output = activation(input + bias) * factor + residual, [rows, cols]: what follows a product where cublasLt's own
+// epilogue does not do it. Its GELU is the tanh formula alone, and it has none of the others, nor gates.
 //
 // Bound by memory: each value is read and written once, four at a time.
 #include "engine/backend/cuda/kernels.h"
@@ -36,7 +36,8 @@ __global__ void __launch_bounds__(kThreads) EpilogueKernel(EpilogueKernelArgs ar
   const int64_t row = blockIdx.x;
   const int i = 4 * static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
   if (i >= args.cols) return;
-  float4 x = Load4(static_cast<const In*>(args.input) + row * StrideOf<In>(args.cols) + i);
+  const In* const input = static_cast<const In*>(args.input) + row * StrideOf<In>(args.factor_begin + args.cols) + i;
+  float4 x = Load4(input);
   if (args.bias != nullptr) {
     x.x += args.bias[i];
     if (i + 1 < args.cols) x.y += args.bias[i + 1];
@@ -45,6 +46,10 @@ __global__ void __launch_bounds__(kThreads) EpilogueKernel(EpilogueKernelArgs ar
   }
   x = make_float4(Activated(args.activation, x.x), Activated(args.activation, x.y), Activated(args.activation, x.z),
                   Activated(args.activation, x.w));
+  if (args.factor_begin > 0) {
+    const float4 factor = Load4(input + args.factor_begin);
+    x = make_float4(x.x * factor.x, x.y * factor.y, x.z * factor.z, x.w * factor.w);
+  }
   if (args.residual != nullptr) {
     const float4 r = Load4(args.residual + row * StrideOf<float>(args.cols) + i);
     x = make_float4(x.x + r.x, x.y + r.y, x.z + r.z, x.w + r.w);

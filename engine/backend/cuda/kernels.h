@@ -75,11 +75,15 @@ struct NormKernelArgs {
 };
 cudaError_t LaunchNorm(const NormKernelArgs& args, cudaStream_t stream);
 
-// output = activation(input + bias) + residual, where the product's own epilogue cannot do it (the exact activations).
+// output = activation(input + bias) * factor + residual, where the product's own epilogue cannot do it: the exact
+// activations, and gates.
 struct EpilogueKernelArgs {
   DataType input_type;  // the output's, or float32
-  const void* input;    // [rows, cols], RowStride(cols, input_type); may be output where the types are equal
-  const float* bias;    // [cols]; null: none
+  const void* input;    // [rows, cols], RowStride(cols, input_type); may be output where the types are equal and
+                        // nothing is gated
+  int factor_begin;   // of a gated product, whose rows are [factor_begin + cols] with RowStride of that: where a row's
+                      // factors begin, a multiple of 4; 0: rows of cols, and no factors
+  const float* bias;  // [cols]; null: none
   Activation activation;
   const float* residual;  // [rows, cols], RowStride; null: none; may be output
   DataType output_type;
@@ -92,6 +96,26 @@ cudaError_t LaunchEpilogue(const EpilogueKernelArgs& args, cudaStream_t stream);
 // PerHeadLinear has no kernel here: it is a strided batched product of cublasLt, batch = heads, head i's input at
 // i * in of a row, its weight at i * in * out, its output at i * out of a row; row strides are the tensors'.
 
+// Where a document's biases begin among all documents', [heads, length]; -1: it has none.
+struct DocumentBias {
+  int32_t begin;
+  int32_t length;
+};
+
+// Numbers added to scores: to self-attention's by the distance of key and query, to cross-attention's by document, head
+// and token. Scores that have some are computed by plain multiplications.
+struct ScoreBias {
+  // Self-attention of either side: table[head * distances + (key's position - query's) + zero].
+  const float* table = nullptr;  // [heads, distances]; null: nothing is added
+  int distances = 0;
+  int zero = 0;
+  const int32_t* position_ids = nullptr;  // [rows]; the encoder knows its documents' begin instead
+  // Cross-attention: values[documents[row].begin + head * documents[row].length + token].
+  const float* values = nullptr;            // null: nothing is added
+  const DocumentBias* documents = nullptr;  // [rows]
+  bool any() const { return table != nullptr || values != nullptr; }
+};
+
 // Encoder self-attention, all positions of a document seeing all; q comes scaled.
 struct EncoderAttentionKernelArgs {
   Device device;
@@ -103,6 +127,7 @@ struct EncoderAttentionKernelArgs {
   const EncodeItem* items;     // PlanEncoderAttention's
   const int32_t* items_count;  // device memory
   int max_items;               // what the grid is sized for: items_count, or a bound of it
+  ScoreBias bias;
 };
 cudaError_t LaunchEncoderAttention(const EncoderAttentionKernelArgs& args, cudaStream_t stream);
 
@@ -161,6 +186,7 @@ struct DecodeAttentionKernelArgs {
   const void* memory;  // the layer's pages, or cells
   AttentionWork work;
   AttentionWorkspace workspace;
+  ScoreBias bias;
 };
 cudaError_t LaunchCrossAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);
 cudaError_t LaunchSelfAttention(const DecodeAttentionKernelArgs& args, cudaStream_t stream);

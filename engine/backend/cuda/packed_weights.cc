@@ -69,6 +69,32 @@ std::unique_ptr<PackedMatrix> PackMatrix(Context& context, DataType type, const 
   return packed;
 }
 
+std::unique_ptr<PackedMatrix> PackGatedMatrix(Context& context, DataType type, const Backend::GatedWeights& weights) {
+  const int64_t gates = weights.gate.shape[0], in = weights.gate.shape[1];
+  const int64_t factors_begin = RowStride(gates, DataType::kFloat32), out = factors_begin + gates;
+  std::vector<float> values(out * in), bias(out);
+  const auto side_by_side = [=](const HostTensor& gate, const HostTensor& up, int64_t cols, std::vector<float>& to) {
+    ReadFloats(gate, 0, gates * cols, to.data());
+    ReadFloats(up, 0, gates * cols, to.data() + factors_begin * cols);
+  };
+  const auto view = [](const std::vector<float>& floats, std::vector<int64_t> shape) {
+    return HostTensor{.type = DataType::kFloat32,
+                      .shape = std::move(shape),
+                      .data = reinterpret_cast<const std::byte*>(floats.data())};
+  };
+  side_by_side(weights.gate, weights.up, in, values);
+  std::unique_ptr<PackedMatrix> packed;
+  if (weights.gate_bias != nullptr) {
+    side_by_side(*weights.gate_bias, *weights.up_bias, 1, bias);
+    const HostTensor biases = view(bias, {out});
+    packed = PackMatrix(context, type, view(values, {out, in}), &biases);
+  } else {
+    packed = PackMatrix(context, type, view(values, {out, in}), nullptr);
+  }
+  packed->gates = gates;
+  return packed;
+}
+
 std::unique_ptr<PackedMatrix> PackHeads(Context& context, DataType type, const HostTensor& weight) {
   auto packed = std::make_unique<PackedMatrix>();
   packed->heads = weight.shape[0];
@@ -95,6 +121,13 @@ std::unique_ptr<PackedTable> PackTable(Context& context, DataType type, const Ho
   packed->rows = table.shape[0];
   packed->d = table.shape[1];
   packed->values = UploadedRows(context, table, packed->rows, packed->d, type);
+  return packed;
+}
+
+std::unique_ptr<PackedBiasTable> PackBiasTable(Context& context, const HostTensor& table) {
+  auto packed = std::make_unique<PackedBiasTable>();
+  packed->distances = table.shape[1];
+  packed->values = UploadedVector(context, table, DataType::kFloat32);
   return packed;
 }
 

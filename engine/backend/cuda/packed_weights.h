@@ -17,6 +17,9 @@ struct PackedMatrix final : PackedWeight {
   int64_t heads = 1;
   int64_t out = 0;
   int64_t in = 0;
+  // Of a gated product, whose outputs are the gates, what fills their row up to whole fours, and the factors: how many
+  // gates. 0: not gated.
+  int64_t gates = 0;
   DeviceBlock values;      // [heads, out, RowStride(in)] of the precision's type
   DeviceBlock bias;        // [out] float32; none: the product has no bias
   DeviceBlock state_bias;  // likewise in the precision's type: what cublasLt adds to outputs of that type
@@ -32,6 +35,12 @@ struct PackedTable final : PackedWeight {
   int64_t bytes() const override { return values.bytes(); }
 };
 
+struct PackedBiasTable final : PackedWeight {
+  int64_t distances = 0;
+  DeviceBlock values;  // [heads, distances] float32
+  int64_t bytes() const override { return values.bytes(); }
+};
+
 struct PackedNormWeight final : PackedWeight {
   NormKind kind = NormKind::kLayerNorm;
   float epsilon = 0;
@@ -44,9 +53,12 @@ struct PackedNormWeight final : PackedWeight {
 // the error (a weight is returned all the same, and AllocateMemory tells).
 std::unique_ptr<PackedMatrix> PackMatrix(Context& context, DataType type, const HostTensor& weight,
                                          const HostTensor* bias);
+// Gates and factors of one shape as one matrix.
+std::unique_ptr<PackedMatrix> PackGatedMatrix(Context& context, DataType type, const Backend::GatedWeights& weights);
 // weight: [heads, in, out]
 std::unique_ptr<PackedMatrix> PackHeads(Context& context, DataType type, const HostTensor& weight);
 std::unique_ptr<PackedTable> PackTable(Context& context, DataType type, const HostTensor& table);
+std::unique_ptr<PackedBiasTable> PackBiasTable(Context& context, const HostTensor& table);
 std::unique_ptr<PackedNormWeight> PackNormWeight(Context& context, NormKind kind, const HostTensor& gamma,
                                                  const HostTensor* beta, float epsilon);
 // n floats as values of `type`, and back.

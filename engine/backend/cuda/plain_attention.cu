@@ -1,7 +1,8 @@
-// Attention of every kind for every shape, by plain multiplications: float32, and bfloat16 of odd widths.
+// Attention of every kind for every shape, by plain multiplications: float32, bfloat16 of odd widths, and whatever has
+// biases.
 //
-// For each query q_r of a tile and its tokens t: s_rt = q_r . k_t, o_r = sum_t softmax_t(s_rt) v_t. EL: k = v = a
-// token's states, width d, the queries are lanes. K/V and encoder: a head's keys and values, width head_dim.
+// For each query q_r of a tile and its tokens t: s_rt = q_r . k_t + b_rt, o_r = sum_t softmax_t(s_rt) v_t. EL: k = v =
+// a token's states, width d, the queries are lanes. K/V and encoder: a head's keys and values, width head_dim.
 //
 // A block of 8 warps takes 32 queries and goes through the tokens by tiles of 32. Scores: keys and queries come through
 // shared memory in pieces of 32 columns; a warp has 4 queries, a lane one token. Weighted sums: a lane has columns
@@ -22,6 +23,7 @@ constexpr int kPiece = 32;
 // Columns of a lane at once, a state's or a head's; wider ones are done in turns.
 constexpr int kMaxStateColumns = 16;
 constexpr int kMaxHeadColumns = 4;
+constexpr float kLeast = -3.402823466e38f;
 
 enum class Source { kElPages, kKeyValuePages, kElCells, kKeyValueCells, kEncoder };
 
@@ -39,6 +41,7 @@ struct PlainArgs {
   const void* items;
   const int32_t* items_count;
   AttentionWorkspace workspace;
+  ScoreBias bias;
 };
 
 // One tile of queries over one split, for one head where heads differ.
@@ -47,6 +50,7 @@ struct Task {
   int count;
   int source;
   int tokens;
+  int begin;  // tokens before the split
   int head;
 };
 
@@ -82,6 +86,24 @@ __device__ int64_t KeyAt(const PlainArgs<T>& args, const Task& task, int token) 
     const int place = token % kPageTokens;
     if constexpr (kSource == Source::kElPages) return (page * kPageTokens + place) * args.memory_stride;
     return ((page * 2 * args.heads + head) * kPageTokens + place) * args.width;
+  }
+}
+
+// What is added to the score of row r of the task and its token.
+template <Source kSource, typename T>
+__device__ float BiasOf(const PlainArgs<T>& args, const Task& task, int r, int token) {
+  const ScoreBias& bias = args.bias;
+  const int row = task.first + r;
+  const int position = IsEl(kSource) ? row / args.heads : row;
+  const int64_t head = IsEl(kSource) ? row % args.heads : task.head;
+  if constexpr (kSource == Source::kElPages || kSource == Source::kKeyValuePages) {
+    if (bias.values == nullptr) return 0;
+    const DocumentBias document = bias.documents[position];
+    return document.begin < 0 ? 0.0f : bias.values[document.begin + head * document.length + task.begin + token];
+  } else {
+    if (bias.table == nullptr) return 0;
+    const int query = kSource == Source::kEncoder ? row - task.source : bias.position_ids[position];
+    return bias.table[head * bias.distances + task.begin + token - query + bias.zero];
   }
 }
 
@@ -141,10 +163,14 @@ __device__ void RunColumns(const PlainArgs<T>& args, const Task& task, int begin
     Scores(args, task.count, tokens, shared, scores);
 #pragma unroll
     for (int j = 0; j < kEach; ++j) {
-      const float score = lane < tokens ? scores[j] * kLog2E : MinusInfinity();
+      const int r = warp * kEach + j;
+      const bool biased = lane < tokens && r < task.count;
+      const float bias = biased ? BiasOf<kSource>(args, task, r, at + lane) : 0.0f;
+      const float score = lane < tokens ? (scores[j] + bias) * kLog2E : MinusInfinity();
       float top = score;
       for (int offset = 16; offset > 0; offset /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, offset));
-      top = fmaxf(top, greatest[j]);
+      // Not -infinity, which biases may make of all tokens so far: it has no distance to itself.
+      top = fmaxf(fmaxf(top, greatest[j]), kLeast);
       const float shrink = exp2f(greatest[j] - top);
       const float weight = lane < tokens ? exp2f(score - top) : 0.0f;
       greatest[j] = top;
@@ -202,7 +228,7 @@ __device__ void RunTask(const PlainArgs<T>& args, const Task& task, Shared& shar
 
 template <typename T, Source kSource, int kColumns>
 __device__ void RunSplit(const PlainArgs<T>& args, const AttentionItem& item, int head, Shared& shared) {
-  const Task task = {item.first, item.count, item.source, item.tokens, head};
+  const Task task = {item.first, item.count, item.source, item.tokens, item.begin, head};
   if (item.splits == 1) {
     RunTask<T, kSource, kColumns>(args, task, shared, nullptr);
     return;
@@ -230,7 +256,7 @@ __global__ void __launch_bounds__(kThreads, kColumns > 8 ? 1 : 2) PlainAttention
       const EncodeItem item = static_cast<const EncodeItem*>(args.items)[i / heads];
       for (int at = 0; at < item.count; at += kQueries) {
         RunTask<T, kSource, kColumns>(
-            args, {item.first + at, min(kQueries, item.count - at), item.begin, item.length, head}, shared, nullptr);
+            args, {item.first + at, min(kQueries, item.count - at), item.begin, item.length, 0, head}, shared, nullptr);
       }
     } else {
       RunSplit<T, kSource, kColumns>(args, static_cast<const AttentionItem*>(args.items)[i / heads], head, shared);
@@ -275,7 +301,8 @@ cudaError_t LaunchDecode(const DecodeAttentionKernelArgs& args, cudaStream_t str
                               .width = typed.width,
                               .items = typed.items,
                               .items_count = typed.items_count,
-                              .workspace = typed.workspace};
+                              .workspace = typed.workspace,
+                              .bias = args.bias};
   return args.el ? LaunchSource<T, kElSource>(plain, args.work.max_items, args.device, stream)
                  : LaunchSource<T, kKeyValueSource>(plain, args.work.max_items, args.device, stream);
 }
@@ -294,7 +321,8 @@ cudaError_t LaunchEncoder(const EncoderAttentionKernelArgs& args, cudaStream_t s
                               .width = args.head_dim,
                               .items = args.items,
                               .items_count = args.items_count,
-                              .workspace = {}};
+                              .workspace = {},
+                              .bias = args.bias};
   return LaunchSource<T, Source::kEncoder>(plain, args.max_items, args.device, stream);
 }
 

@@ -68,7 +68,8 @@ void UploadBuffer::Send(Context& context, int64_t bytes, cudaStream_t stream) {
 
 // Where a bucket's arrays begin.
 struct StepArrays::Offsets {
-  int64_t tokens, position_ids, cells, select_positions, select, counts, cross_items, self_items, page_list, tail;
+  int64_t tokens, position_ids, cells, select_positions, select, counts, cross_items, self_items, page_list,
+      document_biases, tail;
   int max_cross_items, max_self_items;
 };
 
@@ -87,6 +88,7 @@ StepArrays::Offsets StepArrays::OffsetsOf(const DecodeBucket& bucket) const {
   at.self_items = places.Take<AttentionItem>(at.max_self_items);
   const int64_t document_pages = (limits_.source_length + kPageTokens - 1) / kPageTokens;
   at.page_list = places.Take<int32_t>(bucket.positions * document_pages);
+  at.document_biases = places.Take<DocumentBias>(bucket.positions);
   at.tail = places.end();
   return at;
 }
@@ -152,9 +154,11 @@ DecodeArrays StepArrays::decode(const DecodeBucket& bucket) const {
   arrays.cells = At<int32_t>(device, at.cells);
   arrays.select_positions = At<int32_t>(device, at.select_positions);
   arrays.select = At<SelectItem>(device, at.select);
-  // Both are counted from the beginning, wherever in the tail they are.
+  arrays.document_biases = At<DocumentBias>(device, at.document_biases);
+  // Counted from the beginning, wherever in the tail they are.
   arrays.force = At<int32_t>(device, 0);
   arrays.edits = At<LogitEdit>(device, 0);
+  arrays.biases = At<float>(device, 0);
   const int32_t* counts = At<int32_t>(device, at.counts);
   arrays.cross = {.list = At<int32_t>(device, at.page_list),
                   .items = At<AttentionItem>(device, at.cross_items),
@@ -167,8 +171,10 @@ DecodeArrays StepArrays::decode(const DecodeBucket& bucket) const {
   return arrays;
 }
 
-int64_t StepArrays::WriteTail(const DecodeLayout& layout, const Offsets& at, SelectItem* select) const {
+int64_t StepArrays::WriteTail(const DecodeLayout& layout, const Offsets& at) const {
   std::byte* host = decode_buffer_.host();
+  auto* const select = At<SelectItem>(host, at.select);
+  auto* const biases = At<DocumentBias>(host, at.document_biases);
   int32_t* to = At<int32_t>(host, at.tail);
   for (int p = 0; p < layout.positions(); ++p) {
     const int32_t cells = layout.position_ids[p] + 1;
@@ -187,6 +193,12 @@ int64_t StepArrays::WriteTail(const DecodeLayout& layout, const Offsets& at, Sel
                  .reserved = 0};
     to = std::copy(row.force.begin(), row.force.end(), to);
   }
+  for (const DecodeDocument& document : layout.documents) {
+    const DocumentBias bias = {document.bias.empty() ? -1 : static_cast<int32_t>(to - base), document.length};
+    std::fill_n(biases + document.begin, document.positions, bias);
+    to =
+        reinterpret_cast<int32_t*>(std::copy(document.bias.begin(), document.bias.end(), reinterpret_cast<float*>(to)));
+  }
   int64_t edit =
       (reinterpret_cast<std::byte*>(to) - host + int64_t{sizeof(LogitEdit)} - 1) / int64_t{sizeof(LogitEdit)};
   auto* const edits = At<LogitEdit>(host, 0);
@@ -204,6 +216,7 @@ bool StepArrays::Send(Context& context, const DecodeLayout& layout, const Decode
   for (const SelectRow& row : layout.select) {
     room += static_cast<int64_t>(row.force.size_bytes() + row.edits.size_bytes());
   }
+  for (const DecodeDocument& document : layout.documents) room += static_cast<int64_t>(document.bias.size_bytes());
   const bool moved = decode_buffer_.Reserve(context, room + 2 * int64_t{sizeof(LogitEdit)});
   if (!context.ok()) return moved;
   decode_buffer_.Wait(context);
@@ -224,7 +237,7 @@ bool StepArrays::Send(Context& context, const DecodeLayout& layout, const Decode
   for (const DecodeDocument& document : layout.documents) {
     pages = std::copy(document.pages.begin(), document.pages.end(), pages);
   }
-  const int64_t end = WriteTail(layout, at, At<SelectItem>(host, at.select));
+  const int64_t end = WriteTail(layout, at);
   decode_buffer_.Send(context, end, context.stream(Phase::kDecode));
   return moved;
 }

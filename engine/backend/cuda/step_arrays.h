@@ -48,8 +48,8 @@ struct EncodeArrays {
   int max_items = 0;
 };
 
-// The decode layout padded to a bucket. All but the ancestry's, forced tokens' and edits' lengths depends on the bucket
-// alone, so that a graph that was captured for the bucket finds every step's.
+// The decode layout padded to a bucket. All but the lengths of ancestry, forced tokens, edits and biases depends on the
+// bucket alone, so that a graph that was captured for the bucket finds every step's.
 struct DecodeArrays {
   const int32_t* tokens = nullptr;            // [positions]; padding: 0
   const int32_t* position_ids = nullptr;      // [positions]; padding: 0
@@ -58,8 +58,10 @@ struct DecodeArrays {
   const SelectItem* select = nullptr;         // [select rows]; padding asks for no candidates
   const int32_t* force = nullptr;
   const LogitEdit* edits = nullptr;
-  AttentionWork cross;  // over the page list
-  AttentionWork self;   // over the ancestry
+  const DocumentBias* document_biases = nullptr;  // [positions]
+  const float* biases = nullptr;                  // all documents'
+  AttentionWork cross;                            // over the page list
+  AttentionWork self;                             // over the ancestry
 };
 
 struct DecodeBucket {
@@ -76,7 +78,8 @@ class StepArrays {
 
   // Writes and copies the layouts on their phases' streams.
   void Send(Context& context, const EncodeLayout& layout);
-  // True: the arrays moved, because a step brought more edits than the limits say: nothing that was captured holds.
+  // True: the arrays moved, because a step brought more edits than the limits say, or the first biases: nothing that
+  // was captured holds.
   bool Send(Context& context, const DecodeLayout& layout, const DecodeBucket& bucket);
 
   const EncodeArrays& encode() const { return encode_; }
@@ -86,8 +89,8 @@ class StepArrays {
  private:
   struct Offsets;  // bytes, of a bucket's arrays
   Offsets OffsetsOf(const DecodeBucket& bucket) const;
-  // The three arrays without a bound of their own, end to end behind the others; returns the end.
-  int64_t WriteTail(const DecodeLayout& layout, const Offsets& at, SelectItem* select) const;
+  // The arrays without a bound of their own, end to end behind the others; returns the end.
+  int64_t WriteTail(const DecodeLayout& layout, const Offsets& at) const;
 
   AttentionGeometry cross_, self_;
   StepLimits limits_;

@@ -18,8 +18,8 @@ class Planner {
 
   void AddTile(int first, int count, int source, int source_step, int length) {
     const int chunk = SplitTokens(geometry_, length);
-    const auto splits = static_cast<int>(CeilDiv(length, chunk));
-    for (int split = 0; split < splits; ++split) {
+    const auto splits = static_cast<int16_t>(CeilDiv(length, chunk));
+    for (int16_t split = 0; split < splits; ++split) {
       const int begin = split * chunk;
       items_[count_++] = {.first = first,
                           .count = count,
@@ -27,6 +27,7 @@ class Planner {
                           .tokens = std::min(chunk, length - begin),
                           .split = split,
                           .splits = splits,
+                          .begin = begin,
                           .partial = partials_,
                           .arrival = arrivals_};
     }

@@ -26,8 +26,9 @@ struct alignas(16) AttentionItem {
   int32_t source = 0;  // where its tokens begin: cross-attention: in the page list (a split begins with a page);
                        // self-attention: in the ancestry
   int32_t tokens = 0;  // at least 1
-  int32_t split = 0;
-  int32_t splits = 1;   // 1: the output is written at once
+  int16_t split = 0;
+  int16_t splits = 1;   // at most kMaxSplits; 1: the output is written at once
+  int32_t begin = 0;    // tokens of the document or the ancestry before this split's
   int32_t partial = 0;  // of a tile in splits: row r of split s is partial row partial + s * count + r (K/V: times
                         // heads, plus the head)
   int32_t arrival = 0;  // of a tile in splits: its counter (K/V: times heads, plus the head)

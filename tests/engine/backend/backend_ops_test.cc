@@ -75,8 +75,7 @@ void CheckLinear(const std::string& name, const LinearCase& c) {
                   .cols = c.out,
                   .tolerance = ToleranceOf(c.storage),
                   .load = [&](Session& session) { return LoadLinear(session, c); },
-                  .batches = RandomBatches(c.in * 1000 + c.out, kPositions),
-                  .biases_or_gates = c.gated});
+                  .batches = RandomBatches(c.in * 1000 + c.out, kPositions)});
 }
 
 TEST(BackendOps, LinearOfAllSizes) {

@@ -37,26 +37,23 @@ BackendUnderTest Cpu(DataType state_type, cpu::Isa isa) {
 #endif
 
 #if ELSERVE_TEST_CUDA
-#ifndef ELSERVE_TEST_CUDA_EMULATED
-#define ELSERVE_TEST_CUDA_EMULATED 0
-#endif
 // Emulated: devices that differ in which kernel takes a shape.
-constexpr int kDevices = ELSERVE_TEST_CUDA_EMULATED ? 3 : 1;
+constexpr int kDevices = kEmulatedDevice ? 3 : 1;
 
 BackendUnderTest Cuda(DataType state_type, int device) {
   const std::string precision = state_type == DataType::kFloat32 ? "float32" : "bfloat16";
   return {.name = "cuda:" + std::to_string(device) + " " + precision,
           .state_type = state_type,
-          .biases_and_gates = false,
           .make =
               [=] {
                 auto backend = MakeCudaBackend({.state_type = state_type, .device = device});
                 if (!backend.ok()) ADD_FAILURE() << backend.status();
                 return backend.ok() ? *std::move(backend) : nullptr;
               },
-          .batches_every = static_cast<size_t>(!ELSERVE_TEST_CUDA_EMULATED ? 1
-                                               : device == 0               ? 4
-                                                                           : 100)};
+          // Of the other emulated devices the one thing of interest is that their kernels run.
+          .batches_every = static_cast<size_t>(!kEmulatedDevice ? 1
+                                               : device == 0    ? 4
+                                                                : 100)};
 }
 #endif
 

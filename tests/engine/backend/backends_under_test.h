@@ -11,10 +11,15 @@
 
 namespace elserve {
 
+#ifndef ELSERVE_TEST_CUDA_EMULATED
+#define ELSERVE_TEST_CUDA_EMULATED 0
+#endif
+// Whether the devices under test are cuda's emulated ones, which take long for little.
+inline constexpr bool kEmulatedDevice = ELSERVE_TEST_CUDA_EMULATED;
+
 struct BackendUnderTest {
   std::string name;  // with precision and instruction set
   DataType state_type = DataType::kFloat32;
-  bool biases_and_gates = true;  // adds biases to attention's scores, and computes gated products
   std::function<std::unique_ptr<Backend>()> make;
   size_t batches_every = 1;  // where all take too long: of an operation's batches the first and every so many-th
 };

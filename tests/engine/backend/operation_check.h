@@ -34,7 +34,6 @@ struct OperationCase {
   std::function<Runner(Session&)> load;
   // Steps to run beside that of all units in order.
   std::vector<std::vector<int>> batches = {};
-  bool biases_or_gates = false;  // only for backends that have them
 };
 
 // On each backend under test: all units are as the reference has them; a second run gives the same bits; so does each
