@@ -4,8 +4,9 @@ set_property(CACHE ELSERVE_CUDA PROPERTY STRINGS auto on off)
 
 set(ELSERVE_WITH_CUDA OFF)
 if(ELSERVE_CUDA STREQUAL "auto" OR ELSERVE_CUDA STREQUAL "on")
-  # sm_80's intermediate code comes along, for cards that are newer than any of these.
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  # sm_80's intermediate code comes along, for cards that are newer than any of these. The environment's CUDAARCHS is
+  # CMake's own.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
     set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
   endif()
   include(CheckLanguage)
