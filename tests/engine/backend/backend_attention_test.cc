@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <numeric>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -25,17 +25,22 @@ struct AttentionShape {
   int head_dim;
   int d;
 };
-constexpr AttentionShape kShapes[] = {{1, 8, 8},    {3, 8, 40},   {3, 24, 96},   {5, 16, 64},
-                                      {2, 160, 96}, {2, 6, 260},  {12, 16, 200}, {2, 128, 256},
-                                      {4, 32, 128}, {8, 64, 512}, {12, 64, 768}, {2, 64, 1024}};
+constexpr AttentionShape kShapes[] = {{1, 8, 8},    {3, 8, 40},    {3, 24, 96},  {5, 16, 64},
+                                      {2, 160, 96}, {12, 16, 200}, {12, 64, 768}};
+// Where cuda has kernels for ranges of widths, and plain ones for what fits no tensor core.
+constexpr AttentionShape kCudaShapes[] = {{2, 6, 260}, {2, 128, 256}, {4, 32, 128}, {8, 64, 512}, {2, 64, 1024}};
 
 // Whether scores get something added.
 enum class Bias { kNone, kSome };
 
 // Cuda adds biases in the kernel that takes all shapes alike: of an emulated device the small ones show it.
-std::span<const AttentionShape> Shapes(Bias bias) {
-  const std::span<const AttentionShape> all = kShapes;
-  return kEmulatedDevice && bias == Bias::kSome ? all.first(6) : all;
+std::vector<AttentionShape> Shapes(Bias bias) {
+  std::vector<AttentionShape> shapes(std::begin(kShapes), std::end(kShapes));
+  if (CudaIsAmongBackends()) shapes.insert(shapes.begin(), std::begin(kCudaShapes), std::end(kCudaShapes));
+  std::erase_if(shapes, [=](const AttentionShape& shape) {
+    return kEmulatedDevice && bias == Bias::kSome && shape.heads * shape.head_dim > 100;
+  });
+  return shapes;
 }
 
 // Scores of softmax spread by about this much: a few source tokens carry most of the weight, as in trained models.
@@ -273,7 +278,7 @@ Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& s
 TEST(BackendAttention, Cross) {
   const DecodeWorld world(60, MixedDocuments());
   for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    for (const AttentionShape& attention : kShapes) {
+    for (const AttentionShape& attention : Shapes(Bias::kNone)) {
       const MemoryShape shape = MemoryOf(attention, forms);
       CheckOperation({.name = NameOf("cross attention", shape),
                       .units = static_cast<int>(world.positions().size()),
@@ -288,7 +293,7 @@ TEST(BackendAttention, Cross) {
 TEST(BackendAttention, Self) {
   const DecodeWorld world(62, MixedDocuments());
   for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    for (const AttentionShape& attention : kShapes) {
+    for (const AttentionShape& attention : Shapes(Bias::kNone)) {
       const MemoryShape shape = MemoryOf(attention, forms);
       CheckOperation({.name = NameOf("self attention", shape),
                       .units = static_cast<int>(world.positions().size()),

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 
@@ -89,6 +90,11 @@ std::vector<BackendUnderTest> Make() {
 const std::vector<BackendUnderTest>& BackendsUnderTest() {
   static const auto* const backends = new std::vector<BackendUnderTest>(Make());
   return *backends;
+}
+
+bool CudaIsAmongBackends() {
+  const std::vector<BackendUnderTest>& all = BackendsUnderTest();
+  return std::any_of(all.begin(), all.end(), [](const BackendUnderTest& b) { return b.name.starts_with("cuda"); });
 }
 
 }  // namespace elserve

@@ -28,6 +28,8 @@ struct BackendUnderTest {
 // every precision where there is a device; the reference itself, which checks the tests alone, where neither is built
 // or can run.
 const std::vector<BackendUnderTest>& BackendsUnderTest();
+// Whether one of them is cuda, emulated or not.
+bool CudaIsAmongBackends();
 
 }  // namespace elserve
 
