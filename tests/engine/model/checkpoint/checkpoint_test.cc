@@ -162,14 +162,45 @@ TEST_F(CheckpointTest, AnIndexThatNamesTheWrongShardIsAnError) {
 }
 
 TEST_F(CheckpointTest, MissingFiles) {
-  ExpectOpenError({directory_.path(), "neither model.safetensors nor model.safetensors.index.json"});
-  directory_.Write("pytorch_model.bin", "x");
-  ExpectOpenError({"pytorch_model.bin is not read"});
+  ExpectOpenError({directory_.path(),
+                   ": has no weights; expected one of model.safetensors, model.safetensors.index.json, "
+                   "pytorch_model.bin, pytorch_model.bin.index.json"});
   const auto missing = Checkpoint::Open(directory_.path() + "/nowhere");
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(missing.status().message()), HasSubstr("/nowhere/config.json"));
   std::filesystem::create_directory(directory_.path() + "/" + kFile);
   ExpectOpenError({kFile, "expected a regular file"});
+}
+
+// As PEFT writes it: no config.json, and the model's name alone.
+TEST_F(CheckpointTest, AnAdapterWithoutItsModelIsRefused) {
+  TestDirectory adapter;
+  adapter.Write("adapter_config.json", R"({"base_model_name_or_path": "t5-small"})");
+  adapter.Write("adapter_model.safetensors", SafetensorsFileBytes({{"a", {1}}}));
+  for (const char* config : {"", R"({"model_type": "bart"})"}) {
+    if (*config != '\0') adapter.Write("config.json", config);
+    const auto checkpoint = Checkpoint::Open(adapter.path());
+    EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(checkpoint.status().message()),
+                testing::AllOf(HasSubstr(adapter.path() + ": has adapter_config.json and no weights of a model"),
+                               HasSubstr("merge it into its model")));
+  }
+  adapter.Write(kFile, SafetensorsFileBytes({{"a", {1}}}));
+  EXPECT_TRUE(Checkpoint::Open(adapter.path()).ok());
+}
+
+TEST_F(CheckpointTest, QuantizedWeightsAreRefused) {
+  directory_.Write(kFile, SafetensorsFileBytes({{"a", {1}}}));
+  directory_.Write("config.json", R"({"quantization_config": {"load_in_8bit": true, "quant_method": "bitsandbytes"}})");
+  ExpectOpenError({"/config.json: quantization_config is {\"load_in_8bit\":true,\"quant_method\":\"bitsandbytes\"}",
+                   "expected none: quantized weights are not read; take the model's float32, float16 or bfloat16"});
+  directory_.Write("config.json", R"({"quantization_config": null})");
+  EXPECT_EQ(OpenError(), "no error");
+}
+
+TEST_F(CheckpointTest, APointerOfGitLfsIsNamed) {
+  directory_.Write(kFile, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n");
+  ExpectOpenError({kFile, "is a pointer of Git LFS, not the weights"});
 }
 
 TEST_F(CheckpointTest, EveryTruncationIsAnError) {
