@@ -7,12 +7,12 @@
 #include <exception>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/config/address.h"
+#include "server/config/checkpoint_path.h"
 #include "server/config/yaml_map.h"
 #include "server/parameters/bounded_file.h"
 #include "server/parameters/parameters.h"
@@ -133,13 +133,9 @@ void ReadNameAndPath(const fs::path& folder, YamlMap* map, ServedModelConfig* mo
     errors->Add(map->value().node.Mark(), absl::StrCat(map->value().name, ".path is missing"));
     return;
   }
-  std::error_code error;
-  const fs::path full = (folder / model->path).lexically_normal();
-  if (model->path.empty() || !fs::is_directory(full, error)) {
-    RefuseYaml(*path, absl::StrCat("a checkpoint's directory, relative to this file; there is none at ", full.string()),
-               errors);
-  }
-  model->path = full.string();
+  absl::StatusOr<std::string> found = FindCheckpoint(model->path, folder);
+  if (!found.ok()) return RefuseYaml(*path, std::string(found.status().message()), errors);
+  model->path = *std::move(found);
 }
 
 // auto, cpu, cuda or cuda:N. Whether this build and this machine have it is asked when the model is loaded.

@@ -32,7 +32,7 @@ struct QuestionsTask {
 
 struct ServedModelConfig {
   std::string name;  // unique; 1 to 128 of A-Z a-z 0-9 . _ -
-  std::string path;  // an existing directory; as written if absolute, else below the configuration file's directory
+  std::string path;  // an existing directory: what FindCheckpoint() found, from the configuration file's directory on
   DeviceKind device = DeviceKind::kAuto;  // never kReference
   int device_index = 0;                   // N of `device: cuda:N`
   Precision precision = Precision::kAuto;
@@ -72,7 +72,8 @@ struct ServerConfig {
 
 // Reads and checks a file. Errors are INVALID_ARGUMENT (NOT_FOUND for the file itself) and read
 // "FILE:LINE: KEY is VALUE; allowed is ...": unknown or duplicate keys, bad types and ranges, names used twice, paths
-// that are no directory. Reads nothing but the file; no environment.
+// that are no directory. Reads nothing but the file; of the environment only where the Hugging Face cache is, for
+// paths that begin with hub:.
 absl::StatusOr<ServerConfig> LoadServerConfig(std::string_view path);
 
 // The same for text; `path` names it in errors and anchors relative paths.
