@@ -20,6 +20,7 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr uintmax_t kMaxFileBytes = 4 << 20;
+constexpr size_t kMaxPrefixBytes = 4096;  // as the configuration's
 
 // A key of GenerationConfig that has no field in DecodingParameters. `neutral` is the value, as JSON, that changes no
 // token; null does not either.
@@ -132,27 +133,65 @@ absl::Status TakeBosTokenId(const json& object, bool is_model_config, v1::Decodi
   return absl::OkStatus();
 }
 
+// One key. `all_keys` as in CheckPlainKey.
+absl::Status TakeAny(std::string_view name, const json& value, bool all_keys, const v1::DecodingParameters& overrides,
+                     v1::DecodingParameters* parameters) {
+  const Rule* rule = FindRule(name);
+  if (rule == nullptr) return value.is_null() ? absl::OkStatus() : CheckPlainKey(name, value, all_keys);
+  // Parameters of sampling alone have no effect: do_sample is off, or refused.
+  if (rule->support == Support::kNeutralSample || IsSet(overrides, FieldOf(*rule)) || IsReset(overrides, *rule)) {
+    return absl::OkStatus();
+  }
+  const absl::Status status = TakeKey(name, value, parameters);
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(
+      std::string(status.message()), "; a value in the model's `defaults` of the configuration replaces this one"));
+}
+
 absl::Status TakeObject(const json& object, bool is_model_config, const v1::DecodingParameters& overrides,
                         v1::DecodingParameters* parameters) {
   for (const auto& [name, value] : object.items()) {
     if (value.is_null()) continue;
-    const Rule* rule = FindRule(name);
-    absl::Status status;
-    if (rule == nullptr) {
-      status = CheckPlainKey(name, value, !is_model_config);
-    } else if (rule->support != Support::kNeutralSample && !IsSet(overrides, FieldOf(*rule)) &&
-               !IsReset(overrides, *rule)) {
-      // Parameters of sampling alone have no effect: do_sample is off, or refused.
-      status = TakeKey(name, value, parameters);
-      if (!status.ok()) {
-        status = absl::InvalidArgumentError(
-            absl::StrCat(std::string(status.message()),
-                         "; a value in the model's `defaults` of the configuration replaces this one"));
-      }
-    }
+    const absl::Status status = TakeAny(name, value, !is_model_config, overrides, parameters);
     if (!status.ok()) return status;
   }
   return TakeBosTokenId(object, is_model_config, parameters);
+}
+
+// `name` is what the key is called in messages.
+absl::Status TakePrefix(const json& value, std::string_view name, std::string* prefix) {
+  if (value.is_string() && value.get_ref<const std::string&>().size() <= kMaxPrefixBytes) {
+    *prefix = value.get<std::string>();
+    return absl::OkStatus();
+  }
+  if (value.is_null()) {
+    prefix->clear();
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(std::string(name), " is ", Shown(value),
+                                                 "; allowed is a text of at most ", kMaxPrefixBytes, " bytes"));
+}
+
+absl::Status TakeTask(const json& config, const std::string& task, const v1::DecodingParameters& overrides,
+                      CheckpointTask* out) {
+  if (const auto prefix = config.find("prefix"); prefix != config.end()) {
+    if (absl::Status status = TakePrefix(*prefix, "prefix", &out->prefix); !status.ok()) return status;
+  }
+  const auto all = config.find("task_specific_params");
+  if (all == config.end() || all->is_null()) return absl::OkStatus();
+  const std::string name = absl::StrCat("task_specific_params.", task);
+  const auto own = all->is_object() ? all->find(task) : all->end();
+  if (all->is_object() && own == all->end()) return absl::OkStatus();
+  if (!all->is_object() || !own->is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(all->is_object() ? name : "task_specific_params", " is ",
+                                                   Shown(all->is_object() ? *own : *all), "; allowed is an object"));
+  }
+  for (const auto& [key, value] : own->items()) {
+    const absl::Status status = key == "prefix" ? TakePrefix(value, key, &out->prefix)
+                                                : TakeAny(key, value, /*all_keys=*/true, overrides, &out->parameters);
+    if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(name, ".", std::string(status.message())));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -170,6 +209,18 @@ absl::StatusOr<v1::DecodingParameters> LoadCheckpointParameters(std::string_view
     return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", std::string(status.message())));
   }
   return parameters;
+}
+
+absl::StatusOr<CheckpointTask> LoadCheckpointTask(std::string_view directory, std::string_view task,
+                                                  const v1::DecodingParameters& overrides) {
+  const fs::path path = fs::path(directory) / "config.json";
+  const absl::StatusOr<json> config = ReadObject(path);
+  if (!config.ok()) return config.status();
+  CheckpointTask own;
+  if (absl::Status status = TakeTask(*config, std::string(task), overrides, &own); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", std::string(status.message())));
+  }
+  return own;
 }
 
 }  // namespace elserve

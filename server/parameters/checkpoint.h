@@ -2,6 +2,7 @@
 #ifndef ELSERVE_SERVER_PARAMETERS_CHECKPOINT_H_
 #define ELSERVE_SERVER_PARAMETERS_CHECKPOINT_H_
 
+#include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -19,6 +20,19 @@ namespace elserve {
 // unless it cannot change tokens (use_cache, output_scores, ...) or its value is neutral.
 absl::StatusOr<v1::DecodingParameters> LoadCheckpointParameters(std::string_view directory,
                                                                 const v1::DecodingParameters& overrides);
+
+// What a checkpoint sets for one task.
+struct CheckpointTask {
+  std::string prefix;                 // of the prompt; empty: none
+  v1::DecodingParameters parameters;  // a layer over LoadCheckpointParameters()
+};
+
+// Reads task_specific_params[task] of config.json, as transformers' pipelines used it up to 4.49
+// (Pipeline.__init__): "summarization" is what T5 and BART have. The prefix is the task's, else config.json's own. Keys
+// and values are held to the rules of generation_config.json, and `overrides` are the YAML's for the task and for all
+// of them; but a null resets the parameter.
+absl::StatusOr<CheckpointTask> LoadCheckpointTask(std::string_view directory, std::string_view task,
+                                                  const v1::DecodingParameters& overrides);
 
 }  // namespace elserve
 

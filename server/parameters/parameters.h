@@ -49,7 +49,7 @@ void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters
 // The layers between the built-in values and a request, each over the one before.
 struct DefaultLayers {
   v1::DecodingParameters checkpoint;          // LoadCheckpointParameters()
-  v1::DecodingParameters checkpoint_task;     // what the checkpoint sets for the task alone
+  v1::DecodingParameters checkpoint_task;     // LoadCheckpointTask()
   v1::DecodingParameters configuration;       // YAML: models[].defaults
   v1::DecodingParameters configuration_task;  // YAML: models[].tasks.TASK.defaults
 };

@@ -5,7 +5,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "server/parameters/checkpoint.h"
 
 namespace elserve {
 namespace {
@@ -82,17 +81,27 @@ absl::Status ServedModel::FindSpecialTokens() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<CheckpointTask> ServedModel::ReadSummarizeTask() const {
+  v1::DecodingParameters overrides = config_.defaults;
+  overrides.MergeFrom(config_.summarize->defaults);  // which are set is all that counts
+  return LoadCheckpointTask(config_.path, "summarization", overrides);
+}
+
 absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& checkpoint) {
   DefaultLayers layers;
   layers.checkpoint = checkpoint;
   layers.configuration = config_.defaults;
   defaults_ = MergeDefaults(layers);
   if (config_.summarize) {
+    absl::StatusOr<CheckpointTask> own = ReadSummarizeTask();
+    if (!own.ok()) return own.status();
+    layers.checkpoint_task = own->parameters;
     layers.configuration_task = config_.summarize->defaults;
-    // No prefix of the checkpoint's own is read.
-    summarize_ = {.prompt = {.prefix = config_.summarize->prefix.value_or("")}, .defaults = MergeDefaults(layers)};
+    summarize_ = {.prompt = {.prefix = config_.summarize->prefix.value_or(own->prefix)},
+                  .defaults = MergeDefaults(layers)};
   }
   if (config_.questions) {
+    layers.checkpoint_task.Clear();
     layers.configuration_task = config_.questions->defaults;
     questions_ = {.prompt = {.prefix = config_.questions->prefix, .highlight = config_.questions->highlight},
                   .defaults = MergeDefaults(layers)};

@@ -13,6 +13,7 @@
 #include "engine/thread_pool.h"
 #include "proto/elserve/v1/elserve.pb.h"
 #include "server/config/config.h"
+#include "server/parameters/checkpoint.h"
 #include "server/parameters/parameters.h"
 #include "server/scheduling/inbox.h"
 #include "server/text/prompts.h"
@@ -68,6 +69,8 @@ class ServedModel {
   absl::Status Read();
   // Fills defaults and tasks, checked against the limits.
   absl::Status MergeDefaultsAndTasks(const v1::DecodingParameters& checkpoint);
+  // What the checkpoint sets for summaries, where the model makes any.
+  absl::StatusOr<CheckpointTask> ReadSummarizeTask() const;
   absl::Status FindSpecialTokens();
   v1::Model::Tasks DescribeTasks() const;
 

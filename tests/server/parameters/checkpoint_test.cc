@@ -186,6 +186,88 @@ TEST_F(CheckpointTest, ConfigJsonIsHeldToTheSameRules) {
   EXPECT_THAT(std::string(Load().status().message()), HasSubstr("sequence_bias"));
 }
 
+class CheckpointTaskTest : public CheckpointTest {
+ protected:
+  absl::StatusOr<CheckpointTask> LoadTask(std::string_view config, const v1::DecodingParameters& overrides = {}) {
+    Write("config.json", config);
+    return LoadCheckpointTask(directory_.string(), "summarization", overrides);
+  }
+  CheckpointTask GoodTask(std::string_view config) {
+    const auto loaded = LoadTask(config);
+    EXPECT_TRUE(loaded.ok()) << config << ": " << loaded.status();
+    return loaded.value_or(CheckpointTask());
+  }
+};
+
+// As published with t5-base.
+TEST_F(CheckpointTaskTest, ReadsPrefixAndParameters) {
+  const CheckpointTask task = GoodTask(R"({"model_type": "t5", "task_specific_params": {
+    "summarization": {"early_stopping": true, "length_penalty": 2.0, "max_length": 200, "min_length": 30,
+                      "no_repeat_ngram_size": 3, "num_beams": 4, "prefix": "summarize: "},
+    "translation_en_to_de": {"early_stopping": true, "max_length": 300, "num_beams": 4, "typical_p": 0.2,
+                             "prefix": "translate English to German: "}}})");
+  EXPECT_EQ(task.prefix, "summarize: ");
+  EXPECT_EQ(task.parameters.max_length(), 200);
+  EXPECT_EQ(task.parameters.min_length(), 30);
+  EXPECT_EQ(task.parameters.num_beams(), 4);
+  EXPECT_EQ(task.parameters.length_penalty(), 2.0);
+  EXPECT_EQ(task.parameters.no_repeat_ngram_size(), 3);
+  EXPECT_EQ(task.parameters.early_stopping(), v1::EARLY_STOPPING_TRUE);
+}
+
+// As published with facebook/bart-large-cnn: the prefix stands above all tasks.
+TEST_F(CheckpointTaskTest, ThePrefixMayBeOfAllTasks) {
+  const auto with = [this](std::string_view config) { return GoodTask(config).prefix; };
+  EXPECT_EQ(with(R"({"prefix": " ", "task_specific_params": {"summarization": {"max_length": 142}}})"), " ");
+  EXPECT_EQ(with(R"({"prefix": " "})"), " ");
+  EXPECT_EQ(with(R"({"prefix": " ", "task_specific_params": null})"), " ");
+  EXPECT_EQ(with(R"({"prefix": " ", "task_specific_params": {"summarization": {"prefix": "tldr "}}})"), "tldr ");
+  EXPECT_EQ(with(R"({"prefix": " ", "task_specific_params": {"summarization": {"prefix": ""}}})"), "");
+  EXPECT_EQ(with(R"({"prefix": " ", "task_specific_params": {"summarization": {"prefix": null}}})"), "");
+  EXPECT_EQ(with(R"({"prefix": null})"), "");
+  EXPECT_EQ(with(R"({"task_specific_params": {"translation_en_to_de": {"prefix": "x"}}})"), "");
+  EXPECT_EQ(with("{}"), "");
+}
+
+TEST_F(CheckpointTaskTest, ANullResetsWhatTheCheckpointSetsForAllTasks) {
+  const CheckpointTask task = GoodTask(R"({"task_specific_params": {"summarization": {"num_beams": null,
+    "use_cache": null, "some_day": null}}})");
+  DefaultLayers layers;
+  layers.checkpoint.set_num_beams(5);
+  layers.checkpoint_task = task.parameters;
+  EXPECT_EQ(MergeDefaults(layers).num_beams(), 1);
+}
+
+TEST_F(CheckpointTaskTest, IsHeldToTheRulesOfGenerationConfig) {
+  struct Case {
+    std::string value;
+    std::string error;
+  };
+  for (const Case& c : {
+           Case{R"({"repetition_penalty": 1.3})", "summarization.repetition_penalty is 1.3; allowed is 1"},
+           Case{R"({"sequence_bias": [[[1], 2.0]]})", "summarization.sequence_bias"},
+           Case{R"({"beams": 3})", "summarization.beams is 3; no decoding parameter of this name is known"},
+           Case{R"({"num_beams": 33})", "summarization.num_beams is 33; allowed is 1 to 32"},
+           Case{R"({"num_beams": "4"})", "summarization.num_beams is"},
+           Case{R"({"prefix": 3})", "summarization.prefix is 3; allowed is a text"},
+           Case{"{\"prefix\": \"" + std::string(4097, 'x') + "\"}", "allowed is a text of at most 4096 bytes"},
+           Case{"3", "task_specific_params.summarization is 3; allowed is an object"},
+           Case{"null", "task_specific_params.summarization is null; allowed is an object"},
+       }) {
+    const auto loaded = LoadTask("{\"task_specific_params\": {\"summarization\": " + c.value + "}}");
+    EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument) << c.value;
+    EXPECT_THAT(std::string(loaded.status().message()),
+                ::testing::AllOf(HasSubstr("config.json: task_specific_params."), HasSubstr(c.error)));
+  }
+  EXPECT_THAT(std::string(LoadTask(R"({"task_specific_params": []})").status().message()),
+              HasSubstr("task_specific_params is []; allowed is an object"));
+  EXPECT_THAT(std::string(LoadTask(R"({"prefix": 3})").status().message()), HasSubstr("config.json: prefix is 3"));
+  EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"use_cache": true, "top_k": 4}}})").ok());
+  v1::DecodingParameters overrides;
+  overrides.set_repetition_penalty(1);
+  EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"repetition_penalty": 1.3}}})", overrides).ok());
+}
+
 TEST_F(CheckpointTest, NoFileIsNotFound) { EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound); }
 
 }  // namespace

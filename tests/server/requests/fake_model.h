@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,6 +80,8 @@ struct FakeModelOptions {
   std::function<void(std::vector<int32_t>*)> on_finished = nullptr;
   bool questions = true;
   v1::DecodingParameters summarize_defaults = {}, questions_defaults = {};
+  std::optional<std::string> summarize_prefix = std::nullopt;
+  std::string path = std::string(ELSERVE_SOURCE_DIR) + "/models/debian-synopsis";
   LoopObserver* observer = nullptr;
 };
 
@@ -86,9 +89,10 @@ struct FakeModelOptions {
 inline ServedModelConfig FakeModelConfig(const FakeModelOptions& options = {}) {
   ServedModelConfig config;
   config.name = options.name;
-  config.path = std::string(ELSERVE_SOURCE_DIR) + "/models/debian-synopsis";
+  config.path = options.path;
   config.max_queued_requests = options.max_queued_requests;
   config.summarize->defaults = options.summarize_defaults;
+  config.summarize->prefix = options.summarize_prefix;
   if (options.questions) config.questions.emplace().defaults = options.questions_defaults;
   // The checkpoint's lengths and beams would be in the way: an answer is max_length - 1 tokens.
   config.defaults.set_num_beams(1);

@@ -1,6 +1,10 @@
 #include "server/requests/prepare.h"
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <optional>
+#include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -132,6 +136,45 @@ TEST_F(PrepareTest, TasksHaveTheirOwnDefaults) {
   EXPECT_EQ(described.tasks().summarize().default_parameters().max_new_tokens(), 9);
   EXPECT_FALSE(described.tasks().summarize().default_parameters().has_max_length());
   EXPECT_EQ(described.tasks().questions().default_parameters().num_beams(), 3);
+}
+
+// The embedded model's files, but for a config.json that says more.
+TEST_F(PrepareTest, SummariesTakeTheCheckpointsPrefixAndParameters) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(::testing::TempDir()) / "prepare_test.summarization";
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  for (const auto& file : fs::directory_iterator(FakeModelOptions().path)) {
+    if (file.path().filename() != "config.json") fs::create_symlink(file.path(), folder / file.path().filename());
+  }
+  std::ofstream(folder / "config.json") << R"({"task_specific_params": {"summarization": {
+      "prefix": "summarize: ", "max_length": 40, "num_beams": 7, "length_penalty": 3.0, "repetition_penalty": 1.5}}})";
+  FakeModelOptions options;
+  options.path = folder.string();
+  EXPECT_THAT(
+      std::string(RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), nullptr).status().message()),
+      HasSubstr("summarization.repetition_penalty is 1.5"));
+  options.summarize_defaults.set_repetition_penalty(1);
+  options.summarize_defaults.set_length_penalty(2);
+  for (const std::optional<std::string>& prefix : {std::optional<std::string>(), std::optional<std::string>("")}) {
+    options.summarize_prefix = prefix;
+    const ModelRegistry models(MakeFakeModels({options}));
+    const auto summary = Prepare(models, Summarize("Vim"), false);
+    ASSERT_TRUE(summary.ok()) << summary.status();
+    EXPECT_EQ(summary->jobs[0].source, *model().tokenizer().Encode(prefix ? "Vim" : "summarize: Vim"));
+    EXPECT_EQ(summary->decoding.max_length, 40);       // the checkpoint's for the task, over its generation_config.json
+    EXPECT_EQ(summary->decoding.num_beams, 1);         // the configuration's for all tasks
+    EXPECT_EQ(summary->decoding.length_penalty, 2.0);  // the configuration's for the task
+    EXPECT_EQ(models.models().front().served->Describe().tasks().summarize().prefix(), prefix.value_or("summarize: "));
+    v1::GenerateQuestionsRequest questions;
+    questions.set_context("Vim");
+    questions.add_answers()->set_text("Vim");
+    EXPECT_EQ(Prepare(models, questions, false)->decoding.max_length, 64);
+    v1::GenerateRequest generate;
+    generate.set_text("Vim");
+    EXPECT_EQ(Prepare(models, generate, false)->decoding.max_length, 64);
+  }
+  fs::remove_all(folder);
 }
 
 TEST_F(PrepareTest, TaskDefaultsAreHeldToTheModel) {
