@@ -77,8 +77,8 @@ std::optional<fs::path> Variable(const char* name) {
 }
 
 std::optional<fs::path> CacheFolder() {
-  if (const auto cache = Variable("HF_HUB_CACHE")) return cache;
-  if (const auto cache = Variable("HUGGINGFACE_HUB_CACHE")) return cache;
+  if (auto cache = Variable("HF_HUB_CACHE")) return cache;
+  if (auto cache = Variable("HUGGINGFACE_HUB_CACHE")) return cache;
   if (const auto home = Variable("HF_HOME")) return *home / "hub";
   if (const auto cache = Variable("XDG_CACHE_HOME")) return *cache / "huggingface/hub";
   if (const auto home = Variable("HOME")) return *home / ".cache/huggingface/hub";

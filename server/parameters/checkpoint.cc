@@ -142,7 +142,7 @@ absl::Status TakeAny(std::string_view name, const json& value, bool all_keys, co
   if (rule->support == Support::kNeutralSample || IsSet(overrides, FieldOf(*rule)) || IsReset(overrides, *rule)) {
     return absl::OkStatus();
   }
-  const absl::Status status = TakeKey(name, value, parameters);
+  absl::Status status = TakeKey(name, value, parameters);
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat(
       std::string(status.message()), "; a value in the model's `defaults` of the configuration replaces this one"));
@@ -152,7 +152,7 @@ absl::Status TakeObject(const json& object, bool is_model_config, const v1::Deco
                         v1::DecodingParameters* parameters) {
   for (const auto& [name, value] : object.items()) {
     if (value.is_null()) continue;
-    const absl::Status status = TakeAny(name, value, !is_model_config, overrides, parameters);
+    absl::Status status = TakeAny(name, value, !is_model_config, overrides, parameters);
     if (!status.ok()) return status;
   }
   return TakeBosTokenId(object, is_model_config, parameters);

@@ -76,7 +76,7 @@ absl::Status WeightsFile::Add(const std::string& name, TensorEntry entry, std::s
   const bool row_major = strides.empty() || entry.bytes == 0 || IsRowMajor(entry.shape, strides);
   const bool aligned = reinterpret_cast<uintptr_t>(entry.data) % std::max<int64_t>(1, DtypeBytes(entry.dtype)) == 0;
   if (IsRead(entry.dtype) && entry.bytes > 0 && !(row_major && aligned)) {
-    const absl::Status copied = Copy(name, row_major ? std::span<const int64_t>() : strides, &entry);
+    absl::Status copied = Copy(name, row_major ? std::span<const int64_t>() : strides, &entry);
     if (!copied.ok()) return copied;
   }
   tensors_.emplace(name, std::move(entry));
