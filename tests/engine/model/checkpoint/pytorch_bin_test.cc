@@ -285,11 +285,10 @@ TEST_F(PytorchBinTest, HostileStateDictsAreErrors) {
   ExpectPickleError(
       {{"t", PickledSmallTensor()}, {"s", PickledTensorOf(PickledStorage("0", 4, "IntStorage"), {0, {1}, {1}})}},
       "storage \"0\" is 4 numbers of IntStorage; another tensor says 4 of FloatStorage");
-  ExpectPickleError({{"t", PickledTensorOf(PickledStorage("1", 4), {0, {1}, {1}})}}, "\"");
   // Many copies of what a small file has once.
   PickledItems many;
   for (int i = 0; i < 1000; ++i) {
-    many.emplace_back(std::to_string(i), PickledTensorOf(PickledStorage("0", 4), {0, {100, 1 + i}, {0, 0}}));
+    many.emplace_back(std::to_string(i), PickledTensorOf(PickledStorage("0", 4), {0, {10, 1 + i}, {0, 0}}));
   }
   ExpectPickleError(many, "of other tensors; expected at most the");
   struct Case {
