@@ -69,7 +69,7 @@ std::pair<size_t, int32_t> AddedTokens::Trie::Longest(std::string_view text, siz
   return longest;
 }
 
-absl::StatusOr<int32_t> AddedTokens::Add(const AddedToken& token, const BpeModel& model) {
+absl::StatusOr<int32_t> AddedTokens::Add(const AddedToken& token, const Vocabulary& vocabulary) {
   if (token.content.empty() || token.content.size() > kMaxContentBytes) {
     return absl::InvalidArgumentError(absl::StrFormat("an added token of %d bytes: contents must have 1 to %d",
                                                       token.content.size(), kMaxContentBytes));
@@ -80,15 +80,14 @@ absl::StatusOr<int32_t> AddedTokens::Add(const AddedToken& token, const BpeModel
     return absl::InvalidArgumentError(absl::StrFormat("more than %d added tokens", kMaxTokens));
   }
   if (token.special && special_.insert(token.content).second) special_in_order_.push_back(token);
-  if (!id) id = model.TokenId(token.content);
+  if (!id) id = vocabulary.TokenId(token.content);
   if (!id) {
-    id = std::max(highest_id_ + 1, static_cast<int32_t>(model.vocab().size()));
-    if (*id > BpeModel::kMaxTokenId) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("the added token \"%s\" would have the id %d: ids must be from 0 to %d", token.content, *id,
-                          BpeModel::kMaxTokenId));
+    id = std::max(highest_id_ + 1, static_cast<int32_t>(vocabulary.size()));
+    if (*id > kMaxTokenId) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "the added token \"%s\" would have the id %d: ids must be from 0 to %d", token.content, *id, kMaxTokenId));
     }
-    if (model.has_id(*id)) {
+    if (vocabulary.Spelling(*id)) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "the added token \"%s\" would have the id %d, which is another token's: the vocabulary has holes",
           token.content, *id));

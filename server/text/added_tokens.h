@@ -15,7 +15,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
-#include "server/text/bpe.h"
+#include "server/text/vocabulary.h"
 
 namespace elserve {
 
@@ -42,10 +42,11 @@ class AddedTokens {
   static constexpr size_t kMaxContentBytes = 512;
   static constexpr size_t kMaxTokens = 1 << 16;
 
-  // Adds a token, or changes the flags of one that was added. It has its id in the model, or else the next one: the
-  // model's size at least, and above all added before. Returns that id; INVALID_ARGUMENT (to be completed with the
-  // file) for empty or too long contents, or where the next id is another token's because the vocabulary has holes.
-  absl::StatusOr<int32_t> Add(const AddedToken& token, const BpeModel& model);
+  // Adds a token, or changes the flags of one that was added. It has its id in the model's vocabulary, or else the next
+  // one: the vocabulary's size at least, and above all added before. Returns that id; INVALID_ARGUMENT (to be completed
+  // with the file) for empty or too long contents, or where the next id is another token's because the vocabulary has
+  // holes.
+  absl::StatusOr<int32_t> Add(const AddedToken& token, const Vocabulary& vocabulary);
 
   bool contains(std::string_view content) const;
   bool is_special(std::string_view content) const;

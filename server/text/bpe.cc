@@ -4,14 +4,15 @@
 #include <functional>
 #include <limits>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/text/byte_level.h"
+#include "server/text/utf8.h"
 
 namespace elserve {
 namespace {
 
 constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
+constexpr size_t kMaxCharacterBytes = 4;
 
 uint64_t PairKey(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
@@ -19,57 +20,74 @@ uint64_t PairKey(int32_t left, int32_t right) {
 
 uint64_t QueueKey(uint32_t rank, uint32_t position) { return static_cast<uint64_t>(rank) << 32 | position; }
 
-// Takes the lowest key of both; false if there is none.
-bool PopLowest(BpeModel::Scratch& scratch, size_t& first_done, uint64_t& key) {
-  std::vector<uint64_t>& heap = scratch.heap;
-  const bool has_first = first_done < scratch.first.size();
-  if (!has_first && heap.empty()) return false;
-  if (has_first && (heap.empty() || scratch.first[first_done] <= heap.front())) {
-    key = scratch.first[first_done++];
-    return true;
-  }
-  std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-  key = heap.back();
-  heap.pop_back();
-  return true;
-}
-
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
-
 }  // namespace
 
-absl::StatusOr<BpeModel> BpeModel::Create(const BpeSpec& spec) {
-  BpeModel model;
-  if (absl::Status status = model.SetVocab(spec); !status.ok()) return status;
-  if (absl::Status status = model.SetMerges(spec); !status.ok()) return status;
-  if (absl::Status status = model.SetBytes(spec); !status.ok()) return status;
-  model.fuse_unk_ = spec.fuse_unk;
-  model.ignore_merges_ = spec.ignore_merges;
-  return model;
+struct BpeModel::Buffers : TokenModel::Scratch {
+  struct Symbol {
+    int32_t id;      // -1: merged into the one before
+    int32_t merged;  // the token that this and the next one make; -1: none
+    uint32_t prev;   // kNone at the ends
+    uint32_t next;
+  };
+
+  std::vector<Symbol> symbols;
+  // Merges to be done, as rank << 32 | position: the lowest is the next. Those of the piece's symbols are sorted once;
+  // a heap holds the ones that merging brings up.
+  std::vector<uint64_t> first;
+  std::vector<uint64_t> heap;
+  // Where each symbol begins, if asked for. As in the tokenizers library that is the sum of the lengths before it:
+  // what was left out of the piece has none.
+  bool with_spans = false;
+  std::vector<uint32_t> begins;
+  uint32_t end = 0;
+
+  void Clear(bool spans) {
+    symbols.clear();
+    begins.clear();
+    with_spans = spans;
+    end = 0;
+  }
+
+  void Add(int32_t id, uint32_t bytes) {
+    const auto position = static_cast<uint32_t>(symbols.size());
+    symbols.push_back({id, -1, position == 0 ? kNone : position - 1, position + 1});
+    if (with_spans) begins.push_back(end);
+    end += bytes;
+  }
+
+  // Takes the lowest key of both lists; false if there is none.
+  bool PopLowest(size_t& first_done, uint64_t& key) {
+    const bool has_first = first_done < first.size();
+    if (!has_first && heap.empty()) return false;
+    if (has_first && (heap.empty() || first[first_done] <= heap.front())) {
+      key = first[first_done++];
+      return true;
+    }
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    key = heap.back();
+    heap.pop_back();
+    return true;
+  }
+};
+
+void BpeModel::CharacterIds::Set(uint32_t code_point, int32_t id) {
+  uint32_t& page = pages_[code_point >> 8];
+  if (page == 0) {
+    page = static_cast<uint32_t>(ids_.size());
+    ids_.resize(ids_.size() + 256, -1);
+  }
+  ids_[page + (code_point & 0xFF)] = id;
 }
 
-absl::Status BpeModel::SetVocab(const BpeSpec& spec) {
-  if (spec.vocab.empty()) return absl::InvalidArgumentError(spec.vocab_source + " is empty");
-  absl::flat_hash_map<int32_t, const std::string*> owners;
-  owners.reserve(spec.vocab.size());
-  vocab_.reserve(spec.vocab.size());
-  for (const auto& [token, id] : spec.vocab) {
-    if (id < 0 || id > kMaxTokenId) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("%s[\"%s\"] is %d: ids must be from 0 to %d", spec.vocab_source, token, id, kMaxTokenId));
-    }
-    const auto [owner, fresh_id] = owners.try_emplace(id, &token);
-    if (!fresh_id) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("%s: \"%s\" and \"%s\" have the same id %d", spec.vocab_source, *owner->second, token, id));
-    }
-    if (static_cast<size_t>(id) >= used_ids_.size()) used_ids_.resize(static_cast<size_t>(id) + 1);
-    used_ids_[id] = true;
-    if (!vocab_.try_emplace(token, id).second) {
-      return absl::InvalidArgumentError(absl::StrFormat("%s has \"%s\" twice", spec.vocab_source, token));
-    }
-  }
-  return absl::OkStatus();
+absl::StatusOr<std::unique_ptr<BpeModel>> BpeModel::Create(BpeSpec spec) {
+  absl::StatusOr<Vocabulary> vocabulary = Vocabulary::Create(std::move(spec.vocab), spec.vocab_source);
+  if (!vocabulary.ok()) return vocabulary.status();
+  std::unique_ptr<BpeModel> model(new BpeModel(*std::move(vocabulary)));
+  if (absl::Status status = model->SetMerges(spec); !status.ok()) return status;
+  if (absl::Status status = model->SetAlphabet(spec); !status.ok()) return status;
+  model->fuse_unk_ = spec.fuse_unk;
+  model->ignore_merges_ = spec.ignore_merges;
+  return model;
 }
 
 absl::Status BpeModel::SetMerges(const BpeSpec& spec) {
@@ -96,27 +114,59 @@ absl::Status BpeModel::SetMerges(const BpeSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::Status BpeModel::SetBytes(const BpeSpec& spec) {
+absl::Status BpeModel::SetAlphabet(const BpeSpec& spec) {
+  alphabet_ = spec.alphabet;
+  byte_ids_.fill(-1);
+  bool complete = false;
+  if (alphabet_ == BpeAlphabet::kBytes) {
+    complete = SetBytes();
+  } else {
+    SetCharacters();
+    if (spec.byte_fallback) byte_ids_ = ByteTokens();
+    complete = *std::min_element(byte_ids_.begin(), byte_ids_.end()) >= 0;
+  }
+  const std::optional<int32_t> unk = spec.unk_token ? TokenId(*spec.unk_token) : std::nullopt;
+  unk_id_ = unk.value_or(-1);
+  covers_all_ = complete || (unk && !spec.fuse_unk);
+  if (spec.unk_token && !unk && !complete) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the unknown token \"%s\" is not in %s, which has no token for some %s", *spec.unk_token,
+                        spec.vocab_source, alphabet_ == BpeAlphabet::kBytes ? "bytes" : "characters"));
+  }
+  return absl::OkStatus();
+}
+
+// False if some byte has no token.
+bool BpeModel::SetBytes() {
   bool complete = true;
   for (int byte = 0; byte < 256; ++byte) {
     byte_ids_[byte] = TokenId(ByteCharacters()[byte]).value_or(-1);
     complete = complete && byte_ids_[byte] >= 0;
   }
-  if (!spec.unk_token || complete) return absl::OkStatus();
-  const std::optional<int32_t> unk = TokenId(*spec.unk_token);
-  if (!unk) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("the unknown token \"%s\" is not in %s, which has no token for some bytes", *spec.unk_token,
-                        spec.vocab_source));
-  }
-  unk_id_ = *unk;
-  return absl::OkStatus();
+  return complete;
 }
 
-std::optional<int32_t> BpeModel::TokenId(std::string_view token) const {
-  const auto found = vocab_.find(View(token));
-  if (found == vocab_.end()) return std::nullopt;
-  return found->second;
+void BpeModel::SetCharacters() {
+  for (int32_t id = 0; id < vocabulary().end_id(); ++id) {
+    const std::string_view spelling = vocabulary().Spelling(id).value_or("");
+    if (spelling.empty()) continue;
+    const Utf8Character character = ReadUtf8(spelling, 0);
+    if (character.valid && character.length == spelling.size()) character_ids_.Set(character.code_point, id);
+  }
+}
+
+// <0x00> ... <0xFF>
+std::array<int32_t, 256> BpeModel::ByteTokens() const {
+  std::array<int32_t, 256> ids;
+  for (int byte = 0; byte < 256; ++byte) ids[byte] = TokenId(absl::StrFormat("<0x%02X>", byte)).value_or(-1);
+  return ids;
+}
+
+std::unique_ptr<TokenModel::Scratch> BpeModel::MakeScratch() const { return std::make_unique<Buffers>(); }
+
+std::optional<int32_t> BpeModel::unk_id() const {
+  if (unk_id_ < 0) return std::nullopt;
+  return unk_id_;
 }
 
 const BpeModel::Merged* BpeModel::FindMerge(int32_t left, int32_t right) const {
@@ -125,75 +175,147 @@ const BpeModel::Merged* BpeModel::FindMerge(int32_t left, int32_t right) const {
 }
 
 // Notes what the symbol at `position` and the one after it make; null: nothing.
-const BpeModel::Merged* BpeModel::SetMerged(uint32_t position, Scratch& scratch) const {
-  Scratch::Symbol& left = scratch.symbols[position];
-  const Merged* const merged = left.next == kNone ? nullptr : FindMerge(left.id, scratch.symbols[left.next].id);
+const BpeModel::Merged* BpeModel::SetMerged(uint32_t position, Buffers& buffers) const {
+  Buffers::Symbol& left = buffers.symbols[position];
+  const Merged* const merged = left.next == kNone ? nullptr : FindMerge(left.id, buffers.symbols[left.next].id);
   left.merged = merged == nullptr ? -1 : merged->id;
   return merged;
 }
 
-void BpeModel::PushMerge(uint32_t position, Scratch& scratch) const {
-  const Merged* const merged = SetMerged(position, scratch);
+void BpeModel::PushMerge(uint32_t position, Buffers& buffers) const {
+  const Merged* const merged = SetMerged(position, buffers);
   if (merged == nullptr) return;
-  scratch.heap.push_back(QueueKey(merged->rank, position));
-  std::push_heap(scratch.heap.begin(), scratch.heap.end(), std::greater<>());
+  buffers.heap.push_back(QueueKey(merged->rank, position));
+  std::push_heap(buffers.heap.begin(), buffers.heap.end(), std::greater<>());
 }
 
-void BpeModel::SetSymbols(std::string_view word, Scratch& scratch) const {
-  scratch.symbols.clear();
-  bool after_unk = false;
-  for (const char byte : word) {
-    int32_t id = byte_ids_[static_cast<uint8_t>(byte)];
-    const bool unknown = id < 0;
-    if (unknown) {
-      id = unk_id_;
-      if (id < 0 || (after_unk && fuse_unk_)) continue;
-    }
-    after_unk = unknown;
-    const auto position = static_cast<uint32_t>(scratch.symbols.size());
-    scratch.symbols.push_back({id, -1, position == 0 ? kNone : position - 1, position + 1});
+void BpeModel::SetSymbols(std::string_view piece, Buffers& buffers) const {
+  if (alphabet_ == BpeAlphabet::kBytes) {
+    SetByteSymbols(piece, buffers);
+  } else {
+    SetCharacterSymbols(piece, buffers);
   }
-  if (!scratch.symbols.empty()) scratch.symbols.back().next = kNone;
+  if (!buffers.symbols.empty()) buffers.symbols.back().next = kNone;
+}
+
+void BpeModel::SetByteSymbols(std::string_view piece, Buffers& buffers) const {
+  bool after_unk = false;
+  for (const char byte : piece) {
+    const int32_t id = byte_ids_[static_cast<uint8_t>(byte)];
+    if (id >= 0) {
+      buffers.Add(id, 1);
+    } else if (after_unk && fuse_unk_) {
+      ++buffers.end;
+    } else if (unk_id_ >= 0) {
+      buffers.Add(unk_id_, 1);
+    }
+    after_unk = id < 0 && unk_id_ >= 0;
+  }
+}
+
+// False if some byte of the character has no token.
+bool BpeModel::AddByteTokens(std::string_view character, Buffers& buffers) const {
+  for (const char byte : character) {
+    if (byte_ids_[static_cast<uint8_t>(byte)] < 0) return false;
+  }
+  for (const char byte : character) buffers.Add(byte_ids_[static_cast<uint8_t>(byte)], 1);
+  return true;
+}
+
+// The tokenizers library's BPE::merge_word. An unknown token is added only when the next known or unknown character
+// comes, or at the end: bytes that are fallen back to go before it.
+void BpeModel::SetCharacterSymbols(std::string_view piece, Buffers& buffers) const {
+  uint32_t unknown_bytes = 0;
+  for (size_t at = 0; at < piece.size();) {
+    const Utf8Character character = ReadUtf8(piece, at);
+    const auto length = static_cast<uint32_t>(character.length);
+    const int32_t id = character_ids_.Get(character.code_point);
+    if (id >= 0) {
+      if (unknown_bytes > 0) buffers.Add(unk_id_, unknown_bytes);
+      unknown_bytes = 0;
+      buffers.Add(id, length);
+    } else if (!AddByteTokens(piece.substr(at, length), buffers) && unk_id_ >= 0) {
+      if (unknown_bytes > 0 && !fuse_unk_) {
+        buffers.Add(unk_id_, unknown_bytes);
+        unknown_bytes = 0;
+      }
+      unknown_bytes += length;
+    }
+    at += length;
+  }
+  if (unknown_bytes > 0) buffers.Add(unk_id_, unknown_bytes);
 }
 
 // The same steps as the tokenizers library's Word::merge_all, down to which outdated entries of the queue count.
-void BpeModel::MergeSymbols(Scratch& scratch) const {
-  std::vector<Scratch::Symbol>& symbols = scratch.symbols;
-  scratch.first.clear();
-  scratch.heap.clear();
+void BpeModel::MergeSymbols(Buffers& buffers) const {
+  std::vector<Buffers::Symbol>& symbols = buffers.symbols;
+  buffers.first.clear();
+  buffers.heap.clear();
   for (uint32_t i = 0; i < symbols.size(); ++i) {
-    if (const Merged* const merged = SetMerged(i, scratch)) scratch.first.push_back(QueueKey(merged->rank, i));
+    if (const Merged* const merged = SetMerged(i, buffers)) buffers.first.push_back(QueueKey(merged->rank, i));
   }
-  std::sort(scratch.first.begin(), scratch.first.end());
+  std::sort(buffers.first.begin(), buffers.first.end());
   size_t first_done = 0;
   uint64_t key = 0;
-  while (PopLowest(scratch, first_done, key)) {
+  while (buffers.PopLowest(first_done, key)) {
     const auto position = static_cast<uint32_t>(key);
-    Scratch::Symbol& left = symbols[position];
+    Buffers::Symbol& left = symbols[position];
     // The entry is outdated if the pair is no longer there, or makes another token by now.
     if (left.id < 0 || left.merged < 0 || left.merged != merged_ids_[key >> 32]) continue;
-    Scratch::Symbol& right = symbols[left.next];
+    Buffers::Symbol& right = symbols[left.next];
     left.id = left.merged;
     left.next = right.next;
     right.id = -1;
     if (left.next != kNone) symbols[left.next].prev = position;
-    PushMerge(position, scratch);
-    if (left.prev != kNone) PushMerge(left.prev, scratch);
+    PushMerge(position, buffers);
+    if (left.prev != kNone) PushMerge(left.prev, buffers);
   }
 }
 
-void BpeModel::EncodeWord(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const {
+// A lower bound: no token covers more bytes than the longest one is spelled with. What may be left out, or be one
+// token with its neighbours, is not counted.
+size_t BpeModel::FewestTokens(std::string_view piece) const {
+  const size_t longest = std::max(vocabulary().longest_spelling(), kMaxCharacterBytes);
+  if (covers_all_) return (piece.size() + longest - 1) / longest;
+  size_t known = 0;
+  for (size_t at = 0; at < piece.size();) {
+    if (alphabet_ == BpeAlphabet::kBytes) {
+      known += byte_ids_[static_cast<uint8_t>(piece[at++])] >= 0 ? 1 : 0;
+      continue;
+    }
+    const Utf8Character character = ReadUtf8(piece, at);
+    if (character_ids_.Get(character.code_point) >= 0) known += character.length;
+    at += character.length;
+  }
+  return (known + longest - 1) / longest;
+}
+
+std::optional<int32_t> BpeModel::WholePiece(std::string_view piece) const {
+  return TokenId(alphabet_ == BpeAlphabet::kBytes ? SpellBytes(piece) : piece);
+}
+
+bool BpeModel::Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const {
+  if (piece.size() > max_tokens && FewestTokens(piece) > max_tokens) return false;
   if (ignore_merges_) {
-    if (const std::optional<int32_t> id = TokenId(SpellBytes(word))) {
-      ids.push_back(*id);
-      return;
+    if (const std::optional<int32_t> id = WholePiece(piece)) {
+      tokens.Add(*id, 0, static_cast<uint32_t>(piece.size()));
+      return max_tokens > 0;
     }
   }
-  SetSymbols(word, scratch);
-  MergeSymbols(scratch);
-  for (const Scratch::Symbol& symbol : scratch.symbols) {
-    if (symbol.id >= 0) ids.push_back(symbol.id);
+  auto& buffers = static_cast<Buffers&>(scratch);
+  buffers.Clear(tokens.with_spans);
+  SetSymbols(piece, buffers);
+  MergeSymbols(buffers);
+  const size_t before = tokens.ids.size();
+  for (uint32_t i = 0; i < buffers.symbols.size(); ++i) {
+    const Buffers::Symbol& symbol = buffers.symbols[i];
+    if (symbol.id < 0) continue;
+    tokens.ids.push_back(symbol.id);
+    if (tokens.with_spans) {
+      tokens.spans.push_back({buffers.begins[i], symbol.next == kNone ? buffers.end : buffers.begins[symbol.next]});
+    }
   }
+  return tokens.ids.size() - before <= max_tokens;
 }
 
 }  // namespace elserve

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "server/text/bpe.h"
+#include "server/text/vocabulary.h"
 
 namespace elserve {
 
@@ -88,11 +88,11 @@ std::optional<std::string> JsonFile::String(const Json& object, std::string_view
 }
 
 int32_t JsonFile::Id(const Json& value, std::string_view key) {
-  if (value.is_number_unsigned() && value.get<uint64_t>() <= static_cast<uint64_t>(BpeModel::kMaxTokenId)) {
+  if (value.is_number_unsigned() && value.get<uint64_t>() <= static_cast<uint64_t>(kMaxTokenId)) {
     return static_cast<int32_t>(value.get<uint64_t>());
   }
   // Only numbers are quoted: anything else could be of any length.
-  Fail(key, absl::StrFormat("must be a token id from 0 to %d, and is: %s", BpeModel::kMaxTokenId,
+  Fail(key, absl::StrFormat("must be a token id from 0 to %d, and is: %s", kMaxTokenId,
                             value.is_number() ? value.dump() : value.type_name()));
   return 0;
 }

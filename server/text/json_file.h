@@ -43,7 +43,7 @@ class JsonFile {
   bool Bool(const Json& object, std::string_view prefix, std::string_view key, bool fallback);
   std::optional<std::string> String(const Json& object, std::string_view prefix, std::string_view key);
 
-  // A token id: a whole number from 0 to BpeModel::kMaxTokenId.
+  // A token id: a whole number from 0 to kMaxTokenId.
   int32_t Id(const Json& value, std::string_view key);
 
  private:

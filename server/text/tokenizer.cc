@@ -34,8 +34,8 @@ struct ViewHash {
 // Encodes the text pieces of one call.
 class PieceEncoder {
  public:
-  PieceEncoder(const BpeModel& model, bool use_regex, std::vector<int32_t>& ids)
-      : model_(model), use_regex_(use_regex), ids_(ids) {}
+  PieceEncoder(const TokenModel& model, bool use_regex, std::vector<int32_t>& ids)
+      : model_(model), use_regex_(use_regex), ids_(ids), scratch_(model.MakeScratch()) {}
 
   // The piece must live as long as this. False if PCRE2 failed.
   bool Encode(std::string_view piece) {
@@ -58,22 +58,29 @@ class PieceEncoder {
     size_t end;
   };
 
+  void Append(std::string_view word) {
+    tokens_.ids.clear();
+    model_.Encode(word, std::numeric_limits<size_t>::max(), *scratch_, tokens_);
+    ids_.insert(ids_.end(), tokens_.ids.begin(), tokens_.ids.end());
+  }
+
   void EncodeWord(std::string_view word) {
-    if (word.size() > kMaxCachedWordBytes) return model_.EncodeWord(word, scratch_, ids_);
+    if (word.size() > kMaxCachedWordBytes) return Append(word);
     if (const auto seen = words_.find(word); seen != words_.end()) {
       for (size_t i = seen->second.begin; i < seen->second.end; ++i) ids_.push_back(ids_[i]);
       return;
     }
     const size_t begin = ids_.size();
-    model_.EncodeWord(word, scratch_, ids_);
+    Append(word);
     if (words_.size() < kMaxCachedWords) words_.emplace(word, Range{begin, ids_.size()});
   }
 
-  const BpeModel& model_;
+  const TokenModel& model_;
   const bool use_regex_;
   std::vector<int32_t>& ids_;
   WordSplitter splitter_;
-  BpeModel::Scratch scratch_;
+  std::unique_ptr<TokenModel::Scratch> scratch_;
+  TokenList tokens_;
   absl::flat_hash_map<std::string_view, Range, ViewHash> words_;
 };
 
@@ -89,7 +96,7 @@ struct Tokenizer::State {
     bool special = false;
   };
 
-  std::optional<BpeModel> model;
+  std::unique_ptr<TokenModel> model;
   AddedTokens added;
   bool add_prefix_space = false;
   bool use_regex = true;
@@ -111,7 +118,7 @@ struct Tokenizer::State {
 };
 
 absl::Status Tokenizer::State::Build(const TokenizerSpec& spec) {
-  absl::StatusOr<BpeModel> made = BpeModel::Create(spec.model);
+  absl::StatusOr<std::unique_ptr<BpeModel>> made = BpeModel::Create(spec.model);
   if (!made.ok()) return made.status();
   model = std::move(*made);
   add_prefix_space = spec.add_prefix_space;
@@ -126,7 +133,7 @@ absl::Status Tokenizer::State::Build(const TokenizerSpec& spec) {
 
 absl::Status Tokenizer::State::AddTokens(const std::vector<StatedToken>& stated) {
   for (const StatedToken& token : stated) {
-    const absl::StatusOr<int32_t> id = added.Add(token.token, *model);
+    const absl::StatusOr<int32_t> id = added.Add(token.token, model->vocabulary());
     if (!id.ok()) {
       return absl::InvalidArgumentError(absl::StrFormat("%s: %s", token.source, std::string(id.status().message())));
     }
@@ -165,12 +172,12 @@ void Tokenizer::State::SetToken(int32_t id, const std::string& text) {
 }
 
 absl::Status Tokenizer::State::SetTokens() {
-  int32_t highest = 0;
-  for (const auto& [text, id] : model->vocab()) highest = std::max(highest, id);
+  int32_t highest = model->vocabulary().end_id() - 1;
   for (const auto& [id, token] : added.by_id()) highest = std::max(highest, id);
   tokens.resize(static_cast<size_t>(highest) + 1);
-  for (const auto& [text, id] : model->vocab()) {
-    if (!added.by_id().contains(id)) SetToken(id, text);
+  for (int32_t id = 0; id < model->vocabulary().end_id(); ++id) {
+    const std::optional<std::string_view> spelling = model->vocabulary().Spelling(id);
+    if (spelling && !added.by_id().contains(id)) SetToken(id, std::string(*spelling));
   }
   for (const auto& [id, token] : added.by_id()) SetToken(id, token.content);
   // Files are bounded, and so is their text; this is far from what 32 bits hold.

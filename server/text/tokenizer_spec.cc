@@ -264,8 +264,8 @@ void SpecReader::ReadAddedDecoder(const TokenizerSpec& spec) {
     int32_t id = -1;
     const char* const end = id_text.data() + id_text.size();
     const auto parsed = std::from_chars(id_text.data(), end, id);
-    if (parsed.ec != std::errc() || parsed.ptr != end || id < 0 || id > BpeModel::kMaxTokenId) {
-      return config_.Fail(key, absl::StrFormat("must be a token id from 0 to %d", BpeModel::kMaxTokenId));
+    if (parsed.ec != std::errc() || parsed.ptr != end || id < 0 || id > kMaxTokenId) {
+      return config_.Fail(key, absl::StrFormat("must be a token id from 0 to %d", kMaxTokenId));
     }
     AddedToken token = ReadAddedToken(config_, value, key, false);
     decoder_.insert_or_assign(id, StatedToken{std::move(token), id, absl::StrFormat("%s: %s", config_.name(), key)});
