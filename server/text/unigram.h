@@ -7,42 +7,51 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/text/piece_trie.h"
 #include "server/text/token_model.h"
 
 namespace elserve {
 
-// Which library's arithmetic decides. They differ where two ways to cut a piece are within float32's rounding.
+// Which library's arithmetic decides. They differ where two ways to cut a piece come closer than float32 tells apart.
 enum class UnigramArithmetic {
   kTokenizers,     // float64, as Unigram::encode_optimized: what transformers runs
-  kSentencePiece,  // float32, as unigram::Model::EncodeOptimized: what transformers' Marian runs
+  kSentencePiece,  // float32, as unigram::Model::EncodeOptimized: what transformers runs for Marian
 };
 
-// A model as its files have it; a piece's place is its id.
+// A model as its files have it.
 struct UnigramSpec {
   struct Piece {
     std::string text;
     double score = 0;
-    // SentencePiece alone tells these from others. Pieces that never come from text: control codes, the unknown one,
-    // unused ones and bytes.
-    bool from_text = true;
-    bool user_defined = false;  // found before all others: its score is the longest's
+    // The tokenizers library knows normal pieces alone, whatever they are called.
+    enum class Use {
+      kNormal,
+      kUserDefined,  // SentencePiece: preferred to all others that it crosses
+      kUnused,       // SentencePiece: no token, though it may be spelled as one
+      kNotText,      // never found in a text: control codes, bytes, SentencePiece's unknown one
+    } use = Use::kNormal;
   };
   std::string source = "tokenizer.json: model.vocab";  // what errors call the pieces
-  std::vector<Piece> pieces;
-  int32_t unk_id = 0;
-  bool byte_fallback = false;  // unknown characters become <0x00> ... <0xFF>, if those are pieces
+  std::vector<Piece> pieces;                           // a piece's place is its id
+  int32_t unk_id = 0;                                  // for a run of characters that no piece has
+  bool byte_fallback = false;  // instead they become <0x00> ... <0xFF>, if all that they need are pieces
   UnigramArithmetic arithmetic = UnigramArithmetic::kTokenizers;
 };
 
 class UnigramModel final : public TokenModel {
  public:
-  // INVALID_ARGUMENT for no pieces, one that comes twice or is empty where text is looked for, an unknown id out of
-  // range, and scores that are not finite or too large to be summed.
-  static absl::StatusOr<std::unique_ptr<UnigramModel>> Create(const UnigramSpec& spec);
+  static constexpr size_t kMaxTextBytes = 8 << 20;  // of all pieces together
+  static constexpr double kMaxScore = 1e9;          // scores must be between -this and this
+
+  // INVALID_ARGUMENT, beginning with spec.source, for no pieces, one that comes twice, too much text, scores that are
+  // not finite or too large, and an unknown id that is no piece's.
+  static absl::StatusOr<std::unique_ptr<UnigramModel>> Create(UnigramSpec spec);
 
   std::unique_ptr<Scratch> MakeScratch() const override;
   bool Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const override;
@@ -50,13 +59,31 @@ class UnigramModel final : public TokenModel {
 
  private:
   template <typename Score>
-  struct Lattice;
-  struct Emitter;
+  struct Buffers;
 
   explicit UnigramModel(Vocabulary vocabulary) : TokenModel(std::move(vocabulary)) {}
+  absl::Status SetPieces(const UnigramSpec& spec);
 
-  PieceTrie trie_;  // of the pieces that come from text; values are ids
+  template <typename Score>
+  bool FindWays(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers) const;
+  template <typename Score>
+  void Extend(std::string_view piece, uint32_t begin, Buffers<Score>& buffers) const;
+  template <typename Score>
+  bool TooManyTokens(uint32_t at, size_t max_tokens, Buffers<Score>& buffers) const;
+  template <typename Score>
+  void AddTokens(std::string_view piece, Buffers<Score>& buffers, TokenList& tokens) const;
+  void AddUnknown(std::string_view piece, TextSpan span, TokenList& tokens) const;
+  template <typename Score>
+  bool EncodeWith(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers, TokenList& tokens) const;
+
+  PieceTrie trie_;                     // of what can be found in a text; values are ids
+  std::vector<double> scores_;         // by id
+  double lowest_score_ = 0;            // of all pieces, for SentencePiece of the normal ones
+  size_t longest_ = 4;                 // bytes that one token can cover, unknown ones of one character included
+  std::array<int32_t, 256> byte_ids_;  // what unknown bytes become; -1: no token
   int32_t unk_id_ = 0;
+  bool byte_fallback_ = false;
+  UnigramArithmetic arithmetic_ = UnigramArithmetic::kTokenizers;
 };
 
 }  // namespace elserve
