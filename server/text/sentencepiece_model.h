@@ -23,10 +23,15 @@ struct SentencePieceModel {
     Type type = Type::kNormal;
   };
 
+  static constexpr size_t kMaxPieces = 1 << 20;
+  static constexpr size_t kMaxPieceBytes = 512;
+  static constexpr size_t kMaxTextBytes = 8 << 20;  // of all pieces together
+
   Kind kind = Kind::kUnigram;
   std::vector<Piece> pieces;  // by id; no text comes twice
-  int32_t unk_id = 0;         // the one piece of type kUnknown
-  // trainer_spec's, -1 where there is none; never beyond the pieces.
+  int32_t unk_id = 0;         // of the one piece of type kUnknown: what SentencePiece calls unknown
+  // trainer_spec's, never beyond the pieces; -1 where there is none. trainer_unk_id is what transformers calls unknown.
+  int32_t trainer_unk_id = 0;
   int32_t bos_id = 1;
   int32_t eos_id = 2;
   int32_t pad_id = -1;
@@ -46,8 +51,10 @@ absl::StatusOr<SentencePieceModel> ReadSentencePieceModel(const std::filesystem:
 // The same from the file's bytes; `name` is what errors call it.
 absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(std::string_view bytes, std::string_view name);
 
-// The merges of a BPE model's pieces, best first, as transformers derives them (generate_merges): the file has none.
-std::vector<std::pair<std::string, std::string>> DeriveMerges(const SentencePieceModel& model);
+// The merges of a BPE model's pieces by rank, which the file has not: every cut of a piece into two pieces, in the
+// order of the pieces, then of the left part's length. As transformers' generate_merges does where
+// SentencePieceExtractor calls it. INVALID_ARGUMENT (to be completed with the file) if there are absurdly many.
+absl::StatusOr<std::vector<std::pair<std::string, std::string>>> DeriveMerges(const SentencePieceModel& model);
 
 }  // namespace elserve
 
