@@ -10,15 +10,9 @@
 #include <vector>
 
 #include "server/text/token_model.h"
+#include "server/text/unicode.h"
 
 namespace elserve {
-
-// A character of the text to be, and what becomes of those of the text as it is. With change 0 it replaces the next
-// one; with change -n it replaces the next one, and the n after that go; with a change above 0 it is new.
-struct CharacterChange {
-  char32_t character;
-  int32_t change;
-};
 
 class AlignedText {
  public:
@@ -30,11 +24,12 @@ class AlignedText {
   // What each byte of text() comes from, in bytes of the original.
   const std::vector<TextSpan>& alignment() const { return alignment_; }
 
-  // What a part of text() comes from; a span that is empty or out of range gives {span.begin, span.begin} of nothing.
-  TextSpan Original(TextSpan span) const;
+  // What a part of text() comes from, in bytes of the original. The part must be within text() and not empty.
+  TextSpan Original(TextSpan part) const { return {alignment_[part.begin].begin, alignment_[part.end - 1].end}; }
 
   // NormalizedString::transform: the whole text becomes the characters of `changes`, after the first `removed`
   // characters of the old text have gone. New characters come from what the one before them in the old text does.
+  // Changes that reach beyond the old text's end come from its last character.
   void Transform(const std::vector<CharacterChange>& changes, size_t removed = 0);
 
   // NormalizedString::prepend: `text` comes from what the first character does. Nothing happens to an empty text.
@@ -44,8 +39,12 @@ class AlignedText {
   // comes from what the last byte of the part does.
   void Replace(const std::vector<TextSpan>& parts, std::string_view content);
 
-  // Takes white space (or any part) off both ends: only text()[begin, end) stays.
+  // Takes off both ends: only text()[begin, end) stays.
   void Keep(size_t begin, size_t end);
+
+  // The whole text becomes `text`, each byte of which comes from what the part of the old text at its place in `parts`
+  // does. A part that is empty comes from nothing, at its place.
+  void Become(std::string text, const std::vector<TextSpan>& parts);
 
  private:
   std::string text_;
