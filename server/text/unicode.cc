@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 
 #include "server/text/utf8.h"
 
@@ -145,6 +146,25 @@ constexpr std::array<Range, 13> kSeparable = {{
     {0xAC00, 0xD7A3},  // Hangul syllables
 }};
 
+// Capital letters that Unicode got in versions 16 and 17, or whose small letters it got then.
+struct NewCapitals {
+  char32_t first;
+  char32_t last;
+  char32_t lower;  // of the first; the others follow
+};
+constexpr std::array<NewCapitals, 10> kNewCapitals = {{
+    {0x1C89, 0x1C89, 0x1C8A},
+    {0xA7CB, 0xA7CB, 0x264},
+    {0xA7CC, 0xA7CC, 0xA7CD},
+    {0xA7CE, 0xA7CE, 0xA7CF},
+    {0xA7D2, 0xA7D2, 0xA7D3},
+    {0xA7D4, 0xA7D4, 0xA7D5},
+    {0xA7DA, 0xA7DA, 0xA7DB},
+    {0xA7DC, 0xA7DC, 0x19B},
+    {0x10D50, 0x10D65, 0x10D70},
+    {0x16EA0, 0x16EB8, 0x16EBB},
+}};
+
 // Where a cluster stands that goes on: what the rules of UAX 29 look back at.
 struct Cluster {
   int last;                 // the class of its last character
@@ -153,7 +173,23 @@ struct Cluster {
   bool joining_pictograph;  // and a zero-width joiner after those
 };
 
+// Marks that Unicode got in versions 16 and 17.
+constexpr std::array<Range, 20> kNewMarks = {{
+    {0x897, 0x897},     {0x1ACF, 0x1ADD},   {0x1AE0, 0x1AEB},   {0x10D69, 0x10D6D}, {0x10EFA, 0x10EFC},
+    {0x113B8, 0x113C0}, {0x113C2, 0x113C2}, {0x113C5, 0x113C5}, {0x113C7, 0x113CA}, {0x113CC, 0x113D0},
+    {0x113D2, 0x113D2}, {0x113E1, 0x113E2}, {0x11B60, 0x11B67}, {0x11F5A, 0x11F5A}, {0x1611E, 0x1612F},
+    {0x1E5EE, 0x1E5EF}, {0x1E6E3, 0x1E6E3}, {0x1E6E6, 0x1E6E6}, {0x1E6EE, 0x1E6EF}, {0x1E6F5, 0x1E6F5},
+}};
+
+bool IsIn(char32_t character, std::span<const Range> ranges) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](const Range& range) { return character >= range.first && character <= range.last; });
+}
+
 int ClusterClass(char32_t character) {
+  if (IsIn(character, kNewMarks)) return U_GCB_EXTEND;
+  if (character == 0x113D1) return U_GCB_PREPEND;  // new, too
+  if (character == 0x11A3A) return U_GCB_OTHER;    // no longer put before others
   return u_getIntPropertyValue(static_cast<UChar32>(character), UCHAR_GRAPHEME_CLUSTER_BREAK);
 }
 
@@ -193,12 +229,12 @@ std::vector<CharacterChange> Normalized(std::string_view text, NormalForm form) 
   return out;
 }
 
-bool IsSeparable(char32_t character) {
-  return std::any_of(kSeparable.begin(), kSeparable.end(),
-                     [&](const Range& range) { return character >= range.first && character <= range.last; });
-}
+bool IsSeparable(char32_t character) { return IsIn(character, kSeparable); }
 
 bool IsMark(char32_t character) {
+  // Marks in Unicode 9 and none today, and the reverse.
+  if (character == 0x1CF2 || character == 0x1CF3) return true;
+  if (character == 0x111C9) return false;
   return character >= 0x300 && (U_MASK(u_charType(static_cast<UChar32>(character))) & U_GC_M_MASK) != 0 &&
          IsOlder(character);
 }
@@ -207,6 +243,12 @@ void AppendLowercase(char32_t character, std::vector<char32_t>& out) {
   if (character == 0x130) {
     out.insert(out.end(), {U'i', char32_t{0x307}});
     return;
+  }
+  for (const NewCapitals& capitals : kNewCapitals) {
+    if (character >= capitals.first && character <= capitals.last) {
+      out.push_back(character - capitals.first + capitals.lower);
+      return;
+    }
   }
   out.push_back(static_cast<char32_t>(u_tolower(static_cast<UChar32>(character))));
 }
