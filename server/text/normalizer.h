@@ -28,9 +28,9 @@ struct Form {
 struct Lowercase {};
 // Each match becomes `content`. What regular expressions are taken says replace_pattern.h.
 struct Replace {
-  std::string pattern;
+  std::string pattern = "";
   bool is_regex = false;
-  std::string content;
+  std::string content = "";
 };
 // Takes away white space.
 struct Strip {
@@ -47,12 +47,12 @@ struct StripAccents {};
 // Not of the tokenizers library: all that SentencePiece does to a text before its model, which is what transformers
 // runs for Marian. See sentencepiece_model.h for the fields.
 struct SentencePiece {
-  std::string charsmap;  // "": none
+  std::string charsmap = "";  // "": none
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;
   bool escape_whitespaces = true;
   bool treat_whitespace_as_suffix = false;
-  std::vector<std::string> user_defined;  // pieces that are left as they are
+  std::vector<std::string> user_defined = {};  // pieces that are left as they are
 };
 
 using Step = std::variant<Precompiled, Form, Lowercase, Replace, Strip, Prepend, Nmt, StripAccents, SentencePiece>;

@@ -58,9 +58,9 @@ class Parser {
 
   absl::StatusOr<SentencePieceModel> Parse() {
     if (!ReadFields()) Fail("is not a SentencePiece model: its messages are broken");
+    CheckPieces();
     SetTrainerSpec();
     SetNormalizerSpec();
-    CheckPieces();
     if (!status_.ok()) return status_;
     return std::move(model_);
   }

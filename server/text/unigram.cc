@@ -85,7 +85,7 @@ absl::Status UnigramModel::SetPieces(const UnigramSpec& spec) {
     // unigram::GetUserDefinedScore, in float32 for both of its users.
     scores_.push_back(piece.use == Use::kUserDefined ? static_cast<float>(0.1 * (static_cast<double>(text.size()) - 1))
                                                      : piece.score);
-    if (piece.use != Use::kNotText && !text.empty()) {
+    if ((piece.use == Use::kNormal || piece.use == Use::kUserDefined) && !text.empty()) {
       found.emplace_back(text, id);
       longest_ = std::max(longest_, text.size());
     }
