@@ -8,8 +8,8 @@ BUILD := build/release
 # Everything that build, test and demo need on Debian 12.
 PACKAGES := g++ cmake ninja-build ccache pkg-config \
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev \
-  libspdlog-dev nlohmann-json3-dev libyaml-cpp-dev libpcre2-dev libminizip-dev prometheus-cpp-dev libcpp-httplib-dev \
-  libcli11-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libspdlog-dev nlohmann-json3-dev libyaml-cpp-dev libpcre2-dev libicu-dev libminizip-dev prometheus-cpp-dev \
+  libcpp-httplib-dev libcli11-dev libgtest-dev libgmock-dev libbenchmark-dev
 PYTHON_PACKAGES := python3 python3-venv
 CLANG_PACKAGES := clang-format clang-tidy
 

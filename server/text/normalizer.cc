@@ -1,5 +1,6 @@
 #include "server/text/normalizer.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
@@ -31,8 +32,9 @@ class ReplaceStep final : public Normalizer::Step {
       out.append(text, done, begin - done).append(content_);
       done = end;
     });
+    if (done == 0) return false;
     out.append(text, done);
-    return done > 0;
+    return true;
   }
 
   void Apply(Part, AlignedText& text) const override {
@@ -66,8 +68,9 @@ class StripStep final : public Normalizer::Step {
 
   bool Apply(std::string_view text, Part part, std::string& out) const override {
     const TextSpan kept = Kept(text, part);
+    if (kept.end - kept.begin == text.size()) return false;
     out = text.substr(kept.begin, kept.end - kept.begin);
-    return out.size() < text.size();
+    return true;
   }
 
   void Apply(Part part, AlignedText& text) const override {
@@ -101,8 +104,9 @@ class PrependStep final : public Normalizer::Step {
   explicit PrependStep(std::string content) : content_(std::move(content)) {}
 
   bool Apply(std::string_view text, Part part, std::string& out) const override {
+    if (!part.begins || text.empty()) return false;
     out.append(content_).append(text);
-    return part.begins && !text.empty();
+    return true;
   }
 
   void Apply(Part part, AlignedText& text) const override {
