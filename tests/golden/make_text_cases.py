@@ -14,6 +14,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, models, normalizers
 from transformers.tokenization_utils_base import generate_merges
 
+import make_tokenizer_cases
 import synopsis_texts
 
 HERE = pathlib.Path(__file__).parent
@@ -46,9 +47,8 @@ POOLS = [(0x20, 0x7f), (0xa0, 0x180), (0x300, 0x370), (0x370, 0x400), (0x400, 0x
 
 
 def corpus():
-    lines = []
-    for name in ("ARCHITECTURE.md", "CONTRIBUTING.md"):
-        lines += (ROOT / name).read_text(encoding="utf-8").splitlines()
+    """Texts of this repository that stay as they are."""
+    lines = (ROOT / "LICENSE").read_text(encoding="utf-8").splitlines() + make_tokenizer_cases.CORPUS.splitlines()
     lines += [i["prompt"] for i in synopsis_texts.inputs()]
     return [line.strip() for line in lines if line.strip()]
 
