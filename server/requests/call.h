@@ -109,7 +109,7 @@ class Call : public std::enable_shared_from_this<Call> {
   class Sink;
   // One job's side of the call.
   struct Part {
-    explicit Part(const Tokenizer& tokenizer) : detokenizer(tokenizer) {}
+    explicit Part(const Tokenizer& tokenizer) : detokenizer(tokenizer.NewDetokenizer()) {}
     std::shared_ptr<Job> job;
 
     // Guarded by mutex_: what the engine's thread left.
@@ -119,7 +119,7 @@ class Call : public std::enable_shared_from_this<Call> {
     CallDelta delta;
 
     // The task's alone.
-    IncrementalDetokenizer detokenizer;
+    Detokenizer detokenizer;
     std::vector<int32_t> streamed;  // tokens given out
     std::optional<JobResult> ended;
   };

@@ -97,22 +97,23 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   return call;
 }
 
-// Cuts a source that is too long, or refuses it. `field` is what the client calls it; `framed`: special tokens stand
-// around it, of which the closing ones stay.
-absl::Status Limit(const ServedModel& model, const std::string& field, v1::Truncation truncation, bool framed,
-                   PreparedCall::Job* job) {
-  const auto limit = static_cast<size_t>(model.info().max_source_tokens);
+size_t MaxSourceTokens(const ServedModel& model) { return static_cast<size_t>(model.info().max_source_tokens); }
+
+// `length`: what the source has, "1025" or "more than 1024".
+absl::Status TooLong(const ServedModel& model, std::string_view field, std::string_view length) {
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s has %s tokens; model %s takes at most %d (truncation: TRUNCATION_TRUNCATE cuts the %s off)", field, length,
+      model.name(), MaxSourceTokens(model), model.tokenizer().truncates_left() ? "beginning" : "end"));
+}
+
+// Cuts token ids that are too many, or refuses them.
+absl::Status LimitIds(const ServedModel& model, v1::Truncation truncation, PreparedCall::Job* job) {
+  const size_t limit = MaxSourceTokens(model);
   if (job->source.size() <= limit) return absl::OkStatus();
   if (truncation != v1::TRUNCATION_TRUNCATE) {
-    return absl::InvalidArgumentError(absl::StrCat(field, " has ", job->source.size(), " tokens; model ", model.name(),
-                                                   " takes at most ", limit,
-                                                   " (truncation: TRUNCATION_TRUNCATE cuts the end off)"));
+    return TooLong(model, "token_ids", absl::StrCat(job->source.size()));
   }
-  if (framed) {
-    model.Truncate(limit, &job->source);
-  } else {
-    job->source.resize(limit);
-  }
+  job->source.resize(limit);
   job->truncated = true;
   return absl::OkStatus();
 }
@@ -127,13 +128,18 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, const std::string& field,
   return absl::OkStatus();
 }
 
-// Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text.
+// Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is
+// refused costs no more than its first tokens, so it is not known how many it has.
 absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, std::string_view prompt,
                                               const std::string& field, v1::Truncation truncation) {
-  absl::StatusOr<std::vector<int32_t>> ids = model.tokenizer().Encode(prompt);
-  if (!ids.ok()) return absl::Status(ids.status().code(), absl::StrCat(field, ": ", ids.status().message()));
-  PreparedCall::Job job{.source = *std::move(ids)};
-  if (const absl::Status status = Limit(model, field, truncation, /*framed=*/true, &job); !status.ok()) return status;
+  const size_t limit = MaxSourceTokens(model);
+  const bool truncate = truncation == v1::TRUNCATION_TRUNCATE;
+  absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, {.max_tokens = limit, .truncate = truncate});
+  if (!encoding.ok()) {
+    return absl::Status(encoding.status().code(), absl::StrCat(field, ": ", encoding.status().message()));
+  }
+  if (encoding->too_long && !truncate) return TooLong(model, field, absl::StrCat("more than ", limit));
+  PreparedCall::Job job{.source = std::move(encoding->ids), .truncated = encoding->too_long};
   // A tokenizer with more tokens than the checkpoint has embeddings.
   if (const absl::Status status = CheckIds(job.source, absl::StrCat(field, ": token "), model); !status.ok()) {
     return status;
@@ -158,17 +164,27 @@ absl::StatusOr<Span> FindSpan(const v1::Answer& answer, std::string_view context
   return span;
 }
 
-// The marked answer has to be among the tokens that truncation leaves.
+// The marked answer has to be among the tokens that truncation leaves: the prompt up to its end has to fit, or from its
+// beginning on.
 absl::Status CheckAnswerKept(const ServedModel& model, const TaskPrompt& task, std::string_view context, Span span,
                              const std::string& field) {
-  const std::string head = HighlightPrompt(task, context.substr(0, static_cast<size_t>(span.end)), span);
-  const absl::StatusOr<std::vector<int32_t>> ids = model.tokenizer().Encode(head, {.add_special_tokens = false});
-  if (!ids.ok()) return ids.status();
-  const size_t kept = model.KeptTokens(static_cast<size_t>(model.info().max_source_tokens));
-  if (ids->size() <= kept) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, " ends at token ", ids->size(),
-                                                 " of the prompt, and truncation leaves ", kept,
-                                                 "; the answer has to stay within them"));
+  const bool left = model.tokenizer().truncates_left();
+  const auto begin = static_cast<size_t>(left ? span.begin : 0);
+  const auto end = left ? context.size() : static_cast<size_t>(span.end);
+  TaskPrompt part_task = task;
+  if (left) part_task.prefix.clear();
+  const std::string part = HighlightPrompt(
+      part_task, context.substr(begin, end - begin),
+      {.begin = span.begin - static_cast<int64_t>(begin), .end = span.end - static_cast<int64_t>(begin)});
+  const size_t kept = model.KeptTokens(MaxSourceTokens(model));
+  const absl::StatusOr<Encoding> encoding =
+      model.tokenizer().Encode(part, {.add_special_tokens = false, .max_tokens = kept});
+  if (!encoding.ok()) return encoding.status();
+  if (!encoding->too_long) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s is not within the %s %d tokens of the prompt, which are what truncation leaves; the answer has to stay "
+      "within them",
+      field, left ? "last" : "first", kept));
 }
 
 absl::Status CheckAnswers(const v1::GenerateQuestionsRequest& request, const TaskPrompt& task) {
@@ -217,7 +233,7 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
   PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
   if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
-  const absl::Status limited = Limit(model, "token_ids", request.truncation(), /*framed=*/false, &job);
+  const absl::Status limited = LimitIds(model, request.truncation(), &job);
   if (!limited.ok()) return limited;
   if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
   call->jobs.push_back(std::move(job));

@@ -1,6 +1,5 @@
 #include "server/requests/served_model.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -64,21 +63,7 @@ absl::Status ServedModel::Read() {
   tokenizer_ = *std::move(tokenizer);
   const absl::StatusOr<v1::DecodingParameters> checkpoint = LoadCheckpointParameters(config_.path, config_.defaults);
   if (!checkpoint.ok()) return checkpoint.status();
-  if (const absl::Status merged = MergeDefaultsAndTasks(*checkpoint); !merged.ok()) return merged;
-  return FindSpecialTokens();
-}
-
-// Looks at what Encode adds to a text that is certainly an ordinary one.
-absl::Status ServedModel::FindSpecialTokens() {
-  const absl::StatusOr<std::vector<int32_t>> whole = tokenizer_->Encode("a");
-  if (!whole.ok()) return whole.status();
-  const absl::StatusOr<std::vector<int32_t>> bare = tokenizer_->Encode("a", {.add_special_tokens = false});
-  if (!bare.ok()) return bare.status();
-  const auto at = std::search(whole->begin(), whole->end(), bare->begin(), bare->end());
-  if (at == whole->end()) return absl::InternalError("the tokenizer changes a text when it adds special tokens");
-  opening_tokens_ = static_cast<size_t>(at - whole->begin());
-  closing_tokens_ = whole->size() - bare->size() - opening_tokens_;
-  return absl::OkStatus();
+  return MergeDefaultsAndTasks(*checkpoint);
 }
 
 absl::StatusOr<CheckpointTask> ServedModel::ReadSummarizeTask() const {
@@ -116,16 +101,8 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
 }
 
 size_t ServedModel::KeptTokens(size_t length) const {
-  const size_t special = opening_tokens_ + closing_tokens_;
+  const size_t special = tokenizer_->FrameOf("", "")->size();
   return length > special ? length - special : 0;
-}
-
-void ServedModel::Truncate(size_t length, std::vector<int32_t>* ids) const {
-  if (ids->size() <= length) return;
-  const size_t closing = std::min(closing_tokens_, length);
-  std::copy(ids->end() - static_cast<ptrdiff_t>(closing), ids->end(),
-            ids->begin() + static_cast<ptrdiff_t>(length - closing));
-  ids->resize(length);
 }
 
 v1::Model::Tasks ServedModel::DescribeTasks() const {

@@ -55,10 +55,7 @@ class ServedModel {
   const std::optional<ServedTask>& summarize() const { return summarize_; }
   const std::optional<ServedTask>& questions() const { return questions_; }
 
-  // Cuts ids = tokenizer().Encode(text) to `length` tokens as transformers' truncation does: the special tokens that
-  // close a text stay, and what stands before them goes from its end. length >= 2.
-  void Truncate(size_t length, std::vector<int32_t>* ids) const;
-  // How many tokens of the text itself Truncate leaves.
+  // How many tokens of a text itself stay where it is truncated to `length`: the special ones around it stay too.
   size_t KeptTokens(size_t length) const;
 
   // The answer of GetModel.
@@ -71,7 +68,6 @@ class ServedModel {
   absl::Status MergeDefaultsAndTasks(const v1::DecodingParameters& checkpoint);
   // What the checkpoint sets for summaries, where the model makes any.
   absl::StatusOr<CheckpointTask> ReadSummarizeTask() const;
-  absl::Status FindSpecialTokens();
   v1::Model::Tasks DescribeTasks() const;
 
   const ServedModelConfig config_;
@@ -81,7 +77,6 @@ class ServedModel {
   std::unique_ptr<Tokenizer> tokenizer_;
   v1::DecodingParameters defaults_;
   std::optional<ServedTask> summarize_, questions_;
-  size_t opening_tokens_ = 0, closing_tokens_ = 0;  // special tokens that Encode puts around a text
 };
 
 }  // namespace elserve

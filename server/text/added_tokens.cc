@@ -45,12 +45,12 @@ bool StandsAlone(std::string_view text, size_t begin, size_t end) {
 }  // namespace
 
 void AddedTokens::Trie::Insert(std::string_view content, int32_t id) {
-  first_[static_cast<uint8_t>(content[0])] = true;
   uint32_t node = 0;
   for (const char byte : content) {
     const uint64_t edge = static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(byte);
     const auto [next, fresh] = edges_.try_emplace(edge, static_cast<uint32_t>(nodes_.size()));
     if (fresh) nodes_.push_back(-1);
+    if (node == 0) first_[static_cast<uint8_t>(byte)] = next->second;
     node = next->second;
   }
   nodes_[node] = id;
@@ -58,13 +58,12 @@ void AddedTokens::Trie::Insert(std::string_view content, int32_t id) {
 
 std::pair<size_t, int32_t> AddedTokens::Trie::Longest(std::string_view text, size_t begin) const {
   std::pair<size_t, int32_t> longest = {begin, -1};
-  if (!first_[static_cast<uint8_t>(text[begin])]) return longest;
-  uint32_t node = 0;
-  for (size_t at = begin; at < text.size(); ++at) {
+  uint32_t node = first_[static_cast<uint8_t>(text[begin])];
+  for (size_t at = begin + 1; node != 0; ++at) {
+    if (nodes_[node] >= 0) longest = {at, nodes_[node]};
+    if (at == text.size()) break;
     const auto edge = edges_.find(static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(text[at]));
-    if (edge == edges_.end()) break;
-    node = edge->second;
-    if (nodes_[node] >= 0) longest = {at + 1, nodes_[node]};
+    node = edge == edges_.end() ? 0 : edge->second;
   }
   return longest;
 }
@@ -110,62 +109,93 @@ std::optional<int32_t> AddedTokens::TokenId(std::string_view content) const {
   return found->second;
 }
 
-void AddedTokens::Prepare() {
+std::optional<std::string_view> AddedTokens::DecodedText(int32_t id) const {
+  const auto found = decoded_.find(id);
+  if (found == decoded_.end()) return std::nullopt;
+  return found->second;
+}
+
+void AddedTokens::Prepare(const Normalizer& normalizer) {
   raw_ = Trie();
   normalized_ = Trie();
+  std::string buffer;
+  for (const auto& [id, token] : by_id_) {
+    decoded_[id] = token.normalized ? normalizer.Normalize(token.content, buffer) : std::string_view(token.content);
+  }
   for (const std::vector<AddedToken>* tokens : {&special_in_order_, &others_in_order_}) {
     for (const AddedToken& token : *tokens) {
-      (token.normalized ? normalized_ : raw_).Insert(token.content, ids_.at(token.content));
+      const std::string_view content = token.normalized ? normalizer.Normalize(token.content, buffer) : token.content;
+      if (!content.empty()) (token.normalized ? normalized_ : raw_).Insert(content, ids_.at(token.content));
     }
   }
 }
 
-std::vector<TextPiece> AddedTokens::Split(std::string_view text) const {
-  std::vector<TextPiece> first_pass;
-  SplitBy(raw_, text, 0, first_pass);
-  if (normalized_.empty()) return first_pass;
-  std::vector<TextPiece> pieces;
-  for (const TextPiece& piece : first_pass) {
-    if (piece.id >= 0) {
-      pieces.push_back(piece);
-    } else {
-      SplitBy(normalized_, text.substr(piece.begin, piece.end - piece.begin), piece.begin, pieces);
+bool AddedTokens::has_spaces(Pass pass) const {
+  for (const std::vector<AddedToken>* tokens : {&special_in_order_, &others_in_order_}) {
+    for (const AddedToken& token : *tokens) {
+      if (token.normalized == (pass == Pass::kNormalized) && token.content.find(' ') != std::string::npos) return true;
     }
   }
-  return pieces;
+  return false;
 }
 
-// The pieces of `text`, which stands at byte `offset` of the whole.
-void AddedTokens::SplitBy(const Trie& trie, std::string_view text, size_t offset,
-                          std::vector<TextPiece>& pieces) const {
-  size_t done = 0;         // where the last piece ended
-  size_t space_begin = 0;  // the white space that was looked through last, so that none is looked through twice
-  size_t space_end = 0;
-  for (size_t at = 0; at < text.size() && !trie.empty();) {
-    const auto [found_end, id] = trie.Longest(text, at);
-    if (id < 0) {
-      ++at;
-      continue;
-    }
-    size_t begin = at;
-    size_t end = found_end;
-    at = found_end;
-    const AddedToken& token = by_id_.at(id);
-    if (token.single_word && !StandsAlone(text, begin, end)) continue;
-    if (token.lstrip) begin = std::max(SpaceBefore(text, begin, std::min(done, begin)), done);
-    if (token.rstrip) {
-      if (end < space_begin || end > space_end) {
-        space_begin = end;
-        space_end = SpaceAfter(text, end);
-      }
-      end = space_end;
-    }
-    if (done < begin) pieces.push_back({offset + done, offset + begin, -1});
-    // White space that the token before has taken can leave nothing of a token that is white space itself.
-    if (begin < end) pieces.push_back({offset + begin, offset + end, id});
-    done = end;
+TextPiece AddedTokens::Scanner::Text(size_t end, bool ends) {
+  const TextPiece text = {.begin = done_, .end = end, .id = -1, .begins = begins_, .ends = ends};
+  done_ = end;
+  begins_ = ends;
+  return text;
+}
+
+bool AddedTokens::Scanner::Find(TextPiece& token) {
+  const auto [found_end, id] = trie_.Longest(text_, at_);
+  if (id < 0) {
+    ++at_;
+    return false;
   }
-  if (done < text.size()) pieces.push_back({offset + done, offset + text.size(), -1});
+  token = {.begin = at_, .end = found_end, .id = id};
+  at_ = found_end;
+  const AddedToken& added = tokens_.by_id_.at(id);
+  if (added.single_word && !StandsAlone(text_, token.begin, token.end)) return false;
+  if (added.lstrip) token.begin = std::max(SpaceBefore(text_, token.begin, std::min(done_, token.begin)), done_);
+  if (added.rstrip) {
+    if (token.end < space_begin_ || token.end > space_end_) {
+      space_begin_ = token.end;
+      space_end_ = SpaceAfter(text_, token.end);
+    }
+    token.end = space_end_;
+  }
+  return true;
+}
+
+bool AddedTokens::Scanner::Next(TextPiece& piece, MayCut* may_cut) {
+  if (next_) {
+    piece = *next_;
+    next_.reset();
+    return true;
+  }
+  while (at_ < text_.size()) {
+    if (may_cut != nullptr && at_ >= done_ + kPartBytes && (*may_cut)(at_)) {
+      piece = Text(at_, false);
+      return true;
+    }
+    TextPiece token;
+    if (!trie_.begins(text_[at_])) {
+      ++at_;
+    } else if (Find(token)) {
+      const bool text_before = done_ < token.begin;
+      if (text_before) piece = Text(token.begin, true);
+      done_ = token.end;
+      begins_ = true;
+      // White space that the token before has taken can leave nothing of a token that is white space itself.
+      const bool any_token = token.begin < token.end;
+      if (text_before && any_token) next_ = token;
+      if (!text_before && any_token) piece = token;
+      if (text_before || any_token) return true;
+    }
+  }
+  if (done_ >= text_.size()) return false;
+  piece = Text(text_.size(), true);
+  return true;
 }
 
 }  // namespace elserve

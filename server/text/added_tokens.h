@@ -14,7 +14,9 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "server/text/normalizer.h"
 #include "server/text/vocabulary.h"
 
 namespace elserve {
@@ -31,9 +33,12 @@ struct AddedToken {
 
 // A part of a text: an added token, or text (id -1) that the model encodes.
 struct TextPiece {
-  size_t begin;  // in bytes
-  size_t end;
-  int32_t id;
+  size_t begin = 0;  // in bytes
+  size_t end = 0;
+  int32_t id = -1;
+  // False where text was cut in two for its length alone.
+  bool begins = true;
+  bool ends = true;
 };
 
 // Built by Add, then constant.
@@ -52,13 +57,23 @@ class AddedTokens {
   bool is_special(std::string_view content) const;
   std::optional<int32_t> TokenId(std::string_view content) const;
   const absl::flat_hash_map<int32_t, AddedToken>& by_id() const { return by_id_; }
+  // What an id is decoded as: the content, as the normalizer makes it where the token is normalized. Valid after
+  // Prepare; nullopt: it is no added token's.
+  std::optional<std::string_view> DecodedText(int32_t id) const;
 
-  // Makes Split ready; after the last Add.
-  void Prepare();
+  int32_t end_id() const { return highest_id_ + 1; }
 
-  // The pieces of the whole text in order, none of them empty: tokens found leftmost first and longest first, those
-  // that are not normalized in the text, then the others in what is left.
-  std::vector<TextPiece> Split(std::string_view text) const;
+  // Makes scanning ready; after the last Add. Tokens that are normalized are looked for as `normalizer` makes them.
+  void Prepare(const Normalizer& normalizer);
+
+  // Which tokens a text is scanned for: those that are not normalized come first, in the text as it is; then, in what
+  // became of the rest, the others.
+  enum class Pass { kRaw, kNormalized };
+  bool has_any(Pass pass) const { return !trie(pass).empty(); }
+  // Some token of the pass has a space in it.
+  bool has_spaces(Pass pass) const;
+
+  class Scanner;
 
  private:
   // Finds the longest of a set of strings at a place.
@@ -67,18 +82,20 @@ class AddedTokens {
     void Insert(std::string_view content, int32_t id);
     // The end of the longest string that begins at `begin`, and its id; id -1: none does.
     std::pair<size_t, int32_t> Longest(std::string_view text, size_t begin) const;
+    bool begins(char byte) const { return first_[static_cast<uint8_t>(byte)] != 0; }
     bool empty() const { return nodes_.size() == 1; }
 
    private:
-    std::array<bool, 256> first_ = {};
+    std::array<uint32_t, 256> first_ = {};           // the node of each first byte; 0: no string begins so
     std::vector<int32_t> nodes_ = {-1};              // the id that ends at the node, or -1
     absl::flat_hash_map<uint64_t, uint32_t> edges_;  // node << 8 | byte -> node
   };
 
-  void SplitBy(const Trie& trie, std::string_view text, size_t offset, std::vector<TextPiece>& pieces) const;
+  const Trie& trie(Pass pass) const { return pass == Pass::kRaw ? raw_ : normalized_; }
 
   absl::flat_hash_map<std::string, int32_t> ids_;
   absl::flat_hash_map<int32_t, AddedToken> by_id_;
+  absl::flat_hash_map<int32_t, std::string> decoded_;
   absl::flat_hash_set<std::string> special_;
   // The order in which each content was first seen, and whether it was normalized then: what decides which pass looks
   // for it, even where a later Add changed that flag.
@@ -87,6 +104,40 @@ class AddedTokens {
   int32_t highest_id_ = -1;
   Trie raw_;
   Trie normalized_;
+};
+
+// Cuts a text into added tokens and what stands between them: tokens are found leftmost first and longest first.
+class AddedTokens::Scanner {
+ public:
+  // Text is cut in two once it has so many bytes and may be.
+  static constexpr size_t kPartBytes = 1 << 16;
+
+  // Says whether text may be cut at this place: no token begins before it that has not ended.
+  using MayCut = absl::FunctionRef<bool(size_t at)>;
+
+  // `tokens` and the text must outlive this.
+  Scanner(const AddedTokens& tokens, Pass pass, std::string_view text)
+      : tokens_(tokens), trie_(tokens.trie(pass)), text_(text) {}
+
+  // The next piece, none of them empty; false: there is none.
+  bool Next(TextPiece& piece) { return Next(piece, nullptr); }
+  bool Next(TextPiece& piece, MayCut may_cut) { return Next(piece, &may_cut); }
+
+ private:
+  bool Next(TextPiece& piece, MayCut* may_cut);
+  // The token at at_, in its own bounds and with the white space that it takes; false: none begins there. at_ moves on.
+  bool Find(TextPiece& token);
+  TextPiece Text(size_t end, bool ends);
+
+  const AddedTokens& tokens_;
+  const Trie& trie_;
+  std::string_view text_;
+  size_t at_ = 0;
+  size_t done_ = 0;                // where the last piece ended
+  bool begins_ = true;             // of the text from done_ on
+  std::optional<TextPiece> next_;  // was found behind the text that came last
+  size_t space_begin_ = 0;         // the white space that was looked through last, so that none is looked through twice
+  size_t space_end_ = 0;
 };
 
 }  // namespace elserve

@@ -41,16 +41,18 @@ std::string SpellBytes(std::string_view bytes) {
   return spelled;
 }
 
-std::string TokenSpellingToBytes(std::string_view token) {
+void AppendTokenBytes(std::string_view token, std::string& bytes) {
   const Alphabet& alphabet = TheAlphabet();
-  std::string bytes;
+  const size_t begin = bytes.size();
   for (size_t at = 0; at < token.size();) {
     const Utf8Character character = ReadUtf8(token, at);
-    if (character.code_point >= kAlphabetEnd || alphabet.bytes[character.code_point] < 0) return std::string(token);
+    if (character.code_point >= kAlphabetEnd || alphabet.bytes[character.code_point] < 0) {
+      bytes.replace(begin, std::string::npos, token);
+      return;
+    }
     bytes.push_back(static_cast<char>(alphabet.bytes[character.code_point]));
     at += character.length;
   }
-  return bytes;
 }
 
 }  // namespace elserve

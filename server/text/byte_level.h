@@ -17,9 +17,9 @@ const std::array<std::string, 256>& ByteCharacters();
 // The bytes in the vocabulary's spelling: " a" -> "Ġa".
 std::string SpellBytes(std::string_view bytes);
 
-// The bytes that a token of the vocabulary stands for. A token with a character outside the alphabet (an added one,
-// say) stands for its own UTF-8, as in the tokenizers library's ByteLevel decoder.
-std::string TokenSpellingToBytes(std::string_view token);
+// Appends the bytes that a token of the vocabulary stands for. A token with a character outside the alphabet (an added
+// one, say) stands for its own UTF-8, as in the tokenizers library's ByteLevel decoder.
+void AppendTokenBytes(std::string_view token, std::string& bytes);
 
 }  // namespace elserve
 

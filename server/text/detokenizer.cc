@@ -1,30 +1,25 @@
 #include "server/text/detokenizer.h"
 
-#include "server/text/utf8.h"
+#include <optional>
+#include <string_view>
 
 namespace elserve {
 
-std::string IncrementalDetokenizer::Push(std::span<const int32_t> ids) {
-  for (const int32_t id : ids) {
-    if (skip_special_tokens_ && tokenizer_->is_special(id)) continue;
-    held_ += tokenizer_->TokenBytes(id);
-  }
+std::string Detokenizer::Push(std::span<const int32_t> ids) {
   std::string text;
-  size_t at = 0;
-  while (at < held_.size()) {
-    const Utf8Character character = ReadUtf8(held_, at);
-    if (character.incomplete) break;
-    AppendUtf8(character.code_point, text);
-    at += character.length;
+  for (const int32_t id : ids) {
+    std::optional<std::string_view> token = parts_.added.DecodedText(id);
+    if (!token) token = parts_.vocabulary.Spelling(id);
+    if (!token) continue;
+    const bool special = parts_.added.is_special(*token);
+    if (!special || !skip_special_tokens_) stream_.Add(*token, id, special, text);
   }
-  held_.erase(0, at);
   return text;
 }
 
-std::string IncrementalDetokenizer::Finish() {
+std::string Detokenizer::Finish() {
   std::string text;
-  if (!held_.empty()) AppendUtf8(0xFFFD, text);
-  held_.clear();
+  stream_.End(text);
   return text;
 }
 

@@ -6,18 +6,28 @@
 #include <span>
 #include <string>
 
-#include "server/text/tokenizer.h"
+#include "server/text/added_tokens.h"
+#include "server/text/decoder.h"
+#include "server/text/vocabulary.h"
 
 namespace elserve {
 
-// Gives out text as soon as no later token can change it: never half a character, and never a U+FFFD that a later byte
-// could still turn into a character. All that Push and Finish returned, in order, is tokenizer.Decode(all ids,
-// skip_special_tokens). Of constant size: it holds at most the three bytes of an unfinished character.
-class IncrementalDetokenizer {
+// Gives out text as soon as no later token can change it: never half a character, never a U+FFFD that a later byte
+// could still turn into a character, no space that the text's end would take away. All that Push and Finish returned,
+// in order, is tokenizer.Decode(all ids, skip_special_tokens). It holds back what the decoder's steps have to: mostly
+// the bytes of an unfinished character, at most a run of byte tokens or of white space. Made by
+// Tokenizer::NewDetokenizer.
+class Detokenizer {
  public:
-  // The tokenizer must outlive this.
-  explicit IncrementalDetokenizer(const Tokenizer& tokenizer, bool skip_special_tokens = true)
-      : tokenizer_(&tokenizer), skip_special_tokens_(skip_special_tokens) {}
+  // What the tokens are called, and what becomes of them. All of it must outlive the detokenizer.
+  struct Parts {
+    const AddedTokens& added;
+    const Vocabulary& vocabulary;
+    const Decoder& decoder;
+  };
+
+  Detokenizer(const Parts& parts, bool skip_special_tokens)
+      : parts_(parts), skip_special_tokens_(skip_special_tokens), stream_(parts.decoder) {}
 
   // The text that these tokens complete; may be empty.
   std::string Push(std::span<const int32_t> ids);
@@ -27,9 +37,9 @@ class IncrementalDetokenizer {
   std::string Finish();
 
  private:
-  const Tokenizer* tokenizer_;
+  Parts parts_;
   bool skip_special_tokens_;
-  std::string held_;  // the bytes of a character that is not yet whole
+  Decoder::Stream stream_;
 };
 
 }  // namespace elserve

@@ -4,12 +4,12 @@
 #include <limits>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "server/text/added_tokens.h"
-#include "server/text/bpe.h"
-#include "server/text/byte_level.h"
+#include "absl/strings/str_join.h"
+#include "server/text/span_trim.h"
+#include "server/text/text_encoder.h"
+#include "server/text/tokenizer_files.h"
 #include "server/text/tokenizer_spec.h"
 #include "server/text/utf8.h"
 #include "server/text/word_splitter.h"
@@ -17,123 +17,85 @@
 namespace elserve {
 namespace {
 
-// Positions in a text are 32 bits wide, and a space may be put before each of its pieces.
+// Positions in a text are 32 bits wide, and normalizing may make it several times as long.
 constexpr size_t kMaxTextBytes = 256 << 20;
 
-// Words that come again in a text are looked up instead of merged again: at most so many of at most so many bytes.
-constexpr size_t kMaxCachedWords = 1 << 15;
-constexpr size_t kMaxCachedWordBytes = 64;
+// What a step's error is about: "tokenizer.json: decoder has ...".
+absl::Status About(const TokenizerSpec& spec, std::string_view key, const absl::Status& status) {
+  return absl::InvalidArgumentError(absl::StrFormat("%s: %s %s", spec.source, key, std::string(status.message())));
+}
 
-// absl::Hash is seeded, so that no text can be made to collide.
-struct ViewHash {
-  size_t operator()(std::string_view text) const {
-    return absl::Hash<absl::string_view>()(absl::string_view(text.data(), text.size()));
+absl::StatusOr<std::unique_ptr<TokenModel>> MakeModel(TokenizerSpec& spec) {
+  if (auto* renumbered = std::get_if<RenumberedSpec>(&spec.model)) {
+    absl::StatusOr<std::unique_ptr<RenumberedModel>> model = RenumberedModel::Create(std::move(*renumbered));
+    if (!model.ok()) return model.status();
+    return std::move(*model);
   }
-};
-
-// Encodes the text pieces of one call.
-class PieceEncoder {
- public:
-  PieceEncoder(const TokenModel& model, bool use_regex, std::vector<int32_t>& ids)
-      : model_(model), use_regex_(use_regex), ids_(ids), scratch_(model.MakeScratch()) {}
-
-  // The piece must live as long as this. False if PCRE2 failed.
-  bool Encode(std::string_view piece) {
-    if (!use_regex_) {
-      EncodeWord(piece);
-      return true;
-    }
-    for (size_t at = 0; at < piece.size();) {
-      const size_t length = splitter_.NextWord(piece, at);
-      if (length == 0) return false;
-      EncodeWord(piece.substr(at, length));
-      at += length;
-    }
-    return true;
-  }
-
- private:
-  struct Range {  // of ids_
-    size_t begin;
-    size_t end;
-  };
-
-  void Append(std::string_view word) {
-    tokens_.ids.clear();
-    model_.Encode(word, std::numeric_limits<size_t>::max(), *scratch_, tokens_);
-    ids_.insert(ids_.end(), tokens_.ids.begin(), tokens_.ids.end());
-  }
-
-  void EncodeWord(std::string_view word) {
-    if (word.size() > kMaxCachedWordBytes) return Append(word);
-    if (const auto seen = words_.find(word); seen != words_.end()) {
-      for (size_t i = seen->second.begin; i < seen->second.end; ++i) ids_.push_back(ids_[i]);
-      return;
-    }
-    const size_t begin = ids_.size();
-    Append(word);
-    if (words_.size() < kMaxCachedWords) words_.emplace(word, Range{begin, ids_.size()});
-  }
-
-  const TokenModel& model_;
-  const bool use_regex_;
-  std::vector<int32_t>& ids_;
-  WordSplitter splitter_;
-  std::unique_ptr<TokenModel::Scratch> scratch_;
-  TokenList tokens_;
-  absl::flat_hash_map<std::string_view, Range, ViewHash> words_;
-};
+  if (auto* bpe = std::get_if<BpeSpec>(&spec.model)) return MakeTokenModel(std::move(*bpe));
+  return MakeTokenModel(std::move(std::get<UnigramSpec>(spec.model)));
+}
 
 }  // namespace
 
 struct Tokenizer::State {
-  // What an id stands for: parts of `arena`.
-  struct Token {
-    uint32_t text_begin = 0;
-    uint32_t text_size = 0;  // 0: no token has this id
-    uint32_t bytes_begin = 0;
-    uint32_t bytes_size = 0;
-    bool special = false;
-  };
-
-  std::unique_ptr<TokenModel> model;
-  AddedTokens added;
-  bool add_prefix_space = false;
-  bool use_regex = true;
-  std::vector<int32_t> before;
-  std::vector<int32_t> after;
-  std::vector<Token> tokens;  // by id
-  std::string arena;
+  TextPipeline pipeline;
+  std::optional<Decoder> decoder;
+  Frame frame;
+  std::vector<SpanTrim> span_trims;
+  std::vector<Language> languages;
+  bool source_in_frame = false;
+  TargetLanguageUse target_use = TargetLanguageUse::kNone;
   std::optional<int64_t> model_max_length;
+  TruncationSide truncation_side = TruncationSide::kRight;
 
-  absl::Status Build(const TokenizerSpec& spec);
+  absl::Status Build(TokenizerSpec spec);
+  absl::Status BuildSteps(TokenizerSpec& spec);
   absl::Status AddTokens(const std::vector<StatedToken>& stated);
-  absl::Status SetFrame(const std::vector<FrameToken>& frame, std::vector<int32_t>& ids) const;
-  absl::Status SetTokens();
-  void SetToken(int32_t id, const std::string& text);
-  const Token* Find(int32_t id) const {
-    return id >= 0 && static_cast<size_t>(id) < tokens.size() && tokens[id].text_size > 0 ? &tokens[id] : nullptr;
-  }
-  bool EncodePieces(std::string_view text, std::vector<int32_t>& ids) const;
+  absl::Status SetFrame(const std::vector<FrameToken>& tokens, std::vector<int32_t>& ids) const;
+  absl::Status SetLanguages(const LanguageSpec& spec);
+
+  std::optional<int32_t> TokenId(std::string_view token) const;
+  std::optional<std::string_view> TokenText(int32_t id) const;
+  const Language* FindLanguage(std::string_view code) const;
+  bool IsLanguage(int32_t id) const;
+  void SetSource(int32_t id, Frame& frame) const;
+  absl::Status UnknownLanguage(std::string_view field, std::string_view code) const;
 };
 
-absl::Status Tokenizer::State::Build(const TokenizerSpec& spec) {
-  absl::StatusOr<std::unique_ptr<BpeModel>> made = BpeModel::Create(spec.model);
-  if (!made.ok()) return made.status();
-  model = std::move(*made);
-  add_prefix_space = spec.add_prefix_space;
-  use_regex = spec.use_regex;
-  model_max_length = spec.model_max_length;
+absl::Status Tokenizer::State::Build(TokenizerSpec spec) {
+  absl::StatusOr<std::unique_ptr<TokenModel>> model = MakeModel(spec);
+  if (!model.ok()) return model.status();
+  pipeline.model = std::move(*model);
+  pipeline.leading_code = spec.leading_code;
+  if (absl::Status status = BuildSteps(spec); !status.ok()) return status;
   if (absl::Status status = AddTokens(spec.added); !status.ok()) return status;
-  added.Prepare();
-  if (absl::Status status = SetTokens(); !status.ok()) return status;
-  if (absl::Status status = SetFrame(spec.before, before); !status.ok()) return status;
-  return SetFrame(spec.after, after);
+  pipeline.added.Prepare(*pipeline.normalizer);
+  pipeline.allows_cuts = pipeline.pre_tokenizer->allows_cuts() &&
+                         !pipeline.added.has_spaces(AddedTokens::Pass::kNormalized) && !pipeline.leading_code;
+  if (absl::Status status = SetFrame(spec.before, frame.before); !status.ok()) return status;
+  if (absl::Status status = SetFrame(spec.after, frame.after); !status.ok()) return status;
+  span_trims = spec.span_trims;
+  model_max_length = spec.model_max_length;
+  truncation_side = spec.truncation_side;
+  return SetLanguages(spec.languages);
+}
+
+absl::Status Tokenizer::State::BuildSteps(TokenizerSpec& spec) {
+  absl::StatusOr<Normalizer> made_normalizer = Normalizer::Create(std::move(spec.normalizer));
+  if (!made_normalizer.ok()) return About(spec, "normalizer", made_normalizer.status());
+  pipeline.normalizer = *std::move(made_normalizer);
+  absl::StatusOr<PreTokenizer> made_pre_tokenizer = PreTokenizer::Create(spec.pre_tokenizer);
+  if (!made_pre_tokenizer.ok()) return About(spec, "pre_tokenizer", made_pre_tokenizer.status());
+  pipeline.pre_tokenizer = *std::move(made_pre_tokenizer);
+  absl::StatusOr<Decoder> made_decoder = Decoder::Create(std::move(spec.decoder));
+  if (!made_decoder.ok()) return About(spec, "decoder", made_decoder.status());
+  decoder = *std::move(made_decoder);
+  return absl::OkStatus();
 }
 
 absl::Status Tokenizer::State::AddTokens(const std::vector<StatedToken>& stated) {
   for (const StatedToken& token : stated) {
-    const absl::StatusOr<int32_t> id = added.Add(token.token, model->vocabulary());
+    const absl::StatusOr<int32_t> id = pipeline.added.Add(token.token, pipeline.model->vocabulary());
     if (!id.ok()) {
       return absl::InvalidArgumentError(absl::StrFormat("%s: %s", token.source, std::string(id.status().message())));
     }
@@ -146,11 +108,10 @@ absl::Status Tokenizer::State::AddTokens(const std::vector<StatedToken>& stated)
   return absl::OkStatus();
 }
 
-absl::Status Tokenizer::State::SetFrame(const std::vector<FrameToken>& frame, std::vector<int32_t>& ids) const {
-  for (const FrameToken& token : frame) {
-    std::optional<int32_t> id = token.id;
-    if (!id) id = added.TokenId(token.content);
-    if (!id || Find(*id) == nullptr) {
+absl::Status Tokenizer::State::SetFrame(const std::vector<FrameToken>& tokens, std::vector<int32_t>& ids) const {
+  for (const FrameToken& token : tokens) {
+    const std::optional<int32_t> id = token.id ? token.id : TokenId(token.content);
+    if (!id || !TokenText(*id)) {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: \"%s\" is not a token of the vocabulary", token.source, token.content));
     }
@@ -159,53 +120,55 @@ absl::Status Tokenizer::State::SetFrame(const std::vector<FrameToken>& frame, st
   return absl::OkStatus();
 }
 
-void Tokenizer::State::SetToken(int32_t id, const std::string& text) {
-  const std::string bytes = TokenSpellingToBytes(text);
-  Token& token = tokens[id];
-  token.text_begin = static_cast<uint32_t>(arena.size());
-  token.text_size = static_cast<uint32_t>(text.size());
-  arena += text;
-  token.bytes_begin = static_cast<uint32_t>(arena.size());
-  token.bytes_size = static_cast<uint32_t>(bytes.size());
-  arena += bytes;
-  token.special = added.is_special(text);
-}
-
-absl::Status Tokenizer::State::SetTokens() {
-  int32_t highest = model->vocabulary().end_id() - 1;
-  for (const auto& [id, token] : added.by_id()) highest = std::max(highest, id);
-  tokens.resize(static_cast<size_t>(highest) + 1);
-  for (int32_t id = 0; id < model->vocabulary().end_id(); ++id) {
-    const std::optional<std::string_view> spelling = model->vocabulary().Spelling(id);
-    if (spelling && !added.by_id().contains(id)) SetToken(id, std::string(*spelling));
+absl::Status Tokenizer::State::SetLanguages(const LanguageSpec& spec) {
+  for (const auto& [code, token] : spec.tokens) {
+    if (const std::optional<int32_t> id = TokenId(token)) languages.push_back({code, *id});
   }
-  for (const auto& [id, token] : added.by_id()) SetToken(id, token.content);
-  // Files are bounded, and so is their text; this is far from what 32 bits hold.
-  if (arena.size() > std::numeric_limits<uint32_t>::max())
-    return absl::InvalidArgumentError("the vocabulary is too large");
+  if (languages.empty()) return absl::OkStatus();
+  target_use = spec.target_use;
+  const auto in_frame = [&](const std::vector<int32_t>& ids) {
+    return std::any_of(ids.begin(), ids.end(), [&](int32_t id) { return IsLanguage(id); });
+  };
+  source_in_frame = spec.source_in_frame && (in_frame(frame.before) || in_frame(frame.after));
+  if (!source_in_frame || !spec.source) return absl::OkStatus();
+  const Language* const source = FindLanguage(*spec.source);
+  if (source == nullptr) return UnknownLanguage(spec.source_key, *spec.source);
+  SetSource(source->id, frame);
   return absl::OkStatus();
 }
 
-bool Tokenizer::State::EncodePieces(std::string_view text, std::vector<int32_t>& ids) const {
-  const std::vector<TextPiece> pieces = added.Split(text);
-  // Pieces that get a space are copied here; never more than reserved, so that views into it stay valid.
-  std::string spaced;
-  if (add_prefix_space) spaced.reserve(text.size() + pieces.size());
-  PieceEncoder encoder(*model, use_regex, ids);
-  for (const TextPiece& piece : pieces) {
-    if (piece.id >= 0) {
-      ids.push_back(piece.id);
-      continue;
-    }
-    std::string_view part = text.substr(piece.begin, piece.end - piece.begin);
-    if (add_prefix_space && part[0] != ' ') {
-      const size_t begin = spaced.size();
-      spaced.append(" ").append(part);
-      part = std::string_view(spaced).substr(begin);
-    }
-    if (!encoder.Encode(part)) return false;
+std::optional<int32_t> Tokenizer::State::TokenId(std::string_view token) const {
+  const std::optional<int32_t> id = pipeline.added.TokenId(token);
+  return id ? id : pipeline.model->TokenId(token);
+}
+
+std::optional<std::string_view> Tokenizer::State::TokenText(int32_t id) const {
+  const auto added = pipeline.added.by_id().find(id);
+  if (added != pipeline.added.by_id().end()) return added->second.content;
+  return pipeline.model->vocabulary().Spelling(id);
+}
+
+const Language* Tokenizer::State::FindLanguage(std::string_view code) const {
+  const auto found =
+      std::find_if(languages.begin(), languages.end(), [&](const Language& l) { return l.code == code; });
+  return found == languages.end() ? nullptr : &*found;
+}
+
+bool Tokenizer::State::IsLanguage(int32_t id) const {
+  return std::any_of(languages.begin(), languages.end(), [&](const Language& l) { return l.id == id; });
+}
+
+void Tokenizer::State::SetSource(int32_t id, Frame& changed) const {
+  for (std::vector<int32_t>* ids : {&changed.before, &changed.after}) {
+    std::replace_if(
+        ids->begin(), ids->end(), [&](int32_t token) { return IsLanguage(token); }, id);
   }
-  return true;
+}
+
+absl::Status Tokenizer::State::UnknownLanguage(std::string_view field, std::string_view code) const {
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s is \"%s\"; the model knows %s", field, code,
+      absl::StrJoin(languages, ", ", [](std::string* out, const Language& l) { absl::StrAppend(out, l.code); })));
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem::path& directory) {
@@ -213,67 +176,106 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem
   absl::StatusOr<TokenizerSpec> spec = ReadTokenizerFiles(directory);
   if (!spec.ok()) return spec.status();
   auto state = std::make_unique<State>();
-  if (absl::Status status = state->Build(*spec); !status.ok()) return status;
+  if (absl::Status status = state->Build(*std::move(spec)); !status.ok()) return status;
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(state)));
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<const State> state) : state_(std::move(state)) {}
 Tokenizer::~Tokenizer() = default;
 
-absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text, EncodeOptions options) const {
+absl::StatusOr<Frame> Tokenizer::FrameOf(std::string_view source_language, std::string_view target_language) const {
+  Frame frame = state_->frame;
+  if (!source_language.empty()) {
+    if (!state_->source_in_frame) return absl::InvalidArgumentError("source_language: the model takes none");
+    const Language* const source = state_->FindLanguage(source_language);
+    if (source == nullptr) return state_->UnknownLanguage("source_language", source_language);
+    state_->SetSource(source->id, frame);
+  }
+  if (!target_language.empty()) {
+    if (state_->target_use == TargetLanguageUse::kNone) {
+      return absl::InvalidArgumentError("target_language: the model takes none");
+    }
+    const Language* const target = state_->FindLanguage(target_language);
+    if (target == nullptr) return state_->UnknownLanguage("target_language", target_language);
+    frame.target = target->id;
+    if (state_->target_use == TargetLanguageUse::kBeforeText) frame.before.push_back(target->id);
+  }
+  return frame;
+}
+
+absl::StatusOr<Encoding> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
   if (text.size() > kMaxTextBytes) {
     return absl::InvalidArgumentError(
         absl::StrFormat("the text has %d bytes: at most %d can be tokenized", text.size(), kMaxTextBytes));
   }
   if (absl::Status status = CheckUtf8(text, "the text"); !status.ok()) return status;
-  std::vector<int32_t> ids;
-  ids.reserve(text.size() / 4 + state_->before.size() + state_->after.size());
-  if (options.add_special_tokens) ids = state_->before;
-  if (!state_->EncodePieces(text, ids)) return absl::InternalError("PCRE2 could not cut the text into words");
-  if (options.add_special_tokens) ids.insert(ids.end(), state_->after.begin(), state_->after.end());
-  return ids;
+  Frame frame;
+  if (options.add_special_tokens) {
+    absl::StatusOr<Frame> made = FrameOf(options.source_language, options.target_language);
+    if (!made.ok()) return made.status();
+    frame = *std::move(made);
+  }
+  size_t room = std::numeric_limits<size_t>::max();
+  if (options.max_tokens) {
+    if (*options.max_tokens < frame.size()) {
+      return absl::InvalidArgumentError(absl::StrFormat("max_tokens is %d: %d tokens stand around a text already",
+                                                        *options.max_tokens, frame.size()));
+    }
+    room = *options.max_tokens - frame.size();
+  }
+  const bool keeps_end = options.truncate && truncates_left();
+  TextEncoder encoder(state_->pipeline,
+                      {.tokens = keeps_end ? std::numeric_limits<size_t>::max() : room, .keep = options.truncate});
+  if (!(options.spans ? encoder.EncodeWithSpans(text) : encoder.Encode(text))) {
+    return absl::InternalError("PCRE2 could not cut the text into words");
+  }
+  TokenList& tokens = encoder.tokens();
+  if (options.spans) TrimSpans(text, state_->span_trims, state_->pipeline, tokens);
+  Encoding encoding;
+  encoding.too_long = encoder.exceeded() || tokens.ids.size() > room;
+  const size_t count = std::min(tokens.ids.size(), room);
+  const auto first = static_cast<ptrdiff_t>(keeps_end ? tokens.ids.size() - count : 0);
+  const auto last = first + static_cast<ptrdiff_t>(count);
+  encoding.ids = std::move(frame.before);
+  encoding.ids.insert(encoding.ids.end(), tokens.ids.begin() + first, tokens.ids.begin() + last);
+  if (options.spans) {
+    encoding.spans.resize(encoding.ids.size() - count);
+    encoding.spans.insert(encoding.spans.end(), tokens.spans.begin() + first, tokens.spans.begin() + last);
+    encoding.spans.resize(encoding.spans.size() + frame.after.size());
+  }
+  encoding.ids.insert(encoding.ids.end(), frame.after.begin(), frame.after.end());
+  return encoding;
 }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
-  std::string bytes;
-  for (const int32_t id : ids) {
-    if (skip_special_tokens && is_special(id)) continue;
-    bytes += TokenBytes(id);
-  }
-  if (!FirstInvalidUtf8(bytes)) return bytes;
-  std::string text;
-  for (size_t at = 0; at < bytes.size();) {
-    const Utf8Character character = ReadUtf8(bytes, at);
-    AppendUtf8(character.code_point, text);
-    at += character.length;
-  }
-  return text;
+  Detokenizer detokenizer = NewDetokenizer(skip_special_tokens);
+  std::string text = detokenizer.Push(ids);
+  return text += detokenizer.Finish();
 }
 
-std::string_view Tokenizer::TokenBytes(int32_t id) const {
-  const State::Token* const token = state_->Find(id);
-  if (token == nullptr) return {};
-  return std::string_view(state_->arena).substr(token->bytes_begin, token->bytes_size);
+Detokenizer Tokenizer::NewDetokenizer(bool skip_special_tokens) const {
+  return Detokenizer({.added = state_->pipeline.added,
+                      .vocabulary = state_->pipeline.model->vocabulary(),
+                      .decoder = *state_->decoder},
+                     skip_special_tokens);
 }
 
-int32_t Tokenizer::vocab_size() const { return static_cast<int32_t>(state_->tokens.size()); }
+int32_t Tokenizer::vocab_size() const {
+  return std::max(state_->pipeline.model->vocabulary().end_id(), state_->pipeline.added.end_id());
+}
 
 bool Tokenizer::is_special(int32_t id) const {
-  const State::Token* const token = state_->Find(id);
-  return token != nullptr && token->special;
+  std::optional<std::string_view> token = state_->pipeline.added.DecodedText(id);
+  if (!token) token = TokenText(id);
+  return token && state_->pipeline.added.is_special(*token);
 }
 
-std::optional<int32_t> Tokenizer::TokenId(std::string_view token) const {
-  const std::optional<int32_t> id = state_->added.TokenId(token);
-  return id ? id : state_->model->TokenId(token);
-}
-
-std::optional<std::string_view> Tokenizer::TokenText(int32_t id) const {
-  const State::Token* const token = state_->Find(id);
-  if (token == nullptr) return std::nullopt;
-  return std::string_view(state_->arena).substr(token->text_begin, token->text_size);
-}
-
+std::optional<int32_t> Tokenizer::TokenId(std::string_view token) const { return state_->TokenId(token); }
+std::optional<std::string_view> Tokenizer::TokenText(int32_t id) const { return state_->TokenText(id); }
 std::optional<int64_t> Tokenizer::model_max_length() const { return state_->model_max_length; }
+bool Tokenizer::truncates_left() const { return state_->truncation_side == TruncationSide::kLeft; }
+const std::vector<Language>& Tokenizer::languages() const { return state_->languages; }
+bool Tokenizer::has_source_language() const { return state_->source_in_frame; }
+TargetLanguageUse Tokenizer::target_language_use() const { return state_->target_use; }
 
 }  // namespace elserve

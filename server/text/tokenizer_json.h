@@ -11,8 +11,9 @@
 
 namespace elserve {
 
-// Fills the model, the added tokens (in the file's order, with their ids), the pre-tokenizer's flags and the frame of
-// the post-processor from the whole file. Steps other than byte-level BPE's are errors. What is wrong is file.status().
+// Fills the model, the steps, the added tokens (in the file's order, with their ids) and the frame of the
+// post-processor from the whole file. A component that is not known is an error with its name. What is wrong is
+// file.status().
 void ReadTokenizerJson(JsonFile& file, TokenizerSpec& spec);
 
 // An added token as an object; `special` is its flag where the object has none, and `normalized` is !special then.

@@ -91,7 +91,7 @@ TEST_F(CallTest, AnswersWithTextUsageAndWhatWasUsed) {
   EXPECT_EQ(hypothesis.token_logprobs_size(), 0);
   EXPECT_EQ(hypothesis.finish_reason(), v1::FINISH_REASON_LENGTH);
   EXPECT_EQ(answer->jobs[0].usage.source_tokens(),
-            static_cast<int>(model().tokenizer().Encode(request.document())->size()));
+            static_cast<int>(model().tokenizer().Encode(request.document())->ids.size()));
   EXPECT_EQ(answer->jobs[0].usage.generated_tokens(), 11);
   EXPECT_FALSE(answer->jobs[0].usage.truncated());
   EXPECT_EQ(answer->effective.max_length(), 12);

@@ -202,9 +202,9 @@ TEST_F(PrepareTest, StreamsHoldOneHypothesis) {
 
 TEST_F(PrepareTest, RejectsOrTruncatesLongTexts) {
   v1::SummarizeRequest request = Summarize(Words(3000));
-  const std::vector<int32_t> all = *model().tokenizer().Encode(request.document());
+  const std::vector<int32_t> all = model().tokenizer().Encode(request.document())->ids;
   ASSERT_GT(all.size(), 1024u);
-  ExpectRefused(*one_, request, {"document", std::to_string(all.size()), "1024"});
+  ExpectRefused(*one_, request, {"document", "more than 1024 tokens"});
   request.set_truncation(v1::TRUNCATION_TRUNCATE);
   const auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
@@ -254,8 +254,8 @@ TEST_F(PrepareTest, MarksAnswers) {
   const auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
   ASSERT_EQ(call->jobs.size(), 2u);
-  EXPECT_EQ(call->jobs[0].source, *model().tokenizer().Encode("generate question: Vim is an <hl> editor <hl>."));
-  EXPECT_EQ(call->jobs[1].source, *model().tokenizer().Encode("generate question: <hl> Vim <hl> is an editor."));
+  EXPECT_EQ(call->jobs[0].source, model().tokenizer().Encode("generate question: Vim is an <hl> editor <hl>.")->ids);
+  EXPECT_EQ(call->jobs[1].source, model().tokenizer().Encode("generate question: <hl> Vim <hl> is an editor.")->ids);
   EXPECT_EQ(call->questions[1].answer_text, "Vim");
 }
 
@@ -324,7 +324,7 @@ TEST_F(PrepareTest, TruncationKeepsTheLastAnswerThatFits) {
     span->set_end(begin + 4);
     const std::string head = HighlightPrompt(task, request.context().substr(0, static_cast<size_t>(begin) + 4),
                                              {.begin = begin, .end = begin + 4});
-    const bool fits = model().tokenizer().Encode(head, {.add_special_tokens = false})->size() <= kept;
+    const bool fits = model().tokenizer().Encode(head, {.add_special_tokens = false})->ids.size() <= kept;
     EXPECT_EQ(Prepare(*one_, request, false).ok(), fits) << begin;
     EXPECT_TRUE(last_fitted || !fits);
     last_fitted = fits;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -77,7 +78,7 @@ TEST_F(TokenizerFilesTest, TheGoodFilesLoad) {
   Write("tokenizer_config.json", GoodConfig());
   const auto tokenizer = Load();
   ASSERT_NE(tokenizer, nullptr);
-  EXPECT_EQ(*tokenizer->Encode("abba<s>"), (Ids{0, 4, 3, 2, 0, 1}));
+  EXPECT_EQ(tokenizer->Encode("abba<s>")->ids, (Ids{0, 4, 3, 2, 0, 1}));
   EXPECT_EQ(tokenizer->model_max_length(), std::nullopt);
 }
 
@@ -89,7 +90,8 @@ TEST_F(TokenizerFilesTest, BrokenTokenizerJson) {
   } cases[] = {
       {"/model", nullptr, {"tokenizer.json: model is missing"}},
       {"/model", "BPE", {"tokenizer.json: model must be an object"}},
-      {"/model/type", "Unigram", {"model.type", "\"Unigram\" is not supported"}},
+      {"/model/type", "WordPiece", {"model.type \"WordPiece\" is not supported: BPE and Unigram are"}},
+      {"/model/type", "Unigram", {"model.unk_id is missing"}},
       {"/model/type", 3, {"model.type must be a string"}},
       {"/model/dropout", 0.1, {"model.dropout must be null"}},
       {"/model/byte_fallback", true, {"model.byte_fallback"}},
@@ -113,12 +115,12 @@ TEST_F(TokenizerFilesTest, BrokenTokenizerJson) {
       {"/model/merges/0", Json::array({"a", 3}), {"model.merges[0] must be two tokens"}},
       {"/model/merges/0", Json::array({"a", "x"}), {"model.merges[0]", "needs the token \"x\""}},
       {"/model/merges/0", Json::array({"b", "a"}), {"model.merges[0]", "needs the token \"ba\""}},
-      {"/normalizer", {{"type", "NFC"}}, {"normalizer.type \"NFC\" is not supported"}},
-      {"/pre_tokenizer", nullptr, {"pre_tokenizer has 0 steps"}},
-      {"/pre_tokenizer/type", "Metaspace", {"pre_tokenizer.type \"Metaspace\" is not supported"}},
+      {"/normalizer", {{"type", "NFX"}}, {"normalizer.type \"NFX\" is not supported: Precompiled, NFC"}},
+      {"/pre_tokenizer/type", "Digits", {"pre_tokenizer.type \"Digits\" is not supported: ByteLevel, Metaspace"}},
+      {"/pre_tokenizer/type", "Metaspace", {"pre_tokenizer.replacement is missing"}},
       {"/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}}}}}, {"pretokenizers[0].type"}},
       {"/pre_tokenizer/use_regex", 1, {"pre_tokenizer.use_regex must be true or false"}},
-      {"/decoder", nullptr, {"decoder has 0 steps"}},
+      {"/decoder", nullptr, {"decoder is missing"}},
       {"/decoder/type", "WordPiece", {"decoder.type \"WordPiece\" is not supported"}},
       {"/post_processor/type", "Magic", {"post_processor.type \"Magic\" is not supported"}},
       {"/post_processor/cls", nullptr, {"post_processor.cls must be a token and its id"}},
@@ -197,8 +199,8 @@ TEST_F(TokenizerFilesTest, BrokenVocabForm) {
       {"added_tokens.json", R"({"new": "9"})", "added_tokens.json: [\"new\"] must be a token id"},
       {"special_tokens_map.json", R"({"bos_token": 3})", "special_tokens_map.json: bos_token must be a string"},
       {"special_tokens_map.json", R"({"bos_token": {"content": 3}})", "bos_token.content must be a string"},
-      {"tokenizer_config.json", R"({"tokenizer_class": "T5Tokenizer"})",
-       "tokenizer_class \"T5Tokenizer\" is not supported"},
+      {"tokenizer_config.json", R"({"tokenizer_class": "LlamaTokenizer"})",
+       "tokenizer_class \"LlamaTokenizer\" is not supported"},
       {"tokenizer_config.json", R"({"add_prefix_space": 1})",
        "tokenizer_config.json: add_prefix_space must be true or false"},
       {"tokenizer_config.json", R"({"model_max_length": 0})", "model_max_length must be a number of tokens"},
@@ -227,7 +229,7 @@ TEST_F(TokenizerFilesTest, HolesAreKeptAndNeverFilled) {
   ASSERT_NE(tokenizer, nullptr);
   EXPECT_EQ(tokenizer->vocab_size(), 10);
   EXPECT_EQ(tokenizer->TokenText(7), std::nullopt);
-  EXPECT_EQ(*tokenizer->Encode("ab", {.add_special_tokens = false}), (Ids{9}));
+  EXPECT_EQ(tokenizer->Encode("ab", {.add_special_tokens = false})->ids, (Ids{9}));
   // The next id would be 5, the count of tokens; with a token there, it is taken.
   json["model"]["vocab"]["ab"] = 5;
   Write("tokenizer.json", json);
@@ -240,7 +242,7 @@ TEST_F(TokenizerFilesTest, HolesAreKeptAndNeverFilled) {
 TEST_F(TokenizerFilesTest, BytesWithoutATokenAreUnknownOrLeftOut) {
   Json json = GoodTokenizer();
   Write("tokenizer_config.json", GoodConfig());
-  const auto encode = [&](const char* text) { return *Load()->Encode(text, {.add_special_tokens = false}); };
+  const auto encode = [&](const char* text) { return Load()->Encode(text, {.add_special_tokens = false})->ids; };
   Write("tokenizer.json", json);
   EXPECT_EQ(encode("axxb"), (Ids{4}));  // what is left stands together
   json["model"]["unk_token"] = "</s>";
@@ -256,10 +258,10 @@ TEST_F(TokenizerFilesTest, IgnoreMergesTakesWholeWords) {
   json["model"]["vocab"]["aab"] = 5;
   Write("tokenizer_config.json", GoodConfig());
   Write("tokenizer.json", json);
-  EXPECT_EQ(*Load()->Encode("aab", {.add_special_tokens = false}), (Ids{2, 4}));
+  EXPECT_EQ(Load()->Encode("aab", {.add_special_tokens = false})->ids, (Ids{2, 4}));
   json["model"]["ignore_merges"] = true;
   Write("tokenizer.json", json);
-  EXPECT_EQ(*Load()->Encode("aab", {.add_special_tokens = false}), (Ids{5}));
+  EXPECT_EQ(Load()->Encode("aab", {.add_special_tokens = false})->ids, (Ids{5}));
 }
 
 TEST_F(TokenizerFilesTest, MergesMayBeStrings) {
@@ -267,7 +269,7 @@ TEST_F(TokenizerFilesTest, MergesMayBeStrings) {
   json["model"]["merges"] = {"#version: 0.2", "a b"};
   Write("tokenizer_config.json", GoodConfig());
   Write("tokenizer.json", json);
-  EXPECT_EQ(*Load()->Encode("ab", {.add_special_tokens = false}), (Ids{4}));
+  EXPECT_EQ(Load()->Encode("ab", {.add_special_tokens = false})->ids, (Ids{4}));
 }
 
 // The class RobertaTokenizer takes vocabulary and merges from tokenizer.json, and the rest from its configuration.
@@ -280,7 +282,7 @@ TEST_F(TokenizerFilesTest, RobertaTokenizerHasItsOwnFrame) {
   Write("tokenizer_config.json", Json{{"tokenizer_class", "RobertaTokenizer"}, {"sep_token", "b"}});
   const auto tokenizer = Load();
   ASSERT_NE(tokenizer, nullptr);
-  EXPECT_EQ(*tokenizer->Encode("a a"), (Ids{0, 2, 5, 2, 3}));
+  EXPECT_EQ(tokenizer->Encode("a a")->ids, (Ids{0, 2, 5, 2, 3}));
   EXPECT_TRUE(tokenizer->is_special(3));
   EXPECT_EQ(tokenizer->TokenId("<mask>"), 8);  // added after <unk> and <pad>
 }
@@ -339,7 +341,7 @@ TEST_F(TokenizerFilesTest, NamedTokensAreLookedForBeforeNormalizedOnes) {
     Write("tokenizer.json", json);
     Write("tokenizer_config.json", config);
     const auto tokenizer = Load();
-    return tokenizer == nullptr ? Ids{} : *tokenizer->Encode("ab", {.add_special_tokens = false});
+    return tokenizer == nullptr ? Ids{} : tokenizer->Encode("ab", {.add_special_tokens = false})->ids;
   };
   const Json good = GoodConfig();
   EXPECT_EQ(encode(Json::array({plain}), good), (Ids{4}));
@@ -363,7 +365,9 @@ TEST_F(TokenizerFilesTest, SpecialTokensMapNamesSpecialTokens) {
     Write("special_tokens_map.json", map);
     return Load();
   };
-  const auto encode = [](const Tokenizer& tokenizer) { return *tokenizer.Encode("ab", {.add_special_tokens = false}); };
+  const auto encode = [](const Tokenizer& tokenizer) {
+    return tokenizer.Encode("ab", {.add_special_tokens = false})->ids;
+  };
   auto tokenizer = load(Json::object());
   EXPECT_FALSE(tokenizer->is_special(3));
   EXPECT_EQ(encode(*tokenizer), (Ids{4}));
@@ -392,6 +396,67 @@ TEST_F(TokenizerFilesTest, AdditionalTokensOfTheMapComeAfterAddedTokens) {
   tokenizer = Load();
   EXPECT_TRUE(tokenizer->is_special(3));
   EXPECT_FALSE(tokenizer->is_special(2)) << "the configuration's list stands instead of the map's";
+}
+
+// Objects are added tokens where the configuration says so ("__type"), and always in special_tokens_map.json's newer
+// list, whose tokens are special whatever their flag says.
+TEST_F(TokenizerFilesTest, ListsOfTokensHoldObjectsInOnePlaceAlone) {
+  const Json object = Json::array({{{"content", "b"}, {"special", false}}});
+  for (const auto& [file, key, fine] : std::vector<std::tuple<const char*, const char*, bool>>{
+           {"tokenizer_config.json", "extra_special_tokens", false},
+           {"tokenizer_config.json", "additional_special_tokens", false},
+           {"special_tokens_map.json", "additional_special_tokens", false},
+           {"special_tokens_map.json", "extra_special_tokens", true}}) {
+    WriteVocabForm();
+    Write(file, Json{{key, object}});
+    if (fine) {
+      EXPECT_TRUE(Load()->is_special(3));
+    } else {
+      EXPECT_THAT(Error(), HasSubstr(absl::StrCat(file, ": ", key, "[0] must be a string or an added token")));
+    }
+    std::filesystem::remove(directory_ / file);
+  }
+  WriteVocabForm();
+  Write("special_tokens_map.json", Json{{"extra_special_tokens", {{"own_token", {{"content", "b"}}}}}});
+  EXPECT_THAT(Error(), HasSubstr("extra_special_tokens.own_token must be a string or an added token"));
+}
+
+TEST_F(TokenizerFilesTest, TheLaterOfTwoTokensOfAModelsOwnNameCounts) {
+  WriteVocabForm();
+  Write("tokenizer_config.json", Json{{"own_token", "b"}, {"extra_special_tokens", {{"own_token", "a"}}}});
+  const auto tokenizer = Load();
+  EXPECT_TRUE(tokenizer->is_special(2));
+  EXPECT_FALSE(tokenizer->is_special(3));
+}
+
+TEST_F(TokenizerFilesTest, RobertaTokenizerMergesWholeWords) {
+  Json json = GoodTokenizer();
+  json["model"]["vocab"]["aab"] = 5;
+  json["model"]["ignore_merges"] = true;
+  json["model"]["unk_token"] = "</s>";
+  json["model"]["fuse_unk"] = true;
+  Write("tokenizer.json", json);
+  Write("tokenizer_config.json", Json{{"tokenizer_class", "RobertaTokenizer"}});
+  EXPECT_EQ(Load()->Encode("aabxx", {.add_special_tokens = false})->ids, (Ids{2, 4}));
+}
+
+// What a step or an added token does not say.
+TEST_F(TokenizerFilesTest, DefaultsOfStepsAndTokens) {
+  Json json = GoodTokenizer();
+  json["model"]["vocab"]["\u0120"] = 5;
+  json["model"]["vocab"]["\u0120a"] = 6;
+  json["model"]["merges"].push_back({"\u0120", "a"});
+  json["pre_tokenizer"] = {{"type", "ByteLevel"}};
+  json["added_tokens"] = {{{"id", 7}, {"content", "x"}}};
+  Write("tokenizer.json", json);
+  Write("tokenizer_config.json", GoodConfig());
+  const auto tokenizer = Load();
+  const auto encode = [&](const char* text) { return tokenizer->Encode(text, {.add_special_tokens = false})->ids; };
+  EXPECT_EQ(encode("a"), (Ids{6})) << "add_prefix_space";
+  EXPECT_EQ(encode(" a  a"), (Ids{6, 5, 6})) << "use_regex: the first of two spaces is a word";
+  EXPECT_EQ(encode("ax"), (Ids{6, 7})) << "single_word";
+  EXPECT_EQ(encode("a x a"), (Ids{6, 5, 7, 6})) << "lstrip and rstrip";
+  EXPECT_FALSE(tokenizer->is_special(7));
 }
 
 TEST_F(TokenizerFilesTest, WhatIsAtALimitIsTaken) {
