@@ -1,23 +1,28 @@
 #!/usr/bin/env python3
 """Writes tests/golden/tokenizer/: what transformers' tokenizers make of hard texts.
 
-Needs transformers 5.23.0 and tokenizers 0.23.3 (pip install transformers==5.23.0 tokenizers==0.23.3). Run from anywhere:
+Needs an environment with tests/golden/requirements.txt. Run from anywhere:
     python3 tests/golden/make_tokenizer_cases.py
 Everything is fixed: a second run writes the same bytes.
 
 odd-json/   a small tokenizer with odd added tokens as tokenizer.json, of the class TokenizersBackend
 odd-vocab/  the same as vocab.json, merges.txt and the older files beside them, of the class RobertaTokenizer
-*.json      for each tokenizer: texts with their ids and decoded text, and ids with their decoded text
+t5/ ...     the families of tokenizer_families.py
+*.json      for each tokenizer: texts with their ids, decoded text and spans, ids with their decoded text, and languages
 """
 import json
 import pathlib
 import random
 import shutil
+import tempfile
 
 import tokenizers
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, BartConfig
+
+import synopsis_texts
+import tokenizer_families as families
 
 HERE = pathlib.Path(__file__).resolve().parent
 OUT = HERE / "tokenizer"
@@ -82,6 +87,26 @@ TEXTS = [
     "generate question: libfoo is <hl> a library <hl> for parsing YAML 1.2.", "tab\tseparated\tvalues\n1\t2\t3\n", "trailing space ", "trailing newline\n",
 ]
 
+# What hard texts are put together from: spaces of all kinds, control characters, scripts, special tokens, marks.
+FRAGMENTS = [
+    "", " ", "  ", "   ", "\t", "\n", "\r\n", "\u00a0", "\u2003", "\u3000", "\u200b", "\ufeff", "\u2028", "\u0085", "\x1f", "\x01", "\x7f",
+    "\u00ad", "\0", "a", "b", "the", " the", "The quick brown fox", "overlap", "over", "new york", "New York", "both", "it's", "1,234", "½", "①",
+    "é", "e\u0301", "a\u0308\u0323", "ﬁn", "ß", "İ", "ſ", "Σς", "Ａｂｃ", "日本", "中文文本", "カ\u3099", "각", "\u1100\u1161\u11a8", "👍🏽", "👨\u200d👩\u200d👧", "☃☃", "☃",
+    "ÿ", "Привет", "مرحبا", "क्षि", "\U00010000", "\ufffd", "▁", "▁▁", "▁the", "``", "''", "...", "…", "-", "<", ">>", "<<", ">>fra<<", ">>xyz<<", "<0x41>",
+    "<s>", "</s>", "<pad>", "<unk>", "<mask>", "<mask_1>", "<mask_2>", "<unk_7>", "<extra_id_0>", "<extra_id_9>", "<hl>", "<HL>", "<sep>", "en_XX",
+    "de_DE", "sw_KE", "ro_RO", "⁇", "library", "development files", "package", "contains", "xx", "zz",
+]
+
+
+def composed(count):
+    """Texts of several fragments; most of them with spaces between."""
+    rng = random.Random(20240229)
+    texts = []
+    for i in range(count):
+        parts = [rng.choice(FRAGMENTS) for _ in range(rng.randrange(2, 9))]
+        texts.append((" " if i % 3 else "").join(parts))
+    return texts
+
 
 def train():
     tokenizer = Tokenizer(models.BPE())
@@ -128,28 +153,103 @@ def write_vocab_form(folder, tokenizer):
         "tokenizer_class": "BartTokenizer", "add_prefix_space": True, "model_max_length": 1000000000000000019884624838656}, indent=1)
 
 
-def cases(folder, name):
-    tokenizer = AutoTokenizer.from_pretrained(folder, config=BartConfig())
+def byte_spans(text, offsets):
+    """[b0, e0, b1, e1, ...] in bytes of UTF-8, from the tokenizers library's offsets in characters."""
+    at = [0]
+    for character in text:
+        at.append(at[-1] + len(character.encode("utf-8")))
+    return [at[i] for pair in offsets for i in pair]
+
+
+class Library:
+    """The tokenizers library itself."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def encode(self, text, special):
+        encoding = self.tokenizer.encode(text, add_special_tokens=special)
+        return encoding.ids, byte_spans(text, encoding.offsets)
+
+    def decode(self, ids, skip):
+        return self.tokenizer.decode([i for i in ids if i < len(self)], skip_special_tokens=skip)
+
+    def __len__(self):
+        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+
+class Transformers:
+    """A tokenizer of transformers; `spans`: it knows offsets."""
+
+    def __init__(self, tokenizer, spans=True):
+        self.tokenizer = tokenizer
+        self.spans = spans
+
+    def encode(self, text, special):
+        encoding = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=self.spans)
+        return encoding["input_ids"], byte_spans(text, encoding["offset_mapping"]) if self.spans else None
+
+    def decode(self, ids, skip):
+        return self.tokenizer.decode([i for i in ids if i < len(self)], skip_special_tokens=skip)
+
+    def __len__(self):
+        return len(self.tokenizer)
+
+
+def cases(name, reference, languages=()):
     texts = []
-    for text in dict.fromkeys(TEXTS):
-        ids = tokenizer(text)["input_ids"]
-        texts.append([text, ids, tokenizer(text, add_special_tokens=False)["input_ids"],
-                      tokenizer.decode(ids, skip_special_tokens=True), tokenizer.decode(ids, skip_special_tokens=False)])
+    whole, bare = reference.encode("a", True)[0], reference.encode("a", False)[0]
+    before = next(i for i in range(len(whole)) if whole[i:i + len(bare)] == bare)
+    after = len(whole) - len(bare) - before
+    for text in dict.fromkeys(TEXTS + composed(75)):
+        ids, spans = reference.encode(text, True)
+        skipped, whole = reference.decode(ids, True), reference.decode(ids, False)
+        # null: as what stands before, to keep the files small.
+        bare = reference.encode(text, False)[0]
+        framed = bare == ids[before:len(ids) - after]
+        texts.append([text, ids, None if framed else bare, None if skipped == text else skipped,
+                      None if whole == skipped else whole, spans])
     # Ids that no text gives: characters cut in two, bytes in any order, ids beyond the vocabulary.
     rng = random.Random(20240131)
     decodes = []
     for i in range(60):
-        ids = [rng.randrange(min(len(tokenizer) + 3, 270 if i % 2 else 1 << 30)) for _ in range(rng.randrange(1, 24))]
-        decodes.append([ids, tokenizer.decode(ids, skip_special_tokens=True), tokenizer.decode(ids, skip_special_tokens=False)])
-    # What decoding skips: not quite all_special_tokens, which also names tokens that were added as plain ones.
-    special = [i for i in range(len(tokenizer))
-               if tokenizer.decode([i], skip_special_tokens=True) != tokenizer.decode([i], skip_special_tokens=False)]
+        ids = [rng.randrange(min(len(reference) + 3, 270 if i % 2 else 1 << 30)) for _ in range(rng.randrange(1, 24))]
+        decodes.append([ids, reference.decode(ids, True), reference.decode(ids, False)])
+    # What decoding skips: not quite all_special_tokens, which also names tokens that were added as plain ones. A token
+    # may decode to nothing alone, so another one stands before it.
+    first = reference.encode("a", False)[0]
+    special = [i for i in range(len(reference)) if reference.decode(first + [i] + first, True) != reference.decode(first + [i] + first, False)]
     head = {"made_by": f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}",
-            "class": type(tokenizer).__name__, "length": len(tokenizer), "special": special}
-    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in texts)
-    decode_lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in decodes)
-    (OUT / f"{name}.json").write_text(json.dumps(head)[:-1] + f',\n"texts":[\n{lines}],\n"decodes":[\n{decode_lines}]}}\n')
-    print(f"{name}: {head['class']}, {len(texts)} texts, {len(decodes)} id lists")
+            "length": len(reference), "special": special, "before": before, "after": after}
+    lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in texts)
+    decode_lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in decodes)
+    language_lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in languages)
+    (OUT / f"{name}.json").write_text(json.dumps(head)[:-1] + f',\n"texts":[\n{lines}],\n"decodes":[\n{decode_lines}],'
+                                      f'\n"languages":[\n{language_lines}]}}\n', encoding="utf-8")
+    print(f"{name}: {len(texts)} texts, {len(decodes)} id lists, {len(languages)} with languages")
+
+
+def family_cases():
+    corpus = [line for line in CORPUS.splitlines() if line] + synopsis_texts.SUMMARIES * 4
+    with tempfile.TemporaryDirectory() as folder:
+        tsv = pathlib.Path(folder) / "rules.tsv"
+        families.write_rules(tsv)
+        cases("t5", Library(families.t5(OUT / "t5", corpus)))
+        cases("t5-json", Library(families.t5_json(OUT / "t5-json", corpus, tsv)))
+        cases("pegasus", Library(families.pegasus(OUT / "pegasus", corpus, tsv, OUT / "pegasus-json")))
+        for name, fifty in (("mbart", False), ("mbart50", True)):
+            as_json = None if fifty else OUT / "mbart-json"
+            tokenizer, with_source, codes = families.mbart(OUT / name, corpus, tsv, as_json, fifty)
+            source = "en_XX" if fifty else "de_DE"
+            languages = [[code, "", "over the fox", with_source(code).encode("over the fox").ids] for code in codes]
+            with_source(source)
+            cases(name, Library(tokenizer), languages)
+        for name, model_type in (("marian", "unigram"), ("marian-bpe", "bpe")):
+            tokenizer = families.marian(OUT / name, corpus, tsv, model_type)
+            languages = [["", code, text, tokenizer(f">>{code}<< {text}")["input_ids"]]
+                         for code in ("fra", "deu", "zho_Hans") for text in ("over the fox", " a", "<unk> b")]
+            cases(name, Transformers(tokenizer, spans=False), languages)
+        cases("bpe-json", Library(families.bpe_json(OUT / "bpe-json", corpus)))
 
 
 def main():
@@ -158,9 +258,9 @@ def main():
     tokenizer = train()
     write_vocab_form(OUT / "odd-vocab", tokenizer)
     write_json_form(OUT / "odd-json", tokenizer)
-    cases(MODEL, "debian-synopsis")
-    cases(OUT / "odd-json", "odd-json")
-    cases(OUT / "odd-vocab", "odd-vocab")
+    for folder, name in ((MODEL, "debian-synopsis"), (OUT / "odd-json", "odd-json"), (OUT / "odd-vocab", "odd-vocab")):
+        cases(name, Transformers(AutoTokenizer.from_pretrained(folder, config=BartConfig())))
+    family_cases()
 
 
 if __name__ == "__main__":
