@@ -72,6 +72,7 @@ class FakeModelEngine : public FakeEngine {
 
 struct FakeModelOptions {
   std::string name = "fake";
+  std::string path = std::string(ELSERVE_SOURCE_DIR) + "/models/debian-synopsis";
   int max_queued_requests = 1024;
   std::shared_ptr<Gate> gate = std::make_shared<Gate>();
   Resources capacity = FakeModelEngine::kCapacity;

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <string>
 
@@ -308,6 +309,38 @@ TEST_F(PrepareTest, TruncationMustNotCutTheAnswer) {
   EXPECT_TRUE(Prepare(*one_, request, false).ok());
   request.add_answers()->set_text("last");
   ExpectRefused(*one_, request, {"answers[1]", "truncation"});
+}
+
+// A tokenizer whose truncation_side is left: the end of a text stays.
+TEST_F(PrepareTest, TruncatesWhereTheTokenizerSays) {
+  const std::filesystem::path model_path = FakeModelOptions().path;
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "elserve_truncation_side";
+  std::filesystem::create_directories(path);
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json"}) {
+    std::filesystem::copy_file(model_path / name, path / name, std::filesystem::copy_options::overwrite_existing);
+  }
+  std::ifstream stream(model_path / "tokenizer_config.json");
+  std::string config((std::istreambuf_iterator<char>(stream)), {});
+  config.insert(config.find('{') + 1, R"("truncation_side": "left",)");
+  std::ofstream(path / "tokenizer_config.json") << config;
+  const ModelRegistry left(MakeFakeModels({{.path = path.string()}}));
+  std::filesystem::remove_all(path);
+
+  v1::SummarizeRequest request = Summarize(Words(3000));
+  ExpectRefused(left, request, {"more than 1024 tokens", "cuts the beginning off"});
+  request.set_truncation(v1::TRUNCATION_TRUNCATE);
+  const std::vector<int32_t> all = model().tokenizer().Encode(request.document())->ids;
+  std::vector<int32_t> expected(all.end() - 1023, all.end());
+  expected.insert(expected.begin(), 0);
+  EXPECT_EQ(Prepare(left, request, false)->jobs[0].source, expected);
+
+  v1::GenerateQuestionsRequest questions;
+  questions.set_context("first " + Words(3000) + "last");
+  questions.set_truncation(v1::TRUNCATION_TRUNCATE);
+  questions.add_answers()->set_text("last");
+  EXPECT_TRUE(Prepare(left, questions, false).ok());
+  questions.add_answers()->set_text("first");
+  ExpectRefused(left, questions, {"answers[1]", "the last 1022 tokens", "truncation"});
 }
 
 // To the token: the last answer that truncation leaves whole, and the first that it does not.
