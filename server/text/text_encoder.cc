@@ -58,7 +58,7 @@ bool TextEncoder::BeginsText(std::string_view stretch) const {
   return !aligned.alignment().empty() && aligned.alignment()[0].begin == 0;
 }
 
-bool TextEncoder::Encode(std::string_view text) {
+absl::Status TextEncoder::Encode(std::string_view text) {
   tokens_.ids.reserve(std::min(text.size() / 4, limit_.tokens) + 1);
   AddedTokens::Scanner scanner(pipeline_.added, AddedTokens::Pass::kRaw, text);
   const auto may_cut = [&](size_t at) { return MayCut(text, at); };
@@ -68,7 +68,13 @@ bool TextEncoder::Encode(std::string_view text) {
                                     : EncodeStretch(text.substr(piece.begin, piece.end - piece.begin), piece);
     if (!more) break;
   }
-  return !words_.failed();
+  return Outcome();
+}
+
+absl::Status TextEncoder::Outcome() const {
+  if (words_.failed()) return absl::InternalError("PCRE2 could not cut the text into words");
+  if (too_large_) return absl::InvalidArgumentError("the text has too many bytes once it is normalized");
+  return absl::OkStatus();
 }
 
 // MarianTokenizer.remove_language_code: the token of the code that the stretch begins with, if it does.
@@ -127,6 +133,8 @@ bool TextEncoder::EncodeWords(std::string_view text, PreTokenizer::Place place) 
 
 // Appends a word's tokens to a list of which those of the text so far are no part.
 bool TextEncoder::Append(std::string_view word, TokenList& tokens) {
+  too_large_ = word.size() >= TokenModel::kMaxPieceBytes;
+  if (too_large_) return false;
   const size_t room = limit_.keep ? std::numeric_limits<size_t>::max() : limit_.tokens - tokens_.ids.size();
   exceeded_ = !pipeline_.model->Encode(word, room, *scratch_, tokens);
   return !exceeded_;
@@ -157,7 +165,7 @@ std::string_view TextEncoder::Remember(std::string_view word) {
   return {begin, word.size()};
 }
 
-bool TextEncoder::EncodeWithSpans(std::string_view text) {
+absl::Status TextEncoder::EncodeWithSpans(std::string_view text) {
   tokens_.with_spans = true;
   AddedTokens::Scanner scanner(pipeline_.added, AddedTokens::Pass::kRaw, text);
   TextPiece piece;
@@ -166,7 +174,7 @@ bool TextEncoder::EncodeWithSpans(std::string_view text) {
                                     : EncodeStretchWithSpans(text, piece);
     if (!more) break;
   }
-  return !words_.failed();
+  return Outcome();
 }
 
 bool TextEncoder::EncodeStretchWithSpans(std::string_view text, TextPiece piece) {

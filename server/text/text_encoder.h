@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "server/text/added_tokens.h"
 #include "server/text/normalizer.h"
 #include "server/text/pre_tokenizer.h"
@@ -39,11 +40,11 @@ class TextEncoder {
   // The pipeline must outlive this.
   TextEncoder(const TextPipeline& pipeline, Limit limit);
 
-  // Encodes valid UTF-8. False if PCRE2 failed.
-  bool Encode(std::string_view text);
+  // Encodes valid UTF-8. Not OK if PCRE2 failed, or if normalizing made the text too long for any model.
+  absl::Status Encode(std::string_view text);
 
   // The same with the spans of tokens, in bytes of the text. Slower: it follows each byte through all steps.
-  bool EncodeWithSpans(std::string_view text);
+  absl::Status EncodeWithSpans(std::string_view text);
 
   TokenList& tokens() { return tokens_; }
   // There are more tokens than the limit.
@@ -59,6 +60,7 @@ class TextEncoder {
     size_t operator()(std::string_view text) const;
   };
 
+  absl::Status Outcome() const;
   // All of these return false once nothing more is to be encoded.
   bool AddToken(int32_t id, uint32_t begin, uint32_t end);
   bool EncodeStretch(std::string_view text, const TextPiece& piece);
@@ -77,6 +79,7 @@ class TextEncoder {
   const Limit limit_;
   TokenList tokens_;
   bool exceeded_ = false;
+  bool too_large_ = false;
   PreTokenizer::Words words_;
   std::unique_ptr<TokenModel::Scratch> scratch_;
   std::string normalized_;

@@ -226,9 +226,8 @@ absl::StatusOr<Encoding> Tokenizer::Encode(std::string_view text, const EncodeOp
   const bool keeps_end = options.truncate && truncates_left();
   TextEncoder encoder(state_->pipeline,
                       {.tokens = keeps_end ? std::numeric_limits<size_t>::max() : room, .keep = options.truncate});
-  if (!(options.spans ? encoder.EncodeWithSpans(text) : encoder.Encode(text))) {
-    return absl::InternalError("PCRE2 could not cut the text into words");
-  }
+  const absl::Status encoded = options.spans ? encoder.EncodeWithSpans(text) : encoder.Encode(text);
+  if (!encoded.ok()) return encoded;
   TokenList& tokens = encoder.tokens();
   if (options.spans) TrimSpans(text, state_->span_trims, state_->pipeline, tokens);
   Encoding encoding;
