@@ -7,6 +7,7 @@
 #include "server/commands/client/models.h"
 #include "server/commands/client/questions.h"
 #include "server/commands/client/summarize.h"
+#include "server/commands/client/tokenize.h"
 #include "server/commands/serve.h"
 
 namespace elserve {
@@ -44,6 +45,7 @@ int RunCommandLine(int argc, char** argv) {
   AddSummarize(app, &run);
   AddQuestions(app, &run);
   AddModels(app, &run);
+  AddTokenize(app, &run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "proto/elserve/v1/elserve.grpc.pb.h"
+#include "server/requests/tokenize.h"
 #include "server/rpc/stream_call.h"
 #include "server/rpc/unary_call.h"
 #include "server/rpc/wire.h"
@@ -18,9 +19,10 @@ using v1::GenerationService;
 
 // Every method gets the bytes and parses them itself (ParseMessage says why).
 template <typename Base>
-using Unary = GenerationService::WithRawCallbackMethod_Summarize<
-    GenerationService::WithRawCallbackMethod_Generate<GenerationService::WithRawCallbackMethod_GenerateQuestions<
-        GenerationService::WithRawCallbackMethod_ListModels<GenerationService::WithRawCallbackMethod_GetModel<Base>>>>>;
+using Unary = GenerationService::WithRawCallbackMethod_Summarize<GenerationService::WithRawCallbackMethod_Generate<
+    GenerationService::WithRawCallbackMethod_GenerateQuestions<GenerationService::WithRawCallbackMethod_ListModels<
+        GenerationService::WithRawCallbackMethod_GetModel<GenerationService::WithRawCallbackMethod_Tokenize<
+            GenerationService::WithRawCallbackMethod_Detokenize<Base>>>>>>>;
 template <typename Base>
 using Streams =
     GenerationService::WithRawCallbackMethod_StreamSummarize<GenerationService::WithRawCallbackMethod_StreamGenerate<
@@ -79,6 +81,14 @@ class Service final : public Unary<Streams<GenerationService::Service>> {
         *request, intake_, Origin(*context, Rpc::kStreamGenerateQuestions));
   }
 
+  ServerUnaryReactor* Tokenize(CallbackServerContext* context, const ByteBuffer* bytes, ByteBuffer* response) override {
+    return Reply(context, Parsed<v1::TokenizeRequest>(*bytes, &elserve::Tokenize), response);
+  }
+  ServerUnaryReactor* Detokenize(CallbackServerContext* context, const ByteBuffer* bytes,
+                                 ByteBuffer* response) override {
+    return Reply(context, Parsed<v1::DetokenizeRequest>(*bytes, &elserve::Detokenize), response);
+  }
+
   ServerUnaryReactor* ListModels(CallbackServerContext* context, const ByteBuffer* bytes,
                                  ByteBuffer* response) override {
     return Reply(context, List(*bytes), response);
@@ -88,6 +98,13 @@ class Service final : public Unary<Streams<GenerationService::Service>> {
   }
 
  private:
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Parsed(const ByteBuffer& bytes,
+                                  absl::StatusOr<Response> (*answer)(const ModelRegistry&, const Request&)) const {
+    Request request;
+    if (const absl::Status parsed = ParseMessage(bytes, &request); !parsed.ok()) return parsed;
+    return answer(intake_->models(), request);
+  }
   absl::StatusOr<v1::ListModelsResponse> List(const ByteBuffer& bytes) const {
     v1::ListModelsRequest request;
     if (const absl::Status parsed = ParseMessage(bytes, &request); !parsed.ok()) return parsed;
