@@ -44,7 +44,7 @@ class TokenSource {
     const auto start = std::chrono::steady_clock::now();
     v1::TokenizeResponse tokens;
     const std::string error = tokenizer_ != nullptr ? Encode(input.text, &tokens) : Ask(input.text, &tokens);
-    if (!error.empty()) return {.out = {}, .error = absl::StrCat(input.name, ": ", error)};
+    if (!error.empty()) return {.out = {}, .error = error};
     if (options_.request.json)
       return {.out = JsonLine(input.name, SecondsSince(start), "response", tokens), .error = {}};
     const std::string name = PrintsNames(options_.request) ? absl::StrCat(input.name, ": ") : "";
