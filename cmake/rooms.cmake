@@ -28,7 +28,7 @@ set(ELSERVE_ROOMS
   "requests     | server/requests/             | text config parameters scheduling"
   "rpc          | server/rpc/                  | requests"
   "ops          | server/ops/                  | requests"
-  "client       | server/commands/client/      | parameters text"
+  "client       | server/commands/client/      | config text"
   "serving      | server/serving/              | ops"
   "commands     | server/commands/             | client serving rpc engine"
   "main         | server/main                  | commands"

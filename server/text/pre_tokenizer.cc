@@ -127,7 +127,8 @@ bool PreTokenizer::Words::Each(std::string_view text, Place place, Take take) {
     if (steps_.metaspace_) return Metaspaced(run, !prefix.empty(), take);
     std::string_view whole = run;
     if (!prefix.empty()) {
-      buffer_.assign(prefix).append(run);
+      buffer_.clear();
+      buffer_.append(prefix).append(run);
       whole = buffer_;
     }
     return Cut(whole, [&](size_t from, size_t to) { return take(whole.substr(from, to - from)); });

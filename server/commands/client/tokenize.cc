@@ -11,6 +11,7 @@
 #include "proto/elserve/v1/elserve.grpc.pb.h"
 #include "server/commands/client/command.h"
 #include "server/commands/client/printing.h"
+#include "server/config/checkpoint_path.h"
 #include "server/text/tokenizer.h"
 
 namespace elserve {
@@ -18,7 +19,7 @@ namespace {
 
 struct TokenizeOptions {
   RequestOptions request;
-  std::string path;  // a tokenizer's folder; empty: the server's
+  std::string path;  // a tokenizer's folder, or hub:OWNER/NAME; empty: the server's
   std::string source_language;
   bool bare = false;   // without special tokens
   bool count = false;  // the number of tokens alone
@@ -34,7 +35,12 @@ class TokenSource {
       stub_ = v1::GenerationService::NewStub(Connect(options_.request));
       return absl::OkStatus();
     }
-    absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(options_.path);
+    const absl::StatusOr<std::string> folder = FindCheckpoint(options_.path, "");
+    if (!folder.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--path is ", options_.path, "; allowed is ", folder.status().message()));
+    }
+    absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(*folder);
     if (!tokenizer.ok()) return tokenizer.status();
     tokenizer_ = *std::move(tokenizer);
     return absl::OkStatus();
@@ -101,7 +107,8 @@ void AddTokenize(CLI::App& app, std::function<int()>* run) {
   CLI::App* command = app.add_subcommand("tokenize", "Show the token ids of files, or of standard input");
   AddServerOption(*command, &options->request);
   command->add_option("--model", options->request.model, "Name of a model; not needed where the server has one");
-  command->add_option("--path", options->path, "A folder with a tokenizer, instead of a server");
+  command->add_option("--path", options->path,
+                      "A folder with a tokenizer, or hub:OWNER/NAME in the local cache, instead of a server");
   command->add_option("--source-language", options->source_language, "Code of the texts' language");
   command->add_flag("--no-special-tokens", options->bare, "Leave out what stands around a text");
   command->add_flag("--count", options->count, "Print how many there are, and not which");
