@@ -82,7 +82,6 @@ struct FakeModelOptions {
   bool questions = true;
   v1::DecodingParameters summarize_defaults = {}, questions_defaults = {};
   std::optional<std::string> summarize_prefix = std::nullopt;
-  std::string path = std::string(ELSERVE_SOURCE_DIR) + "/models/debian-synopsis";
   LoopObserver* observer = nullptr;
 };
 
