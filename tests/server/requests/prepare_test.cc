@@ -162,7 +162,7 @@ TEST_F(PrepareTest, SummariesTakeTheCheckpointsPrefixAndParameters) {
     const ModelRegistry models(MakeFakeModels({options}));
     const auto summary = Prepare(models, Summarize("Vim"), false);
     ASSERT_TRUE(summary.ok()) << summary.status();
-    EXPECT_EQ(summary->jobs[0].source, *model().tokenizer().Encode(prefix ? "Vim" : "summarize: Vim"));
+    EXPECT_EQ(summary->jobs[0].source, model().tokenizer().Encode(prefix ? "Vim" : "summarize: Vim")->ids);
     EXPECT_EQ(summary->decoding.max_length, 40);       // the checkpoint's for the task, over its generation_config.json
     EXPECT_EQ(summary->decoding.num_beams, 1);         // the configuration's for all tasks
     EXPECT_EQ(summary->decoding.length_penalty, 2.0);  // the configuration's for the task
