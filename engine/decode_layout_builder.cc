@@ -3,7 +3,7 @@
 namespace elserve {
 
 DecodeLayoutBuilder::DecodeLayoutBuilder(int rows, int64_t edits, int max_length)
-    : edits_(edits, int64_t{max_length} + kMaxEosIds), ancestry_(rows, max_length) {
+    : edits_(edits, int64_t{max_length} + kMaxEosIds + kMaxBadWords), ancestry_(rows, max_length) {
   tokens_.reserve(rows);
   position_ids_.reserve(rows);
   cells_.reserve(rows);
@@ -39,8 +39,7 @@ void DecodeLayoutBuilder::AddSequence(Sequence& sequence) {
     cells_.push_back(cell);
     const RowRules rules = RulesFor(search.spec(), search.tokens(row), edits_);
     select_.push_back({position, rules.log_probs ? SelectSpace::kLogProbs : SelectSpace::kLogits, rules.count,
-                       rules.force, rules.edits,
-                       /*renormalize=*/false});
+                       rules.force, rules.edits, rules.renormalize});
   }
   sequence.first_position = first;
 }

@@ -10,6 +10,8 @@ namespace elserve {
 
 inline constexpr int kMaxBeams = 32;
 inline constexpr int kMaxEosIds = 32;
+inline constexpr int kMaxBadWords = 256;
+inline constexpr int kMaxBadWordIds = 32;
 // The most candidates that a row is ever asked for: the next beams need num_beams that did not end, and at most one for
 // each EOS id stands above them.
 inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
@@ -31,6 +33,9 @@ struct DecodingSpec {
   int forced_bos_token_id = -1;              // the first generated token; -1: off
   std::vector<int32_t> forced_eos_token_id;  // allowed alone at the last place; empty: off
   std::vector<int32_t> eos_token_id;         // any of them ends a hypothesis; at most kMaxEosIds; may be empty
+  // Sequences of tokens that do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids.
+  std::vector<std::vector<int32_t>> bad_words_ids;
+  bool renormalize_logits = false;  // values are log-softmaxed (again) after all rules
 };
 
 enum class FinishReason { kEos, kLength };

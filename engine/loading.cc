@@ -52,9 +52,9 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   return in;
 }
 
-// Of a step: what no-repeat rules can ban in every row, and its EOS ids.
+// Of a step: what no-repeat rules can ban in every row, its EOS ids and its bad words.
 int64_t MostEdits(const EngineOptions& options) {
-  return static_cast<int64_t>(options.max_rows) * (options.max_decoder_tokens + kMaxEosIds);
+  return static_cast<int64_t>(options.max_rows) * (options.max_decoder_tokens + kMaxEosIds + kMaxBadWords);
 }
 
 ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const Backend& backend,

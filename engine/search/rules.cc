@@ -1,6 +1,7 @@
 #include "engine/search/rules.h"
 
 #include <algorithm>
+#include <cstddef>
 
 namespace elserve {
 namespace {
@@ -13,6 +14,23 @@ void BanRepeatedNgrams(std::span<const int32_t> tokens, int n, EditBuffer& edits
   const int32_t* suffix = tokens.data() + (tokens.size() - prefix);
   for (size_t begin = 0; begin + prefix < tokens.size(); ++begin) {
     if (std::equal(suffix, suffix + prefix, tokens.data() + begin)) edits.Ban(tokens[begin + prefix]);
+  }
+}
+
+bool IsEos(const DecodingSpec& spec, int32_t token) {
+  return std::find(spec.eos_token_id.begin(), spec.eos_token_id.end(), token) != spec.eos_token_id.end();
+}
+
+// NoBadWordsLogitsProcessor: where the tokens end with all of a word but its last one, that one is banned. The start
+// token takes part. An end of sequence alone is no bad word.
+void BanBadWords(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits) {
+  for (const std::vector<int32_t>& word : spec.bad_words_ids) {
+    const size_t prefix = word.size() - 1;
+    if (prefix == 0 && IsEos(spec, word.back())) continue;
+    if (prefix > tokens.size()) continue;
+    if (std::equal(word.begin(), word.end() - 1, tokens.end() - static_cast<std::ptrdiff_t>(prefix))) {
+      edits.Ban(word.back());
+    }
   }
 }
 
@@ -72,6 +90,7 @@ RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> tokens, Edi
   RowRules rules;
   rules.log_probs = spec.num_beams > 1;
   rules.count = CandidatesPerRow(spec);
+  rules.renormalize = spec.renormalize_logits;
   // Forcing comes after the bans and sets every value of the row, so bans leave no trace. Of two the later one counts.
   if (!spec.forced_eos_token_id.empty() && length == spec.max_length - 1) {
     rules.force = spec.forced_eos_token_id;
@@ -83,6 +102,7 @@ RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> tokens, Edi
   }
   edits.BeginRow();
   BanRepeatedNgrams(tokens, spec.no_repeat_ngram_size, edits);
+  BanBadWords(spec, tokens, edits);
   if (EosIsBanned(spec, length)) {
     for (int32_t token : spec.eos_token_id) edits.Ban(token);
   }
@@ -95,6 +115,7 @@ int64_t MaxEditsPerRow(const DecodingSpec& spec) {
   const int64_t longest = int64_t{spec.max_length} - 1;
   const int64_t n = spec.no_repeat_ngram_size;
   int64_t most = n > 0 ? std::max<int64_t>(0, longest - n + 1) : 0;
+  most += static_cast<int64_t>(spec.bad_words_ids.size());
   if (EosIsBanned(spec, 1)) most += static_cast<int64_t>(spec.eos_token_id.size());
   return most;
 }

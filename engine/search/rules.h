@@ -51,6 +51,7 @@ struct RowRules {
   // If not empty, these tokens have value 0 and all others -infinity. Points into the spec.
   std::span<const int32_t> force;
   std::span<const LogitEdit> edits;  // one a token at most, by token; points into the EditBuffer
+  bool renormalize = false;          // log-softmax once more over what the edits or the forcing left
 };
 
 // Candidates that a row of this spec needs: greedy 1; beams num_beams + number of EOS ids.

@@ -107,7 +107,8 @@ std::string Allowed(const Field& field) {
     case FieldDescriptor::CPPTYPE_STRING:
       return absl::StrCat("texts of ", RangeText(field.range), " bytes");
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      return absl::StrCat("lists of 1 to ", field.rule.max_ids, " ids, each ", RangeText(field.range));
+      return absl::StrCat("lists of 1 to ", field.rule.max_ids, " ids, each ", RangeText(field.range),
+                          field.rule.can_switch_off ? ", or [[-1]] alone: off" : "");
     default:
       break;
   }
@@ -129,15 +130,17 @@ absl::Status CheckElement(const Field& field, const Element& element, bool alone
   return Refuse(field, absl::StrCat(alone ? "" : "a list with ", element.text), Allowed(field));
 }
 
-// A list of token ids within a list.
-absl::Status CheckIds(const Field& field, const Message& list) {
+// A list of token ids within a list. `alone`: there is no other.
+absl::Status CheckIds(const Field& field, const Message& list, bool alone) {
   const FieldDescriptor* ids = list.GetDescriptor()->FindFieldByNumber(v1::TokenList::kIdsFieldNumber);
   const int size = list.GetReflection()->FieldSize(list, ids);
   if (size < 1 || size > field.rule.max_ids) {
     return Refuse(field, absl::StrCat("a list with one of ", size, " ids"), Allowed(field));
   }
   for (int i = 0; i < size; ++i) {
-    const absl::Status status = CheckElement(field, ElementAt(list, ids, i), /*alone=*/false);
+    const Element element = ElementAt(list, ids, i);
+    if (alone && size == 1 && field.rule.can_switch_off && element.number == -1) return absl::OkStatus();
+    const absl::Status status = CheckElement(field, element, /*alone=*/false);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -155,7 +158,7 @@ absl::Status CheckHonoured(const Field& field, const v1::DecodingParameters& par
   const bool lists = field.descriptor->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
   for (int i = 0; i < size; ++i) {
     const absl::Status status =
-        lists ? CheckIds(field, reflection->GetRepeatedMessage(parameters, field.descriptor, i))
+        lists ? CheckIds(field, reflection->GetRepeatedMessage(parameters, field.descriptor, i), size == 1)
               : CheckElement(field, ElementAt(parameters, field.descriptor, i), /*alone=*/size == 1);
     if (!status.ok()) return status;
   }

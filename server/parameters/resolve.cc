@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,6 +52,24 @@ void FillIds(const std::vector<int32_t>& ids, google::protobuf::RepeatedField<in
   if (ids.empty()) list->Add(-1);
 }
 
+// [[-1]] is off; a word that stands twice counts once.
+std::vector<std::vector<int32_t>> ToWords(const google::protobuf::RepeatedPtrField<v1::TokenList>& lists) {
+  std::vector<std::vector<int32_t>> words;
+  for (const v1::TokenList& list : lists) {
+    std::vector<int32_t> word(list.ids().begin(), list.ids().end());
+    if (word != std::vector<int32_t>{-1} && std::find(words.begin(), words.end(), word) == words.end()) {
+      words.push_back(std::move(word));
+    }
+  }
+  return words;
+}
+
+void FillWords(const std::vector<std::vector<int32_t>>& words,
+               google::protobuf::RepeatedPtrField<v1::TokenList>* lists) {
+  for (const std::vector<int32_t>& word : words) lists->Add()->mutable_ids()->Add(word.begin(), word.end());
+  if (words.empty()) lists->Add()->add_ids(-1);
+}
+
 // The four lengths. What exceeds max_length says no more than max_length itself, and is cut to it, so that no sum of
 // lengths overflows further down.
 void ResolveLengths(const v1::DecodingParameters& merged, const ModelLimits& limits, DecodingSpec* spec) {
@@ -82,6 +101,8 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   FillIds(spec.forced_eos_token_id, effective.mutable_forced_eos_token_id());
   effective.set_decoder_start_token_id(spec.decoder_start_token_id);
   FillIds(spec.eos_token_id, effective.mutable_eos_token_id());
+  FillWords(spec.bad_words_ids, effective.mutable_bad_words_ids());
+  effective.set_renormalize_logits(spec.renormalize_logits);
   return effective;
 }
 
@@ -94,6 +115,7 @@ v1::DecodingParameters BuiltInParameters() {
   built_in.set_length_penalty(1.0);
   built_in.set_early_stopping(v1::EARLY_STOPPING_FALSE);
   built_in.set_no_repeat_ngram_size(0);
+  built_in.set_renormalize_logits(false);
   return built_in;
 }
 
@@ -112,6 +134,8 @@ absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameter
   if (merged.has_forced_bos_token_id()) spec.forced_bos_token_id = merged.forced_bos_token_id();
   spec.forced_eos_token_id = ToIds(merged.forced_eos_token_id());
   spec.eos_token_id = ToIds(merged.eos_token_id());
+  spec.bad_words_ids = ToWords(merged.bad_words_ids());
+  spec.renormalize_logits = merged.renormalize_logits();
   return ResolvedParameters{spec, Effective(spec, merged)};
 }
 

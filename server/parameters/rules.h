@@ -43,7 +43,7 @@ struct Rule {
   // an enum needs none. Else: low and high are the two neutral values (perhaps the same; NaN: only "not set" is).
   Range range;
   Bound bound = Bound::kFixed;
-  bool can_switch_off = false;  // -1, alone in a list, is allowed and means off
+  bool can_switch_off = false;  // -1, alone in a list (of lists: [[-1]]), is allowed and means off
   int max_items = 0;            // of a list
   int max_ids = 0;              // of each list of ids in a list; at least 1
 };

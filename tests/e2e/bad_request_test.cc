@@ -134,6 +134,13 @@ std::vector<BadRequest> ParameterCases() {
                   for (int i = 0; i < 33; ++i) p.add_eos_token_id(i);
                 },
                 {"33", "32"}),
+      Parameter("bad_words_ids 8192", [](auto& p) { p.add_bad_words_ids()->add_ids(8192); }, {"8192", "8191"}),
+      Parameter("bad_words_ids without ids", [](auto& p) { p.add_bad_words_ids(); }, {"0 ids"}),
+      Parameter("bad_words_ids 257 words",
+                [](auto& p) {
+                  for (int i = 0; i < 257; ++i) p.add_bad_words_ids()->add_ids(i);
+                },
+                {"257", "256"}),
       Parameter("reset names", [](auto& p) { p.add_reset("beams"); }, {"beams"}),
       Parameter("field number 99", AddUnknown<DecodingParameters>, {"elserve.v1.DecodingParameters"}),
       Parameter("do_sample", [](auto& p) { p.set_do_sample(true); }, {"true"}),
@@ -143,11 +150,9 @@ std::vector<BadRequest> ParameterCases() {
       Parameter("seed", [](auto& p) { p.set_seed(7); }, {"7"}),
       Parameter("repetition_penalty", [](auto& p) { p.set_repetition_penalty(1.25); }, {"1.25"}),
       Parameter("encoder_no_repeat_ngram_size", [](auto& p) { p.set_encoder_no_repeat_ngram_size(3); }, {"3"}),
-      Parameter("bad_words_ids", [](auto& p) { p.add_bad_words_ids()->add_ids(17); }, {}),
       Parameter("suppress_tokens", [](auto& p) { p.add_suppress_tokens(17); }, {}),
       Parameter("num_beam_groups", [](auto& p) { p.set_num_beam_groups(2); }, {"2"}),
       Parameter("stop_strings", [](auto& p) { p.add_stop_strings("."); }, {}),
-      Parameter("renormalize_logits", [](auto& p) { p.set_renormalize_logits(true); }, {"true"}),
   };
 }
 

@@ -86,6 +86,11 @@ v1::DecodingParameters ToParameters(const json& golden) {
   };
   set_ids("forced_eos_token_id", parameters.mutable_forced_eos_token_id());
   set_ids("eos_token_id", parameters.mutable_eos_token_id());
+  for (const json& word : golden.value("bad_words_ids", json::array({json::array({-1})}))) {
+    auto* ids = parameters.add_bad_words_ids()->mutable_ids();
+    for (const int32_t id : word) ids->Add(id);
+  }
+  parameters.set_renormalize_logits(golden.value("renormalize_logits", false));
   return parameters;
 }
 

@@ -81,7 +81,7 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
   EXPECT_EQ(info.page_tokens, 64);
   EXPECT_EQ(info.block_positions, 16);
   EXPECT_EQ(info.capacity.decoder_blocks, 1024 / 16);
-  EXPECT_EQ(info.capacity.edits, 24 * (1024 + kMaxEosIds));
+  EXPECT_EQ(info.capacity.edits, 24 * (1024 + kMaxEosIds + kMaxBadWords));
   EXPECT_EQ(info.encode_tokens_per_step, 90);
   EXPECT_EQ(info.bytes_per_encoder_token, 256 * 4);
   EXPECT_EQ(info.bytes_per_decoder_token, 4 * 256 * 4);

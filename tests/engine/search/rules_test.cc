@@ -102,6 +102,46 @@ TEST(RulesTest, LongerNgramsCompareTheWholePrefix) {
   EXPECT_THAT(Banned(spec, {7, 7, 7}), IsEmpty());
 }
 
+TEST(RulesTest, BadWordsOfOneTokenNeverCome) {
+  DecodingSpec spec;
+  spec.eos_token_id = {2, 3};
+  spec.bad_words_ids = {{7}, {4}, {2}, {7}};  // an end of sequence alone is no bad word
+  EXPECT_THAT(Banned(spec, {0}), ElementsAre(4, 7));
+  EXPECT_THAT(Banned(spec, {0, 7, 5}), ElementsAre(4, 7));
+}
+
+TEST(RulesTest, BadWordsOfSeveralTokensAreBannedBehindTheirBeginning) {
+  DecodingSpec spec;
+  spec.eos_token_id = {2};
+  spec.bad_words_ids = {{5, 6, 7}, {6, 8}, {0, 9}, {5, 2}, {1, 2, 3, 4, 5, 6}};
+  EXPECT_THAT(Banned(spec, {0}), ElementsAre(9));  // the start token takes part
+  EXPECT_THAT(Banned(spec, {0, 5}), ElementsAre(2));
+  EXPECT_THAT(Banned(spec, {0, 5, 6}), ElementsAre(7, 8));
+  EXPECT_THAT(Banned(spec, {5, 6, 5}), ElementsAre(2));
+  EXPECT_THAT(Banned(spec, {6, 5, 4}), IsEmpty());
+}
+
+TEST(RulesTest, BadWordsCountAmongTheEdits) {
+  DecodingSpec spec;
+  spec.max_length = 4;
+  spec.num_beams = 2;
+  spec.bad_words_ids = {{7}, {4, 5}};
+  EXPECT_EQ(MaxEdits(spec), 4);
+  spec.no_repeat_ngram_size = 1;
+  EXPECT_EQ(MaxEdits(spec), 10);
+}
+
+TEST(RulesTest, RenormalizingFollowsForcingToo) {
+  DecodingSpec spec;
+  spec.max_length = 3;
+  spec.forced_eos_token_id = {2, 3};
+  EditBuffer edits(0);
+  EXPECT_FALSE(RulesFor(spec, std::vector<int32_t>{0}, edits).renormalize);
+  spec.renormalize_logits = true;
+  EXPECT_TRUE(RulesFor(spec, std::vector<int32_t>{0}, edits).renormalize);
+  EXPECT_TRUE(RulesFor(spec, std::vector<int32_t>{0, 1}, edits).renormalize);
+}
+
 TEST(RulesTest, ForcedBosComesFirstAndReplacesBans) {
   DecodingSpec spec;
   spec.num_beams = 2;

@@ -126,10 +126,8 @@ TEST(RulesTest, ParametersThatAreNotHonouredTakeTheirNeutralValueAlone) {
       {"repetition_penalty", {"1.0"}, {"1.2"}},
       {"encoder_repetition_penalty", {"1.0"}, {"0.9"}},
       {"encoder_no_repeat_ngram_size", {"0"}, {"3"}},
-      {"bad_words_ids", {"[]"}, {"[[1]]"}},
       {"suppress_tokens", {"[]"}, {"[1]"}},
       {"begin_suppress_tokens", {"[]"}, {"[1]"}},
-      {"renormalize_logits", {"false"}, {"true"}},
       {"num_beam_groups", {"0", "1"}, {"2"}},
       {"diversity_penalty", {"0.0"}, {"0.5"}},
       {"stop_strings", {"[]"}, {"[\"x\"]"}},
@@ -253,6 +251,19 @@ TEST(CheckTest, ListsOfIdsHoldAtLeastOne) {
                   .max_items = 1,
                   .max_ids = 1};
   EXPECT_THAT(std::string(CheckParameter(rule, parameters, nullptr).message()), HasSubstr("one of 0 ids"));
+}
+
+TEST(CheckTest, ListsOfListsCanBeSwitchedOff) {
+  const auto check = [](const char* words) {
+    return std::string(
+        CheckParameter(*FindRule("bad_words_ids"), Set(std::string("bad_words_ids=") + words), &kLimits).message());
+  };
+  EXPECT_EQ(check("[[-1]]"), "");
+  EXPECT_EQ(check("[[0], [99, 0]]"), "");
+  const char* allowed = "; allowed is lists of 1 to 32 ids, each 0 to 99, or [[-1]] alone: off";
+  EXPECT_EQ(check("[[-1], [3]]"), std::string("bad_words_ids is a list with -1") + allowed);
+  EXPECT_EQ(check("[[-1, 3]]"), std::string("bad_words_ids is a list with -1") + allowed);
+  EXPECT_EQ(check("[[100]]"), std::string("bad_words_ids is a list with 100") + allowed);
 }
 
 TEST(CheckTest, RangesMayBeOpen) {
