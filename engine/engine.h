@@ -39,7 +39,7 @@ struct EngineOptions {
   int64_t encoder_memory_tokens = 0;
   int64_t decoder_memory_tokens = 0;
   // Tokens of a source (special ones included), and of a hypothesis with its start token, at most. 0: as many as the
-  // model's positions allow; never more.
+  // model's positions allow, and where they end nowhere (T5) what the checkpoint states, or 1024. Never more.
   int max_source_tokens = 0;
   int max_decoder_tokens = 0;
   // 0: as the device prefers (Backend::PreferredSizes).
@@ -78,6 +78,7 @@ struct ModelInfo {
   int d_model = 0, encoder_layers = 0, decoder_layers = 0, encoder_heads = 0, decoder_heads = 0, vocab_size = 0;
   int max_source_tokens = 0;   // special tokens included
   int max_decoder_tokens = 0;  // max_length's bound, the start token included
+  std::string limits_reason;   // where these two are from: "as configured", or what the model says
   std::string device;          // "cpu", "cuda", "reference"
   std::string device_name;     // the processor's or card's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
   std::string device_reason;   // why that one: "as configured", or what kAuto found

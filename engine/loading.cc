@@ -85,19 +85,40 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   return info;
 }
 
-// A limit that is left open becomes what the positions allow.
-absl::Status SetLimit(const char* name, const char* side, int allowed, int* limit) {
-  if (*limit == 0) *limit = allowed;
-  if (*limit >= 1 && *limit <= allowed) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, " is ", *limit, "; the positions of the model's ", side,
-                                                 " allow 1 to ", allowed, ", or 0 for as many as they allow"));
+// One side's limit as the options have it.
+struct Limit {
+  const char* option;
+  const char* side;
+  int* tokens;  // 0: open
+};
+
+// A limit that is left open becomes what the positions allow, or the usual where they end nowhere.
+absl::Status SetLimit(const Limit& limit, int usual, StackConfig* stack) {
+  const int allowed = stack->max_positions;
+  if (*limit.tokens == 0) *limit.tokens = usual > 0 ? std::min(usual, allowed) : allowed;
+  stack->max_tokens = *limit.tokens;
+  if (*limit.tokens >= 1 && *limit.tokens <= allowed) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      limit.option, " is ", *limit.tokens, "; the positions of the model's ", limit.side, " allow 1 to ", allowed,
+      ", or 0 for ", usual > 0 ? absl::StrCat("the usual ", usual) : std::string("as many as they allow")));
 }
 
-absl::Status SetLimits(const ModelConfig& config, EngineOptions* options) {
+absl::Status SetLimits(EngineOptions* options, ModelConfig* config) {
   absl::Status status =
-      SetLimit("max_source_tokens", "encoder", config.encoder.max_positions, &options->max_source_tokens);
-  status.Update(SetLimit("max_decoder_tokens", "decoder", config.decoder.max_positions, &options->max_decoder_tokens));
+      SetLimit({.option = "max_source_tokens", .side = "encoder", .tokens = &options->max_source_tokens},
+               config->usual_tokens, &config->encoder);
+  status.Update(SetLimit({.option = "max_decoder_tokens", .side = "decoder", .tokens = &options->max_decoder_tokens},
+                         config->usual_tokens, &config->decoder));
   return status;
+}
+
+// Where the limits are from, before SetLimits fills those that are open.
+std::string LimitsReason(const EngineOptions& options, const ModelConfig& config) {
+  const std::string open =
+      config.usual_tokens > 0 ? config.usual_tokens_reason : std::string("as many as the model's positions allow");
+  const auto reason = [&open](int limit) { return limit == 0 ? open : std::string("as configured"); };
+  const std::string source = reason(options.max_source_tokens), decoder = reason(options.max_decoder_tokens);
+  return source == decoder ? source : absl::StrCat("source: ", source, "; decoder: ", decoder);
 }
 
 absl::Status NotNegative(const char* name, int value) {
@@ -114,9 +135,12 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   if (!valid.ok()) return valid;
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.checkpoint);
   if (!checkpoint.ok()) return checkpoint.status();
-  absl::StatusOr<HostModel> host = LoadHostModel(**checkpoint);
+  absl::StatusOr<ModelConfig> read = ReadModelConfig(**checkpoint);
+  if (!read.ok()) return read.status();
+  const std::string limits_reason = LimitsReason(options, *read);
+  if (absl::Status status = SetLimits(&options, &*read); !status.ok()) return status;
+  const absl::StatusOr<ModelWeights> host = FindModelWeights(**checkpoint, *read);
   if (!host.ok()) return host.status();
-  if (absl::Status status = SetLimits(host->config, &options); !status.ok()) return status;
   absl::StatusOr<ChosenDevice> device = ChooseDevice(options);
   if (!device.ok()) return device.status();
 
@@ -125,7 +149,7 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   const StepSizes preferred = model.backend->PreferredSizes();
   if (options.max_rows == 0) options.max_rows = preferred.max_rows;
   if (options.encode_tokens_per_step == 0) options.encode_tokens_per_step = preferred.encode_tokens_per_step;
-  model.config = std::make_unique<ModelConfig>(std::move(host->config));
+  model.config = std::make_unique<ModelConfig>(*std::move(read));
   const ModelConfig& config = *model.config;
   if (model.backend->state_type() == DataType::kBFloat16 &&
       (config.encoder.head_dim % 2 != 0 || config.decoder.head_dim % 2 != 0)) {
@@ -133,10 +157,10 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
                                                    config.encoder.head_dim, ", the decoder's ", config.decoder.head_dim,
                                                    "; use precision: float32"));
   }
-  const int64_t weight_bytes = PackedNumbers(host->weights) * SizeOf(model.backend->state_type());
+  const int64_t weight_bytes = PackedNumbers(*host) * SizeOf(model.backend->state_type());
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
-  model.weights = std::make_unique<PackedModel>(PackModel(config, host->weights, plan->forms, *model.backend));
+  model.weights = std::make_unique<PackedModel>(PackModel(config, *host, plan->forms, *model.backend));
   model.limits = {.encode_positions = std::max(options.encode_tokens_per_step, options.max_source_tokens),
                   .decode_positions = options.max_rows,
                   .select_rows = options.max_rows,
@@ -150,7 +174,8 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   }
   model.info = InfoOf(options, config, *model.backend, *plan);
   model.info.device_reason = device->reason;
-  model.info.parameters = host->weights.parameters;
+  model.info.limits_reason = limits_reason;
+  model.info.parameters = host->parameters;
   model.info.weight_bytes = model.weights->bytes;
   return model;
 }

@@ -19,6 +19,13 @@ struct StackConfig {
   int ffn = 0;               // width between the two feed-forward products
   float score_scale = 1.0f;  // queries are multiplied by it, their bias included: 1/sqrt(head_dim)
   int max_positions = 0;     // tokens of a source, or of a hypothesis with its start token, that its positions allow
+  int max_tokens = 0;        // of them, what the engine takes: at least 1 before FindModelWeights
+};
+
+// T5's relative positions: how many buckets distances fall into, and from which distance on all are in one bucket.
+struct RelativeBuckets {
+  int buckets = 0;  // 0: the family has none
+  int max_distance = 0;
 };
 
 // Where a sublayer's norm stands. kPost: x = norm(x + sublayer(x)). kPre: x = x + sublayer(norm(x)).
@@ -42,8 +49,14 @@ struct ModelConfig {
   float embedding_scale = 1.0f;  // token embeddings are multiplied by it before positions are added, both sides
   Positions positions = Positions::kLearned;
   int position_offset = 0;  // position p is row p + offset of the position tables
+  RelativeBuckets relative_buckets;
+  // Where positions end nowhere: what both sides' max_tokens are unless the options say otherwise, and where the number
+  // is from. 0: as many as the positions allow.
+  int usual_tokens = 0;
+  std::string usual_tokens_reason;
   // The head is the token embedding (tie_word_embeddings); the checkpoint need not hold it then.
   bool tied_head = true;
+  float head_scale = 1.0f;  // the decoder's last states are multiplied by it before the head
   // Ids that the checkpoint's config.json names, inside the vocabulary; -1 or empty: none. What decoding uses is
   // decided by its parameters, not by these.
   int32_t pad_token_id = -1;

@@ -96,7 +96,9 @@ class Packer {
   }
 
   // What follows the embedding and each of the stack's sublayers, in their order: `sublayers` are where the norms go.
-  void Norms(const StackWeights& stack, std::vector<PackedNorm>* embedding, std::span<PackedNorm* const> sublayers) {
+  // `scale`: of the last one's output, which nothing but what follows the stack reads.
+  void Norms(const StackWeights& stack, float scale, std::vector<PackedNorm>* embedding,
+             std::span<PackedNorm* const> sublayers) {
     const bool pre = config_.norm_placement == NormPlacement::kPre;
     std::vector<const NormWeights*> own;
     for (const LayerWeights& layer : stack.layers) {
@@ -112,7 +114,9 @@ class Packer {
     } else if (embedding->empty()) {
       embedding->push_back(Norm(nullptr, /*to_residual=*/false));
     }
-    for (size_t i = 0; i < sublayers.size(); ++i) *sublayers[i] = Norm(own[i], /*to_residual=*/!pre);
+    for (size_t i = 0; i < sublayers.size(); ++i) {
+      *sublayers[i] = Norm(own[i], /*to_residual=*/!pre, i + 1 == sublayers.size() ? scale : 1.0f);
+    }
   }
 
  private:
@@ -121,10 +125,19 @@ class Packer {
     return weight;
   }
 
-  PackedNorm Norm(const NormWeights* norm, bool to_residual) {
+  PackedNorm Norm(const NormWeights* norm, bool to_residual, float scale = 1.0f) {
     if (norm == nullptr) return {};
-    const HostTensor* beta = norm->beta ? &*norm->beta : nullptr;
-    return {.weight = Count(backend_.PackNorm(config_.norm_kind, norm->gamma, beta, config_.norm_epsilon)),
+    const auto scaled = [scale](const HostTensor& tensor) {
+      std::vector<float> values(tensor.size());
+      ReadFloats(tensor, 0, tensor.size(), values.data());
+      for (float& value : values) value *= scale;
+      return values;
+    };
+    const std::vector<float> gamma = scaled(norm->gamma);
+    const std::vector<float> beta = norm->beta ? scaled(*norm->beta) : std::vector<float>();
+    const HostTensor beta_view = View(beta, norm->gamma.shape);
+    return {.weight = Count(backend_.PackNorm(config_.norm_kind, View(gamma, norm->gamma.shape),
+                                              norm->beta ? &beta_view : nullptr, config_.norm_epsilon)),
             .to_residual = to_residual};
   }
 
@@ -196,8 +209,8 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, At
     decoder_norms.insert(decoder_norms.end(),
                          {&layer.self_attention.norm, &layer.cross_attention.norm, &layer.feed_forward.norm});
   }
-  packer.Norms(weights.encoder, &packed.encoder_embedding.norms, encoder_norms);
-  packer.Norms(weights.decoder, &packed.decoder_embedding.norms, decoder_norms);
+  packer.Norms(weights.encoder, 1.0f, &packed.encoder_embedding.norms, encoder_norms);
+  packer.Norms(weights.decoder, config.head_scale, &packed.decoder_embedding.norms, decoder_norms);
   packed.head = packer.Linear(weights.head, weights.logits_bias ? &*weights.logits_bias : nullptr);
   return packed;
 }

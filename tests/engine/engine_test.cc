@@ -223,10 +223,12 @@ TEST_F(EngineTest, WeightsAreCountedOnceAndTakenAsOftenAsTheyArePacked) {
   ASSERT_TRUE(engine);
   const auto checkpoint = Checkpoint::Open(SynopsisCheckpoint());
   ASSERT_TRUE(checkpoint.ok());
-  const auto host = LoadHostModel(**checkpoint);
-  ASSERT_TRUE(host.ok());
-  const int64_t packed = PackedNumbers(host->weights);
-  EXPECT_EQ(engine->info().parameters, host->weights.parameters);
+  const auto config = ReadModelConfig(**checkpoint);
+  ASSERT_TRUE(config.ok());
+  const auto weights = FindModelWeights(**checkpoint, *config);
+  ASSERT_TRUE(weights.ok());
+  const int64_t packed = PackedNumbers(*weights);
+  EXPECT_EQ(engine->info().parameters, weights->parameters);
   EXPECT_EQ(packed - engine->info().parameters, 8192 * 256);
   EXPECT_NEAR(static_cast<double>(engine->info().weight_bytes) / static_cast<double>(4 * packed), 1.0, 0.01);
 }

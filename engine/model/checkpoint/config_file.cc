@@ -68,6 +68,13 @@ absl::StatusOr<int64_t> ConfigFile::Integer(std::string_view key, int64_t absent
   return Error(key, absl::StrCat("a whole number from ", min, " to ", max));
 }
 
+absl::StatusOr<double> ConfigFile::Number(std::string_view key, double absent, double min, double max) const {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return absent;
+  if (value->is_number() && value->get<double>() >= min && value->get<double>() <= max) return value->get<double>();
+  return Error(key, absl::StrCat("a number from ", min, " to ", max));
+}
+
 absl::StatusOr<bool> ConfigFile::Boolean(std::string_view key, bool absent) const {
   const nlohmann::json* value = Find(key);
   if (value == nullptr) return absent;

@@ -26,6 +26,7 @@ class ConfigFile {
   // The key's value, or `absent` where the key is not there. A null, another type, a number with a fraction or one
   // outside [min, max] is INVALID_ARGUMENT. Without `absent` the key must be there: NOT_FOUND.
   absl::StatusOr<int64_t> Integer(std::string_view key, int64_t absent, int64_t min, int64_t max) const;
+  absl::StatusOr<double> Number(std::string_view key, double absent, double min, double max) const;
   absl::StatusOr<bool> Boolean(std::string_view key, bool absent) const;
   absl::StatusOr<std::string> String(std::string_view key, std::optional<std::string_view> absent) const;
   // A token id in [0, vocab_size), or null: -1. An `absent` outside of the vocabulary is -1, too.

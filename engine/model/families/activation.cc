@@ -38,15 +38,24 @@ constexpr std::array kActivations = {
 
 }  // namespace
 
+std::optional<Activation> FindActivation(std::string_view name) {
+  for (const Row& row : kActivations) {
+    if (row.name == name) return row.activation;
+  }
+  return std::nullopt;
+}
+
+std::string ActivationNames() {
+  std::string names;
+  for (const Row& row : kActivations) absl::StrAppend(&names, names.empty() ? "" : ", ", std::string(row.name));
+  return names;
+}
+
 absl::StatusOr<Activation> ReadActivation(const ConfigFile& config, std::string_view key, std::string_view absent) {
   absl::StatusOr<std::string> name = config.String(key, absent);
   if (!name.ok()) return name.status();
-  std::string names;
-  for (const Row& row : kActivations) {
-    if (row.name == *name) return row.activation;
-    absl::StrAppend(&names, names.empty() ? "" : ", ", std::string(row.name));
-  }
-  return config.Error(key, absl::StrCat("one of ", names));
+  if (const std::optional<Activation> activation = FindActivation(*name)) return *activation;
+  return config.Error(key, absl::StrCat("one of ", ActivationNames()));
 }
 
 }  // namespace elserve

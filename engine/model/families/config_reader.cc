@@ -27,6 +27,14 @@ int ConfigReader::Heads(std::string_view key, int absent, int width) {
   return heads;
 }
 
+float ConfigReader::Number(std::string_view key, double absent, double min, double max) {
+  return static_cast<float>(Keep(file_.Number(key, absent, min, max), min));
+}
+
+std::string ConfigReader::Text(std::string_view key, std::string_view absent) {
+  return Keep<std::string>(file_.String(key, absent), "");
+}
+
 bool ConfigReader::Boolean(std::string_view key, bool absent) { return Keep(file_.Boolean(key, absent), false); }
 
 Activation ConfigReader::Activation(std::string_view key, std::string_view absent) {
@@ -42,7 +50,11 @@ std::vector<int32_t> ConfigReader::TokenIds(std::string_view key, std::vector<in
 }
 
 void ConfigReader::MustBe(std::string_view key, bool expected) {
-  if (Boolean(key, expected) != expected && status_.ok()) status_ = file_.Error(key, expected ? "true" : "false");
+  if (Boolean(key, expected) != expected) Refuse(key, expected ? "true" : "false");
+}
+
+void ConfigReader::Refuse(std::string_view key, std::string_view expected) {
+  if (status_.ok()) status_ = file_.Error(key, expected);
 }
 
 }  // namespace elserve

@@ -4,6 +4,7 @@
 #define ELSERVE_ENGINE_MODEL_FAMILIES_CONFIG_READER_H_
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -30,6 +31,8 @@ class ConfigReader {
   int Size(std::string_view key, int absent, int max);
   // A size that divides `width`.
   int Heads(std::string_view key, int absent, int width);
+  float Number(std::string_view key, double absent, double min, double max);
+  std::string Text(std::string_view key, std::string_view absent);
   bool Boolean(std::string_view key, bool absent);
   elserve::Activation Activation(std::string_view key, std::string_view absent);
   // -1: null.
@@ -37,6 +40,8 @@ class ConfigReader {
   std::vector<int32_t> TokenIds(std::string_view key, std::vector<int32_t> absent, int vocab_size);
   // An error where the key is there with another value.
   void MustBe(std::string_view key, bool expected);
+  // What was read under `key` is not what it has to be.
+  void Refuse(std::string_view key, std::string_view expected);
 
  private:
   // The value, or `otherwise` after keeping the error.

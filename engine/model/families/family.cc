@@ -3,11 +3,14 @@
 #include <array>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/families/bart.h"
+#include "engine/model/families/marian.h"
+#include "engine/model/families/mbart.h"
+#include "engine/model/families/pegasus.h"
+#include "engine/model/families/t5.h"
 #include "engine/model/families/tensor_names.h"
 
 namespace elserve {
@@ -20,27 +23,36 @@ struct Family {
 };
 
 constexpr std::array kFamilies = {
-    Family{"bart", ReadBartConfig, &kBartNames},
+    Family{"bart", ReadBartConfig, &kBartNames},          Family{"marian", ReadMarianConfig, &kMarianNames},
+    Family{"mbart", ReadMBartConfig, &kMBartNames},       Family{"mt5", ReadMt5Config, &kT5Names},
+    Family{"pegasus", ReadPegasusConfig, &kPegasusNames}, Family{"t5", ReadT5Config, &kT5Names},
 };
 
-}  // namespace
-
-absl::StatusOr<HostModel> LoadHostModel(const Checkpoint& checkpoint) {
-  const ConfigFile& file = checkpoint.config();
+absl::StatusOr<const Family*> FindFamily(const ConfigFile& file) {
   const absl::StatusOr<std::string> model_type = file.String("model_type", std::nullopt);
   if (!model_type.ok()) return model_type.status();
   std::string supported;
   for (const Family& family : kFamilies) {
+    if (family.model_type == *model_type) return &family;
     absl::StrAppend(&supported, supported.empty() ? "" : ", ", std::string(family.model_type));
-    if (family.model_type != *model_type) continue;
-    absl::StatusOr<ModelConfig> config = family.read_config(file);
-    if (!config.ok()) return config.status();
-    config->model_type = *model_type;
-    absl::StatusOr<ModelWeights> weights = FindWeights(checkpoint, *config, *family.names);
-    if (!weights.ok()) return weights.status();
-    return HostModel{*std::move(config), *std::move(weights)};
   }
   return file.Error("model_type", absl::StrCat("one of the supported families: ", supported));
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ReadModelConfig(const Checkpoint& checkpoint) {
+  const absl::StatusOr<const Family*> family = FindFamily(checkpoint.config());
+  if (!family.ok()) return family.status();
+  absl::StatusOr<ModelConfig> config = (*family)->read_config(checkpoint.config());
+  if (config.ok()) config->model_type = (*family)->model_type;
+  return config;
+}
+
+absl::StatusOr<ModelWeights> FindModelWeights(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const absl::StatusOr<const Family*> family = FindFamily(checkpoint.config());
+  if (!family.ok()) return family.status();
+  return FindWeights(checkpoint, config, *(*family)->names);
 }
 
 }  // namespace elserve

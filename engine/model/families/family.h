@@ -10,15 +10,14 @@
 
 namespace elserve {
 
-struct HostModel {
-  ModelConfig config;
-  ModelWeights weights;  // views into the checkpoint
-};
+// Reads config.json by its model_type's family. Errors name the file, the key, its value and what was expected; an
+// unknown model_type's error lists the supported ones. Both sides' max_tokens are left open.
+absl::StatusOr<ModelConfig> ReadModelConfig(const Checkpoint& checkpoint);
 
-// Reads config.json by its model_type's family and finds every tensor that the family needs. `checkpoint` must outlive
-// the weights. Errors name the file, the key or the tensor, what it is and what was expected; an unknown model_type's
-// error lists the supported ones. Tensors that the family does not know are left alone, as transformers does.
-absl::StatusOr<HostModel> LoadHostModel(const Checkpoint& checkpoint);
+// Finds every tensor that the family needs; `config` is ReadModelConfig's, with max_tokens set. `checkpoint` must
+// outlive the weights, which are views into it. Errors name the file, the tensor, what it is and what was expected.
+// Tensors that the family does not know are left alone, as transformers does.
+absl::StatusOr<ModelWeights> FindModelWeights(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace elserve
 

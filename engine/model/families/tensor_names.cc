@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/model/families/relative_positions.h"
 #include "engine/model/families/sinusoids.h"
 
 namespace elserve {
@@ -72,7 +73,8 @@ class Finder {
 
   FeedForwardWeights FeedForward(const std::string& layer, const StackConfig& stack, const FeedForwardNames& names) {
     FeedForwardWeights weights;
-    weights.fc1 = Linear(Join(layer, names.fc1), stack.ffn, config_.d_model);
+    const std::string_view fc1 = config_.gated_feed_forward ? names.up : names.fc1;
+    weights.fc1 = Linear(Join(layer, fc1), stack.ffn, config_.d_model);
     if (config_.gated_feed_forward) weights.gate = Linear(Join(layer, names.gate), stack.ffn, config_.d_model);
     weights.fc2 = Linear(Join(layer, names.fc2), config_.d_model, stack.ffn);
     weights.norm = Norm(Join(layer, names.norm));
@@ -87,9 +89,11 @@ class Finder {
     return embedding;
   }
 
-  StackWeights Stack(const StackNames& names, const StackConfig& config, ModelWeights* weights) {
+  // `causal`: tokens see what stands before them alone.
+  StackWeights Stack(const StackNames& names, const StackConfig& config, bool causal, ModelWeights* weights) {
     StackWeights stack;
     stack.embedding = Embedding(names.embedding, config, weights);
+    stack.position_bias = PositionBias(names, config, causal, weights);
     for (int i = 0; i < config.layers && status_.ok(); ++i) {
       const std::string at = absl::StrCat(std::string(names.layers), ".", i, ".");
       LayerWeights layer;
@@ -105,22 +109,44 @@ class Finder {
   HostTensor Head() { return Tokens(Join(names_.head, ".weight"), config_.tied_head); }
 
  private:
+  // A made table of `rows` by `cols` numbers as a tensor; `what` needs it.
+  template <typename Make>
+  std::optional<HostTensor> Generate(const std::string& what, int64_t rows, int64_t cols, ModelWeights* weights,
+                                     Make&& make) {
+    if (rows * cols > kMostGenerated) {
+      status_ = absl::InvalidArgumentError(
+          absl::StrCat(what, " would take a table of ", rows, " x ", cols, " numbers; allowed are ", kMostGenerated));
+      return std::nullopt;
+    }
+    weights->generated.push_back(make());
+    return HostTensor{.type = DataType::kFloat32,
+                      .shape = {rows, cols},
+                      .data = reinterpret_cast<const std::byte*>(weights->generated.back().data())};
+  }
+
+  std::optional<PositionBiasWeights> PositionBias(const StackNames& names, const StackConfig& config, bool causal,
+                                                  ModelWeights* weights) {
+    const RelativeBuckets& buckets = config_.relative_buckets;
+    if (buckets.buckets == 0 || !status_.ok()) return std::nullopt;
+    const HostTensor learned = Take(BodyName(Join(names.position_bias, ".weight")), {buckets.buckets, config.heads});
+    if (!status_.ok()) return std::nullopt;
+    const int zero = config.max_tokens - 1;
+    std::optional<HostTensor> table =
+        Generate(absl::StrCat("a relative position bias over ", config.max_tokens, " tokens"), config.heads,
+                 int64_t{zero} + (causal ? 1 : config.max_tokens), weights,
+                 [&] { return RelativeBias(learned, buckets, config.max_tokens, causal); });
+    if (!table) return std::nullopt;
+    return PositionBiasWeights{.table = *std::move(table), .zero = zero};
+  }
+
   // Stored, or made: sinusoids that the checkpoint leaves out are the same in every checkpoint.
   std::optional<HostTensor> PositionTable(const EmbeddingNames& names, int max_positions, ModelWeights* weights) {
     if (config_.positions == Positions::kNone || !status_.ok()) return std::nullopt;
     const int64_t rows = int64_t{max_positions} + config_.position_offset, d = config_.d_model;
     const std::string name = BodyName(Join(names.positions, ".weight"));
     if (config_.positions == Positions::kLearned || checkpoint_.Has(name)) return Take(name, {rows, d});
-    if (rows * d > kMostGenerated) {
-      status_ = absl::InvalidArgumentError(absl::StrCat("the checkpoint has no ", name, ", and its table of ", rows,
-                                                        " positions of width ", d, " would take ", rows * d * 4,
-                                                        " bytes; allowed are ", kMostGenerated * 4));
-      return std::nullopt;
-    }
-    weights->generated.push_back(Sinusoids(rows, d));
-    return HostTensor{.type = DataType::kFloat32,
-                      .shape = {rows, d},
-                      .data = reinterpret_cast<const std::byte*>(weights->generated.back().data())};
+    return Generate(absl::StrCat("positions, of which the checkpoint has no ", name, ","), rows, d, weights,
+                    [rows, d] { return Sinusoids(rows, d); });
   }
 
   // A token embedding or the head: its own tensor, else the one that it shares.
@@ -157,8 +183,8 @@ absl::StatusOr<ModelWeights> FindWeights(const Checkpoint& checkpoint, const Mod
                                          const TensorNames& names) {
   Finder find(checkpoint, config, names);
   ModelWeights weights;
-  weights.encoder = find.Stack(names.encoder, config.encoder, &weights);
-  weights.decoder = find.Stack(names.decoder, config.decoder, &weights);
+  weights.encoder = find.Stack(names.encoder, config.encoder, /*causal=*/false, &weights);
+  weights.decoder = find.Stack(names.decoder, config.decoder, /*causal=*/true, &weights);
   weights.head = find.Head();
   if (checkpoint.Has(names.logits_bias)) {
     weights.logits_bias = find.Take(names.logits_bias, {1, config.vocab_size});

@@ -16,8 +16,9 @@ namespace elserve {
 struct AttentionNames {
   std::string_view q, k, v, o, norm;
 };
+// The first product is `fc1`, or of a gated one (ModelConfig::gated_feed_forward) activation(`gate`) * `up`.
 struct FeedForwardNames {
-  std::string_view fc1, gate, fc2, norm;
+  std::string_view fc1, gate, up, fc2, norm;
 };
 struct EmbeddingNames {
   std::string_view tokens, positions, norm;
@@ -31,6 +32,7 @@ struct StackNames {
   AttentionNames cross_attention;  // of the decoder
   FeedForwardNames feed_forward;
   std::string_view final_norm;
+  std::string_view position_bias;  // ModelConfig::relative_buckets: [buckets, heads], of the first layer and for all
 };
 
 struct TensorNames {

@@ -28,6 +28,7 @@ struct Kind {
   bool biases = true;
   bool gated = false;
   bool position_bias = false;
+  float head_scale = 1.0f;
   NormKind norm = NormKind::kLayerNorm;
 };
 
@@ -44,6 +45,7 @@ std::vector<Kind> Kinds() {
            .biases = false,
            .gated = true,
            .position_bias = true,
+           .head_scale = 0.6f,
            .norm = NormKind::kRmsNorm}};
 }
 
@@ -58,6 +60,7 @@ class Model {
     config.norm_placement = kind.placement;
     config.norm_kind = kind.norm;
     config.embedding_scale = 1.5f;
+    config.head_scale = kind.head_scale;
     for (StackConfig* stack : {&config.encoder, &config.decoder}) {
       *stack = {.layers = 2, .heads = kHeads, .head_dim = kHeadDim, .ffn = kFfn, .score_scale = 0.4f};
     }
@@ -231,7 +234,8 @@ Matrix Forward(const Model& model, const StackWeights& stack, const std::vector<
 // log-softmax of the last position's logits by the plain forward pass.
 Vector LogProbs(const Model& model, const std::vector<int32_t>& source, const std::vector<int32_t>& target) {
   const Matrix memory = Forward(model, model.weights.encoder, source, nullptr);
-  const Matrix states = Forward(model, model.weights.decoder, target, &memory);
+  Matrix states = Forward(model, model.weights.decoder, target, &memory);
+  for (double& value : states.back()) value *= model.config.head_scale;
   Vector logits = Product({states.back()}, {.weight = model.weights.head, .bias = {}})[0];
   double sum = 0;
   for (double logit : logits) sum += std::exp(logit);

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/model/families/family.h"
-#include "tests/engine/model/checkpoint/written_checkpoint.h"
+#include "tests/engine/model/families/family_test.h"
 
 namespace elserve {
 namespace {
@@ -20,37 +20,11 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class BartTest : public testing::Test {
+class BartTest : public FamilyTest {
  protected:
-  absl::StatusOr<HostModel> Load() {
-    directory_.Write("config.json", config_.dump());
-    directory_.Write("model.safetensors", SafetensorsFileBytes(tensors_));
-    auto checkpoint = Checkpoint::Open(directory_.path());
-    if (!checkpoint.ok()) return checkpoint.status();
-    checkpoint_ = *std::move(checkpoint);
-    return LoadHostModel(*checkpoint_);
-  }
-  std::string LoadError() {
-    const auto model = Load();
-    return model.ok() ? "no error" : std::string(model.status().message());
-  }
+  BartTest() : FamilyTest(TinyBartConfig(), TinyBartTensors()) {}
 
-  WrittenTensor& Find(std::string_view name) {
-    return *std::find_if(tensors_.begin(), tensors_.end(), [name](const auto& tensor) { return tensor.name == name; });
-  }
   void Add(const std::string& name) { tensors_.push_back({name, {11, 6}}); }
-  void Remove(std::string_view name) {
-    std::erase_if(tensors_, [name](const WrittenTensor& tensor) { return tensor.name == name; });
-  }
-  // The name of the tensor that a view shows: DataOf gives each its own first value.
-  std::string NameOf(const HostTensor& view) const {
-    return tensors_[static_cast<size_t>(*reinterpret_cast<const float*>(view.data))].name;
-  }
-
-  TestDirectory directory_;
-  nlohmann::json config_ = TinyBartConfig();
-  std::vector<WrittenTensor> tensors_ = TinyBartTensors();
-  std::unique_ptr<Checkpoint> checkpoint_;
 };
 
 TEST_F(BartTest, ReadsTheConfig) {
@@ -241,11 +215,9 @@ TEST_F(BartTest, AliasesAndNulls) {
 }
 
 TEST_F(BartTest, BadConfigsNameKeyValueAndExpectation) {
-  struct Case {
-    std::string key, value, part;
-  };
-  const Case cases[] = {
-      {"model_type", "\"t6\"", "model_type is \"t6\"; expected one of the supported families: bart"},
+  ExpectConfigErrors({
+      {"model_type", "\"t6\"",
+       "model_type is \"t6\"; expected one of the supported families: bart, marian, mbart, mt5, pegasus, t5"},
       {"model_type", "7", "model_type is 7; expected a string"},
       {"model_type", "null", "model_type is null; expected a string"},
       {"vocab_size", "0", "vocab_size is 0; expected a whole number from 1 to 4194304"},
@@ -277,38 +249,13 @@ TEST_F(BartTest, BadConfigsNameKeyValueAndExpectation) {
       {"add_final_layer_norm", "true", "add_final_layer_norm is true; expected false"},
       {"normalize_embedding", "false", "normalize_embedding is false; expected true"},
       {"static_position_embeddings", "true", "static_position_embeddings is true; expected false"},
-  };
-  for (const Case& c : cases) {
-    config_ = TinyBartConfig();
-    config_[c.key] = nlohmann::json::parse(c.value);
-    EXPECT_THAT(LoadError(), HasSubstr(directory_.path() + "/config.json: " + c.part));
-  }
+  });
   config_ = TinyBartConfig();
   config_.erase("model_type");
   EXPECT_THAT(LoadError(), HasSubstr("config.json: model_type is missing; expected a string"));
 }
 
-// Missing and misshapen, each of the checkpoint's tensors once.
-TEST_F(BartTest, EveryTensorIsNeededInItsShape) {
-  const std::vector<WrittenTensor> good = tensors_;
-  for (size_t i = 0; i < good.size(); ++i) {
-    SCOPED_TRACE(good[i].name);
-    const std::string tensor = directory_.path() + "/model.safetensors: tensor ";
-    tensors_ = good;
-    Remove(good[i].name);
-    if (good[i].name == "final_logits_bias") {
-      EXPECT_EQ(LoadError(), "no error");  // zeros
-    } else {
-      EXPECT_THAT(LoadError(), HasSubstr(tensor + "\"" + good[i].name + "\" is missing; expected shape ["));
-    }
-    tensors_ = good;
-    tensors_[i].shape.back() += 1;
-    EXPECT_THAT(LoadError(), HasSubstr(tensor + "\"" + good[i].name + "\" has shape ["));
-    tensors_ = good;
-    tensors_[i].dtype = "I64";
-    EXPECT_THAT(LoadError(), HasSubstr("\"" + good[i].name + "\" has dtype \"I64\"; expected F32, F16 or BF16"));
-  }
-}
+TEST_F(BartTest, EveryTensorIsNeededInItsShape) { ExpectEveryTensorIsNeeded({"final_logits_bias"}); }
 
 TEST_F(BartTest, ConfigLargerThanTheFileIsAnErrorOfTheFirstTensor) {
   config_["encoder_layers"] = 1024;
@@ -322,15 +269,17 @@ TEST_F(BartTest, ConfigLargerThanTheFileIsAnErrorOfTheFirstTensor) {
 TEST(EmbeddedModelTest, DebianSynopsisLoads) {
   const auto checkpoint = Checkpoint::Open(ELSERVE_SOURCE_DIR "/models/debian-synopsis");
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  const auto model = LoadHostModel(**checkpoint);
-  ASSERT_TRUE(model.ok()) << model.status();
-  EXPECT_EQ(model->config.vocab_size, 8192);
-  EXPECT_EQ(model->config.embedding_scale, 16.0f);
-  EXPECT_EQ(model->weights.encoder.layers.size(), 4u);
-  EXPECT_EQ(model->weights.head.data, model->weights.encoder.embedding.tokens.data);
-  EXPECT_EQ(model->weights.head.type, DataType::kBFloat16);
+  const auto config = ReadModelConfig(**checkpoint);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const auto weights = FindModelWeights(**checkpoint, *config);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ(config->vocab_size, 8192);
+  EXPECT_EQ(config->embedding_scale, 16.0f);
+  EXPECT_EQ(weights->encoder.layers.size(), 4u);
+  EXPECT_EQ(weights->head.data, weights->encoder.embedding.tokens.data);
+  EXPECT_EQ(weights->head.type, DataType::kBFloat16);
   // The data section of the file, two bytes a number.
-  EXPECT_EQ(model->weights.parameters, (20'028'864 - 8 - 19'896) / 2);
+  EXPECT_EQ(weights->parameters, (20'028'864 - 8 - 19'896) / 2);
 }
 
 }  // namespace
