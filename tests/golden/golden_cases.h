@@ -50,8 +50,12 @@ struct GoldenFile {
   std::vector<GoldenCase> cases;
 };
 
-// The names of the files with tiny checkpoints, and of the one with the embedded model.
+// The names of the files with tiny checkpoints: BART's, which have tokenizers, and the other families'; and of the one
+// with the embedded model.
 inline constexpr const char* kTinyGoldenFiles[] = {"bart-odd", "bart-relu", "bart-wide", "bart-one"};
+inline constexpr const char* kFamilyGoldenFiles[] = {"t5-odd",      "t5-hub",      "t5-gated-odd", "t5-gated-hub",
+                                                     "pegasus-odd", "pegasus-hub", "mbart-odd",    "mbart-hub",
+                                                     "marian-odd",  "marian-hub"};
 inline constexpr const char* kSynopsisGoldenFile = "debian-synopsis";
 
 // Reads cases/NAME.json; throws what nlohmann::json or the standard library throw if that is not as it should be.

@@ -1,6 +1,7 @@
 // The engine answers as transformers does, token for token in float32: every golden case, many in flight together, on
 // each device and in both forms of attention.
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <numeric>
 #include <ostream>
@@ -178,8 +179,10 @@ TEST_P(GoldenTest, EngineAnswersAsTransformers) {
 
 std::vector<Setup> AllSetups() {
   std::vector<Setup> setups;
+  std::vector<const char*> tiny(std::begin(kTinyGoldenFiles), std::end(kTinyGoldenFiles));
+  tiny.insert(tiny.end(), std::begin(kFamilyGoldenFiles), std::end(kFamilyGoldenFiles));
   for (const AttentionForms attention : {kAllEl, kAllKv, kElCross, kElSelf}) {
-    for ([[maybe_unused]] const char* file : kTinyGoldenFiles) {
+    for ([[maybe_unused]] const char* file : tiny) {
 #ifdef ELSERVE_TEST_REFERENCE
       setups.push_back({file, DeviceKind::kReference, attention});
 #endif
@@ -192,7 +195,7 @@ std::vector<Setup> AllSetups() {
 #endif
 #ifdef ELSERVE_TEST_CUDA
     if (!CudaIsUnderTest()) continue;
-    for (const char* file : kTinyGoldenFiles) setups.push_back({file, DeviceKind::kCuda, attention});
+    for (const char* file : tiny) setups.push_back({file, DeviceKind::kCuda, attention});
     if (kEvery == 1) setups.push_back({kSynopsisGoldenFile, DeviceKind::kCuda, attention});
 #endif
   }

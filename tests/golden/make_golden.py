@@ -19,8 +19,9 @@ import warnings
 
 import torch
 import transformers
-from transformers import BartForConditionalGeneration, GenerationConfig
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
+import family_checkpoints
 import settings
 import synopsis_texts
 import tiny_checkpoints
@@ -56,10 +57,11 @@ class Ties:
 class Model:
     """One checkpoint in float32 and float64."""
 
-    def __init__(self, directory):
-        self.models = {}
+    def __init__(self, directory, start, ends, end):
+        """start: what the decoder starts from; end: what stands behind a source."""
+        self.models, self.start, self.ends, self.end = {}, start, ends, end
         for dtype in (torch.float32, torch.float64):
-            model = BartForConditionalGeneration.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+            model = AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
             self.models[dtype] = model.to(dtype).eval()
 
     def generate(self, source, parameters, dtype):
@@ -67,7 +69,7 @@ class Model:
         model = self.models[dtype]
         parameters = {k: (v or None) if isinstance(v, list) else v for k, v in parameters.items()}
         # Set on the model, for generate() fills what a given configuration leaves open from the model's own.
-        model.generation_config = GenerationConfig(pad_token_id=1, bos_token_id=0, **parameters)
+        model.generation_config = GenerationConfig(pad_token_id=model.config.pad_token_id, **parameters)
         ids = torch.tensor([source])
         with torch.inference_mode():
             out = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, output_scores=True)
@@ -100,9 +102,10 @@ class Model:
         """Four ordinary ids that the model generates often."""
         rng, count = random.Random(1), collections.Counter()
         for _ in range(8):
-            source = [0] + [rng.randrange(5, vocab) for _ in range(10)] + [2]
+            source = [0] + [rng.randrange(5, vocab) for _ in range(10)] + self.end
             for tokens, _, _ in self.generate(source, {"max_length": 24, "num_beams": 4, "num_return_sequences": 4,
-                                                       "decoder_start_token_id": 2, "eos_token_id": [2]}, torch.float32):
+                                                       "decoder_start_token_id": self.start, "eos_token_id": self.ends},
+                                              torch.float32):
                 count.update(t for t in tokens if t > 4)
         return [token for token, _ in sorted(count.items(), key=lambda item: (-item[1], item[0]))[:4]]
 
@@ -149,13 +152,13 @@ def make_tiny(name):
     spec = tiny_checkpoints.CHECKPOINTS[name]
     directory = f"{HERE}/checkpoints/{name}"
     tiny_checkpoints.write_checkpoint(name, directory)
-    model, rng = Model(directory), random.Random(spec["seed"])
+    model, rng = Model(directory, start=2, ends=[2], end=[2]), random.Random(spec["seed"])
     longest, vocab = spec["config"]["max_position_embeddings"], spec["config"]["vocab_size"]
     # Around a page's end (64) and the longest there may be.
     lengths = sorted({n for n in (1, 2, 3, 9, 17, 33, 63, 64, 65, 128, 150, longest - 1, longest) if n <= longest})
     sources = [[2] if n == 1 else [0] + [rng.randrange(5, vocab) for _ in range(n - 2)] + [2] for n in lengths]
     cases, dropped, swaps = [], collections.Counter(), 0
-    for parameters in settings.settings(spec, model):
+    for parameters in settings.settings(spec, model, vocab, longest):
         for source in rng.sample(sources, 3):
             made = make_case(model, source, parameters)
             if isinstance(made, str):
@@ -169,10 +172,31 @@ def make_tiny(name):
     report(name, cases, dropped, swaps)
 
 
+def make_family(name):
+    spec = family_checkpoints.CHECKPOINTS[name]
+    directory = f"{HERE}/checkpoints/{name}"
+    family_checkpoints.write_checkpoint(name, directory)
+    model = Model(directory, start=spec["start"], ends=family_checkpoints.ends_of(spec), end=spec["end"])
+    rng, longest, vocab = random.Random(spec["seed"]), spec["longest"], spec["config"].vocab_size
+    ordinary = range(5, vocab - 12)
+    lengths = sorted({n for n in (1, 2, 5, 11, 20, 37, 63, 65, longest - 1, longest) if n <= longest})
+    sources = [[rng.choice(ordinary) for _ in range(n - len(spec["end"]))] + spec["end"][:n] for n in lengths]
+    cases, dropped, swaps = [], collections.Counter(), 0
+    for parameters in settings.settings(spec, model, vocab, longest):
+        made = make_case(model, rng.choice(sources), parameters)
+        if isinstance(made, str):
+            dropped[made] += 1
+            continue
+        cases.append(made[0])
+        swaps += made[1]
+    write(name, f"tests/golden/checkpoints/{name}", [], cases)
+    report(name, cases, dropped, swaps)
+
+
 def make_synopsis():
     from transformers import AutoTokenizer
     directory = f"{ROOT}/models/{SYNOPSIS}"
-    model, tokenizer = Model(directory), AutoTokenizer.from_pretrained(directory)
+    model, tokenizer = Model(directory, start=2, ends=[2], end=[2]), AutoTokenizer.from_pretrained(directory)
     own = json.load(open(f"{directory}/generation_config.json"))
     own = {k: own[k] for k in ("decoder_start_token_id", "early_stopping", "length_penalty", "max_length", "min_length",
                                "no_repeat_ngram_size", "num_beams")} | {"eos_token_id": [own["eos_token_id"]]}
@@ -201,8 +225,9 @@ def main(names):
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    for name in names or [*tiny_checkpoints.CHECKPOINTS, SYNOPSIS]:
-        make_synopsis() if name == SYNOPSIS else make_tiny(name)
+    for name in names or [*tiny_checkpoints.CHECKPOINTS, *family_checkpoints.CHECKPOINTS, SYNOPSIS]:
+        make = make_synopsis if name == SYNOPSIS else make_family if name in family_checkpoints.CHECKPOINTS else make_tiny
+        make(name)
 
 
 if __name__ == "__main__":

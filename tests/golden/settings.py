@@ -1,4 +1,4 @@
-"""Which decoding parameters the golden cases use: for each checkpoint about seventy settings, under transformers' names."""
+"""Which decoding parameters the golden cases use: for each checkpoint about eighty settings, under transformers' names."""
 
 # Of one hypothesis, {} being the defaults. "A", "B": ids of the checkpoint, see settings(). Lengths suit the shortest
 # checkpoint (48 positions).
@@ -77,23 +77,40 @@ BEAMS = [
      "num_return_sequences": 8},
     {"num_beams": 5, "eos_token_id": ["EOS", "A", "B", "C", "D"], "max_length": 26, "min_length": 8, "length_penalty": 0.0},
 ]
+# Words that may not come, of one token and of several, the start token in one of them; and scores that are made probabilities
+# again after the rules, where they matter (forced ends, banned tokens).
+RULES = [
+    {"max_length": 24, "bad_words_ids": [["A"]]},
+    {"max_length": 24, "bad_words_ids": [["A", "B"], ["C"], ["EOS"]]},
+    {"max_length": 24, "bad_words_ids": [["START", "A"], ["A", "A"], ["B", "C", "D"]], "renormalize_logits": True},
+    {"max_length": 30, "renormalize_logits": True, "no_repeat_ngram_size": 2},
+    {"num_beams": 4, "max_length": 24, "bad_words_ids": [["A"], ["B"]]},
+    {"num_beams": 4, "max_length": 24, "bad_words_ids": [["A", "B"], ["B", "A"], ["C", "EOS"]], "num_return_sequences": 3},
+    {"num_beams": 3, "max_length": 24, "bad_words_ids": [["START", "A"], ["START", "B"], ["A", "A", "A"]], "num_return_sequences": 2},
+    {"num_beams": 4, "max_length": 24, "bad_words_ids": [["A"], ["B"], ["C"]], "renormalize_logits": True, "num_return_sequences": 2},
+    {"num_beams": 5, "max_length": 30, "renormalize_logits": True, "no_repeat_ngram_size": 1, "num_return_sequences": 2},
+    {"num_beams": 4, "max_length": 30, "renormalize_logits": True, "min_length": 12, "no_repeat_ngram_size": 3, "length_penalty": 2.0},
+    {"num_beams": 4, "max_length": 9, "renormalize_logits": True, "forced_eos_token_id": ["A", "B"], "num_return_sequences": 2},
+    {"num_beams": 3, "max_length": 20, "renormalize_logits": True, "forced_bos_token_id": "A", "bad_words_ids": [["A", "B"], ["C"]],
+     "num_return_sequences": 2},
+]
 
 
-def settings(checkpoint, model):
+def settings(checkpoint, model, vocab, longest):
     """Yields parameters with every id resolved. Nothing is left to the checkpoint's own defaults but the start and the ends."""
-    generation, vocab = checkpoint["generation"], checkpoint["config"]["vocab_size"]
+    generation = checkpoint["generation"]
     ends = generation["eos_token_id"]
     ends = ends if isinstance(ends, list) else [ends]
     # Ids that the model likes, so that a list of ends is really met: the heads of its most frequent answers.
-    ids = {"EOS": ends[0]} | dict(zip("ABCD", model.favourites(vocab)))
+    ids = {"EOS": ends[0], "START": generation["decoder_start_token_id"]} | dict(zip("ABCD", model.favourites(vocab)))
 
     def resolve(value):
-        return [ids.get(v, v) for v in value] if isinstance(value, list) else ids.get(value, value)
+        return [resolve(v) for v in value] if isinstance(value, list) else ids.get(value, value)
 
     own = dict(generation, eos_token_id=ends)
     if "forced_eos_token_id" in own:
         own["forced_eos_token_id"] = [own["forced_eos_token_id"]]
-    longest = {"max_length": checkpoint["config"]["max_position_embeddings"], "eos_token_id": []}
-    for changes in GREEDY + BEAMS + [own, longest, longest | {"num_beams": 3, "no_repeat_ngram_size": 3}]:
+    long = {"max_length": longest, "eos_token_id": []}
+    for changes in GREEDY + BEAMS + [own, long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}] + RULES:
         base = {"decoder_start_token_id": generation["decoder_start_token_id"], "eos_token_id": ends}
         yield base | {k: resolve(v) for k, v in changes.items()}
