@@ -149,7 +149,9 @@ class GoldenTest : public testing::TestWithParam<Setup> {};
 TEST_P(GoldenTest, EngineAnswersAsTransformers) {
   GoldenFile file = ReadGoldenFile(GetParam().file);
   size_t kept = 0;
-  for (size_t i = 0; i < file.cases.size(); i += kEvery) std::swap(file.cases[kept++], file.cases[i]);
+  // Families have one case a setting, BART three.
+  const size_t every = file.cases.size() < 100 ? (kEvery + 1) / 2 : kEvery;
+  for (size_t i = 0; i < file.cases.size(); i += every) std::swap(file.cases[kept++], file.cases[i]);
   file.cases.resize(kept);
   ASSERT_GE(file.cases.size(), 60u / kEvery);
   ThreadPool pool(std::min(4, ThreadPool::AvailableProcessors()));
