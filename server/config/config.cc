@@ -179,6 +179,8 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
   map.Integer("encode_tokens_per_step", 1, 1 << 20, &model.encode_tokens_per_step);
   map.Integer("max_queued_requests", 1, 1000000, &model.max_queued_requests);
   map.Integer("max_overtakes", 0, 1000000, &model.max_overtakes);
+  map.Text("source_language", &model.source_language);
+  map.Text("target_language", &model.target_language);
   if (const auto defaults = map.Take("defaults")) ReadDefaults(*defaults, &model.defaults, errors);
   if (const auto tasks = map.Take("tasks")) ReadTasks(*tasks, &model, errors);
   map.Finish();

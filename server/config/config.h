@@ -49,7 +49,10 @@ struct ServedModelConfig {
   int max_queued_requests = 1024;     // requests that may wait
   int max_overtakes = 16;             // times that later requests may be admitted before the oldest one
   bool admit_only_when_idle = false;  // SchedulerOptions: static batching, to compare with; no key sets it
-  v1::DecodingParameters defaults;    // validated, but for the ranges that depend on the model
+  // Codes of requests that name none; the loaded tokenizer has to know them. Empty: as the checkpoint has it.
+  std::string source_language;
+  std::string target_language;
+  v1::DecodingParameters defaults;  // validated, but for the ranges that depend on the model
   // Without `tasks` in the file: summarize. With it: those that it names.
   std::optional<SummarizeTask> summarize = SummarizeTask();
   std::optional<QuestionsTask> questions;

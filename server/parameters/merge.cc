@@ -50,6 +50,7 @@ v1::DecodingParameters MergeDefaults(const DefaultLayers& layers) {
   v1::DecodingParameters merged = BuiltInParameters();
   MergeParameters(layers.checkpoint, &merged);
   MergeParameters(layers.checkpoint_task, &merged);
+  MergeParameters(layers.configuration_language, &merged);
   MergeParameters(layers.configuration, &merged);
   MergeParameters(layers.configuration_task, &merged);
   return merged;

@@ -48,10 +48,11 @@ void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters
 
 // The layers between the built-in values and a request, each over the one before.
 struct DefaultLayers {
-  v1::DecodingParameters checkpoint;          // LoadCheckpointParameters()
-  v1::DecodingParameters checkpoint_task;     // LoadCheckpointTask()
-  v1::DecodingParameters configuration;       // YAML: models[].defaults
-  v1::DecodingParameters configuration_task;  // YAML: models[].tasks.TASK.defaults
+  v1::DecodingParameters checkpoint;              // LoadCheckpointParameters()
+  v1::DecodingParameters checkpoint_task;         // LoadCheckpointTask()
+  v1::DecodingParameters configuration_language;  // YAML: what models[].target_language sets
+  v1::DecodingParameters configuration;           // YAML: models[].defaults
+  v1::DecodingParameters configuration_task;      // YAML: models[].tasks.TASK.defaults
 };
 
 // What a request that sets nothing gets, over BuiltInParameters(); lengths are not yet resolved.

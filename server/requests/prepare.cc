@@ -67,10 +67,17 @@ absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateRe
   return ServedTask{.prompt = {}, .defaults = model.defaults()};
 }
 
-// What all three requests have, under the same names: everything but the source. `prompt` becomes the task's.
+// How a request's texts become token ids.
+struct SourceRules {
+  TaskPrompt prompt;
+  TextLanguages languages;
+  v1::Truncation truncation = v1::TRUNCATION_UNSPECIFIED;
+};
+
+// What all three requests have, under the same names: everything but the source.
 template <typename Request>
 absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Request& request, bool stream,
-                                           TaskPrompt* prompt) {
+                                           SourceRules* rules) {
   if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<const ServedModel>> model = models.Find(request.model());
   if (!model.ok()) return model.status();
@@ -80,6 +87,11 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
 
   const ModelLimits limits = (*model)->limits();
   if (const absl::Status status = ValidateParameters(request.parameters(), &limits); !status.ok()) return status;
+  const TextLanguages languages = (*model)->LanguagesOf(request.source_language(), request.target_language());
+  const absl::StatusOr<v1::DecodingParameters> language = (*model)->LanguageParameters(languages);
+  if (!language.ok()) return language.status();
+  // The defaults have the configuration's language, under parameters that win over it.
+  if (!request.target_language().empty()) MergeParameters(*language, &task->defaults);
   MergeParameters(request.parameters(), &task->defaults);
   absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(task->defaults, limits);
   if (!resolved.ok()) return resolved.status();
@@ -87,7 +99,7 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
     return absl::InvalidArgumentError(
         absl::StrCat("num_return_sequences is ", resolved->spec.num_return_sequences, "; a stream allows 1"));
   }
-  *prompt = std::move(task->prompt);
+  *rules = {.prompt = std::move(task->prompt), .languages = languages, .truncation = request.truncation()};
   PreparedCall call;
   call.model = *std::move(model);
   call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
@@ -128,13 +140,27 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, const std::string& field,
   return absl::OkStatus();
 }
 
+// Nothing is put around token ids: a language that stands there would be ignored.
+absl::Status CheckLanguagesOfIds(const ServedModel& model, const v1::GenerateRequest& request) {
+  const bool target_in_source = model.tokenizer().target_language_use() == TargetLanguageUse::kBeforeText;
+  const bool source = !request.source_language().empty();
+  if (!source && (!target_in_source || request.target_language().empty())) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(source ? "source_language" : "target_language", " is \"",
+                   source ? request.source_language() : request.target_language(),
+                   "\"; token_ids allow none: the encoder gets them as they are, the language's token among them"));
+}
+
 // Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is
 // refused costs no more than its first tokens, so it is not known how many it has.
-absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, std::string_view prompt,
-                                              const std::string& field, v1::Truncation truncation) {
+absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
+                                              std::string_view prompt, const std::string& field) {
   const size_t limit = MaxSourceTokens(model);
-  const bool truncate = truncation == v1::TRUNCATION_TRUNCATE;
-  absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, {.max_tokens = limit, .truncate = truncate});
+  const bool truncate = rules.truncation == v1::TRUNCATION_TRUNCATE;
+  absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, {.source_language = rules.languages.source,
+                                                                        .target_language = rules.languages.target,
+                                                                        .max_tokens = limit,
+                                                                        .truncate = truncate});
   if (!encoding.ok()) {
     return absl::Status(encoding.status().code(), absl::StrCat(field, ": ", encoding.status().message()));
   }
@@ -166,17 +192,17 @@ absl::StatusOr<Span> FindSpan(const v1::Answer& answer, std::string_view context
 
 // The marked answer has to be among the tokens that truncation leaves: the prompt up to its end has to fit, or from its
 // beginning on.
-absl::Status CheckAnswerKept(const ServedModel& model, const TaskPrompt& task, std::string_view context, Span span,
+absl::Status CheckAnswerKept(const ServedModel& model, const SourceRules& rules, std::string_view context, Span span,
                              const std::string& field) {
   const bool left = model.tokenizer().truncates_left();
   const auto begin = static_cast<size_t>(left ? span.begin : 0);
   const auto end = left ? context.size() : static_cast<size_t>(span.end);
-  TaskPrompt part_task = task;
+  TaskPrompt part_task = rules.prompt;
   if (left) part_task.prefix.clear();
   const std::string part = HighlightPrompt(
       part_task, context.substr(begin, end - begin),
       {.begin = span.begin - static_cast<int64_t>(begin), .end = span.end - static_cast<int64_t>(begin)});
-  const size_t kept = model.KeptTokens(MaxSourceTokens(model));
+  const size_t kept = model.KeptTokens(MaxSourceTokens(model), rules.languages);
   const absl::StatusOr<Encoding> encoding =
       model.tokenizer().Encode(part, {.add_special_tokens = false, .max_tokens = kept});
   if (!encoding.ok()) return encoding.status();
@@ -207,25 +233,25 @@ absl::Status CheckAnswers(const v1::GenerateQuestionsRequest& request, const Tas
 }  // namespace
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::SummarizeRequest& request, bool stream) {
-  TaskPrompt prompt;
-  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &prompt);
+  SourceRules rules;
+  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &rules);
   if (!call.ok()) return call.status();
   if (const absl::Status status = CheckText(request.document(), "document"); !status.ok()) return status;
   absl::StatusOr<PreparedCall::Job> job =
-      PrepareText(*call->model, SummaryPrompt(prompt, request.document()), "document", request.truncation());
+      PrepareText(*call->model, rules, SummaryPrompt(rules.prompt, request.document()), "document");
   if (!job.ok()) return job.status();
   call->jobs.push_back(*std::move(job));
   return call;
 }
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateRequest& request, bool stream) {
-  TaskPrompt no_prompt;
-  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &no_prompt);
+  SourceRules rules;
+  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &rules);
   if (!call.ok()) return call.status();
   const ServedModel& model = *call->model;
   if (request.has_text()) {
     if (const absl::Status status = CheckText(request.text(), "text"); !status.ok()) return status;
-    absl::StatusOr<PreparedCall::Job> job = PrepareText(model, request.text(), "text", request.truncation());
+    absl::StatusOr<PreparedCall::Job> job = PrepareText(model, rules, request.text(), "text");
     if (!job.ok()) return job.status();
     call->jobs.push_back(*std::move(job));
     return call;
@@ -233,6 +259,8 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
   PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
   if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
+  const absl::Status no_language = CheckLanguagesOfIds(model, request);
+  if (!no_language.ok()) return no_language;
   const absl::Status limited = LimitIds(model, request.truncation(), &job);
   if (!limited.ok()) return limited;
   if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
@@ -242,13 +270,13 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateQuestionsRequest& request,
                                      bool stream) {
-  TaskPrompt prompt;
-  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &prompt);
+  SourceRules rules;
+  absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &rules);
   if (!call.ok()) return call.status();
   const ServedModel& model = *call->model;
   const std::string& context = request.context();
   if (const absl::Status status = CheckText(context, "context"); !status.ok()) return status;
-  if (const absl::Status status = CheckAnswers(request, prompt); !status.ok()) return status;
+  if (const absl::Status status = CheckAnswers(request, rules.prompt); !status.ok()) return status;
   // All answers are looked at before the first is tokenized.
   for (int i = 0; i < request.answers_size(); ++i) {
     const absl::StatusOr<Span> span = FindSpan(request.answers(i), context, absl::StrCat("answers[", i, "]"));
@@ -260,10 +288,10 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   for (size_t i = 0; i < call->questions.size(); ++i) {
     const Span span = call->questions[i].answer_span;
     absl::StatusOr<PreparedCall::Job> job =
-        PrepareText(model, HighlightPrompt(prompt, context, span), "context", request.truncation());
+        PrepareText(model, rules, HighlightPrompt(rules.prompt, context, span), "context");
     if (!job.ok()) return job.status();
     if (job->truncated) {
-      const absl::Status kept = CheckAnswerKept(model, prompt, context, span, absl::StrCat("answers[", i, "]"));
+      const absl::Status kept = CheckAnswerKept(model, rules, context, span, absl::StrCat("answers[", i, "]"));
       if (!kept.ok()) return kept;
     }
     call->jobs.push_back(*std::move(job));

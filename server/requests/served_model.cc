@@ -76,6 +76,11 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
   DefaultLayers layers;
   layers.checkpoint = checkpoint;
   layers.configuration = config_.defaults;
+  const v1::DecodingParameters own = MergeDefaults(layers);
+  if (own.has_decoder_start_token_id()) decoder_start_ = own.decoder_start_token_id();
+  absl::StatusOr<v1::DecodingParameters> language = LanguageParameters(LanguagesOf("", ""));
+  if (!language.ok()) return language.status();
+  layers.configuration_language = *std::move(language);
   defaults_ = MergeDefaults(layers);
   if (config_.summarize) {
     absl::StatusOr<CheckpointTask> own = ReadSummarizeTask();
@@ -100,8 +105,17 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
   return absl::OkStatus();
 }
 
-size_t ServedModel::KeptTokens(size_t length) const {
-  const size_t special = tokenizer_->FrameOf("", "")->size();
+TextLanguages ServedModel::LanguagesOf(std::string_view source, std::string_view target) const {
+  return {.source = std::string(source.empty() ? config_.source_language : source),
+          .target = std::string(target.empty() ? config_.target_language : target)};
+}
+
+absl::StatusOr<v1::DecodingParameters> ServedModel::LanguageParameters(const TextLanguages& languages) const {
+  return elserve::LanguageParameters(*tokenizer_, decoder_start_, languages);
+}
+
+size_t ServedModel::KeptTokens(size_t length, const TextLanguages& languages) const {
+  const size_t special = tokenizer_->FrameOf(languages.source, languages.target)->size();
   return length > special ? length - special : 0;
 }
 
@@ -140,6 +154,7 @@ v1::Model ServedModel::Describe() const {
   *model.mutable_limits() = DescribeLimits(info_, config_);
   *model.mutable_default_parameters() = defaults_;
   *model.mutable_tasks() = DescribeTasks();
+  *model.mutable_languages() = DescribeLanguages(*tokenizer_, decoder_start_, LanguagesOf("", ""));
   return model;
 }
 

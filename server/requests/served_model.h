@@ -15,6 +15,7 @@
 #include "server/config/config.h"
 #include "server/parameters/checkpoint.h"
 #include "server/parameters/parameters.h"
+#include "server/requests/languages.h"
 #include "server/scheduling/inbox.h"
 #include "server/text/prompts.h"
 #include "server/text/tokenizer.h"
@@ -55,8 +56,15 @@ class ServedModel {
   const std::optional<ServedTask>& summarize() const { return summarize_; }
   const std::optional<ServedTask>& questions() const { return questions_; }
 
-  // How many tokens of a text itself stay where it is truncated to `length`: the special ones around it stay too.
-  size_t KeptTokens(size_t length) const;
+  // The languages that are named, and the configuration's where none is.
+  TextLanguages LanguagesOf(std::string_view source, std::string_view target) const;
+  // What a target language sets, a layer of parameters over the defaults: forced_bos_token_id, decoder_start_token_id
+  // or nothing. INVALID_ARGUMENT names the field, the code and what is allowed, of the source language too.
+  absl::StatusOr<v1::DecodingParameters> LanguageParameters(const TextLanguages& languages) const;
+
+  // How many tokens of a text itself stay where it is truncated to `length`: the special ones around it stay too. The
+  // languages have passed LanguageParameters.
+  size_t KeptTokens(size_t length, const TextLanguages& languages) const;
 
   // The answer of GetModel.
   v1::Model Describe() const;
@@ -75,6 +83,7 @@ class ServedModel {
   const std::shared_ptr<Inbox> inbox_;
   // Set by Create.
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::optional<int32_t> decoder_start_;  // where no language says it
   v1::DecodingParameters defaults_;
   std::optional<ServedTask> summarize_, questions_;
 };

@@ -19,9 +19,12 @@ absl::StatusOr<v1::TokenizeResponse> Tokenize(const ModelRegistry& models, const
   const bool framed = !request.has_add_special_tokens() || request.add_special_tokens();
   const Tokenizer& tokenizer = (*model)->tokenizer();
   // A language that is not known is an error, whether or not its token is asked for.
-  if (const auto frame = tokenizer.FrameOf(request.source_language(), ""); !frame.ok()) return frame.status();
-  const absl::StatusOr<Encoding> encoding = tokenizer.Encode(
-      request.text(), {.add_special_tokens = framed, .source_language = request.source_language(), .spans = true});
+  const TextLanguages languages = (*model)->LanguagesOf(request.source_language(), "");
+  if (const auto frame = tokenizer.FrameOf(languages.source, languages.target); !frame.ok()) return frame.status();
+  const absl::StatusOr<Encoding> encoding = tokenizer.Encode(request.text(), {.add_special_tokens = framed,
+                                                                              .source_language = languages.source,
+                                                                              .target_language = languages.target,
+                                                                              .spans = true});
   if (!encoding.ok())
     return absl::Status(encoding.status().code(), absl::StrCat("text: ", encoding.status().message()));
   v1::TokenizeResponse response;

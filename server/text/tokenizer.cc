@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -59,7 +60,8 @@ struct Tokenizer::State {
   const Language* FindLanguage(std::string_view code) const;
   bool IsLanguage(int32_t id) const;
   void SetSource(int32_t id, Frame& frame) const;
-  absl::Status UnknownLanguage(std::string_view field, std::string_view code) const;
+  // About a code that is none of the languages, or (not `taken`) the model has no use for.
+  absl::Status RefusedLanguage(std::string_view field, std::string_view code, bool taken = true) const;
 };
 
 absl::Status Tokenizer::State::Build(TokenizerSpec spec) {
@@ -132,7 +134,7 @@ absl::Status Tokenizer::State::SetLanguages(const LanguageSpec& spec) {
   source_in_frame = spec.source_in_frame && (in_frame(frame.before) || in_frame(frame.after));
   if (!source_in_frame || !spec.source) return absl::OkStatus();
   const Language* const source = FindLanguage(*spec.source);
-  if (source == nullptr) return UnknownLanguage(spec.source_key, *spec.source);
+  if (source == nullptr) return RefusedLanguage(spec.source_key, *spec.source);
   SetSource(source->id, frame);
   return absl::OkStatus();
 }
@@ -165,10 +167,13 @@ void Tokenizer::State::SetSource(int32_t id, Frame& changed) const {
   }
 }
 
-absl::Status Tokenizer::State::UnknownLanguage(std::string_view field, std::string_view code) const {
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "%s is \"%s\"; the model knows %s", field, code,
-      absl::StrJoin(languages, ", ", [](std::string* out, const Language& l) { absl::StrAppend(out, l.code); })));
+absl::Status Tokenizer::State::RefusedLanguage(std::string_view field, std::string_view code, bool taken) const {
+  constexpr size_t kShownBytes = 64;  // codes come from requests, and are shorter
+  const std::string known =
+      absl::StrJoin(languages, ", ", [](std::string* out, const Language& l) { absl::StrAppend(out, l.code); });
+  return absl::InvalidArgumentError(absl::StrFormat("%s is \"%s\"; the model %s", field,
+                                                    absl::CEscape({code.data(), std::min(code.size(), kShownBytes)}),
+                                                    taken ? absl::StrCat("knows ", known) : "takes none"));
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem::path& directory) {
@@ -186,17 +191,16 @@ Tokenizer::~Tokenizer() = default;
 absl::StatusOr<Frame> Tokenizer::FrameOf(std::string_view source_language, std::string_view target_language) const {
   Frame frame = state_->frame;
   if (!source_language.empty()) {
-    if (!state_->source_in_frame) return absl::InvalidArgumentError("source_language: the model takes none");
     const Language* const source = state_->FindLanguage(source_language);
-    if (source == nullptr) return state_->UnknownLanguage("source_language", source_language);
+    if (source == nullptr || !state_->source_in_frame) {
+      return state_->RefusedLanguage("source_language", source_language, state_->source_in_frame);
+    }
     state_->SetSource(source->id, frame);
   }
   if (!target_language.empty()) {
-    if (state_->target_use == TargetLanguageUse::kNone) {
-      return absl::InvalidArgumentError("target_language: the model takes none");
-    }
+    const bool taken = state_->target_use != TargetLanguageUse::kNone;
     const Language* const target = state_->FindLanguage(target_language);
-    if (target == nullptr) return state_->UnknownLanguage("target_language", target_language);
+    if (target == nullptr || !taken) return state_->RefusedLanguage("target_language", target_language, taken);
     frame.target = target->id;
     if (state_->target_use == TargetLanguageUse::kBeforeText) frame.before.push_back(target->id);
   }

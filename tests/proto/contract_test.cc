@@ -25,7 +25,8 @@ std::vector<const Descriptor*> Requests() {
 
 TEST(ContractTest, RequestsShareTheirFirstFields) {
   const Descriptor* first = Requests().front();
-  for (const char* name : {"model", "parameters", "truncation", "request_id", "token_logprobs"}) {
+  for (const char* name :
+       {"model", "parameters", "truncation", "request_id", "token_logprobs", "source_language", "target_language"}) {
     ASSERT_NE(first->FindFieldByName(name), nullptr) << name;
     EXPECT_LT(first->FindFieldByName(name)->number(), kFirstOwnNumber) << name;
   }

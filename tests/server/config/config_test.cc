@@ -66,6 +66,8 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.encode_tokens_per_step, 0);
   EXPECT_EQ(model.max_queued_requests, 1024);
   EXPECT_EQ(model.max_overtakes, 16);
+  EXPECT_EQ(model.source_language, "");
+  EXPECT_EQ(model.target_language, "");
   EXPECT_EQ(model.defaults.ByteSizeLong(), 0u);
   ASSERT_TRUE(model.summarize);
   EXPECT_FALSE(model.summarize->prefix.has_value());
@@ -90,6 +92,8 @@ models:
     encode_tokens_per_step: 512
     max_queued_requests: 10
     max_overtakes: 0
+    source_language: no
+    target_language: "ro_RO"
     defaults: {num_beams: 4, max_new_tokens: 60, early_stopping: never, eos_token_id: [2, 3], length_penalty: 0.6}
     tasks:
       questions: {format: highlight, prefix: "ask: ", highlight: "**"}
@@ -116,6 +120,8 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.encode_tokens_per_step, 512);
   EXPECT_EQ(a.max_queued_requests, 10);
   EXPECT_EQ(a.max_overtakes, 0);
+  EXPECT_EQ(a.source_language, "no");  // a text, and no boolean
+  EXPECT_EQ(a.target_language, "ro_RO");
   EXPECT_EQ(a.defaults.num_beams(), 4);
   EXPECT_EQ(a.defaults.max_new_tokens(), 60);
   EXPECT_EQ(a.defaults.early_stopping(), v1::EARLY_STOPPING_NEVER);
@@ -343,6 +349,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"EncodeStep", Model("encode_tokens_per_step: -1"), 4, "encode_tokens_per_step is -1; allowed is 1"},
         BadCase{"Queue", Model("max_queued_requests: 0"), 4, "max_queued_requests is 0; allowed is 1 to"},
         BadCase{"Overtakes", Model("max_overtakes: -1"), 4, "max_overtakes is -1; allowed is 0 to"},
+        BadCase{"Language", Model("target_language: [fr]"), 4, "target_language is a list; allowed is a text"},
         BadCase{"DefaultsUnknown", Defaults("beams: 4"), 5, "models[0].defaults.beams is no decoding parameter"},
         BadCase{"DefaultsRange", Defaults("num_beams: 64"), 5, "defaults.num_beams is 64; allowed is 1 to 32"},
         BadCase{"DefaultsType", Defaults("num_beams: four"), 5,

@@ -52,13 +52,13 @@ class FakeModelEngine : public FakeEngine {
   static constexpr Resources kCapacity{
       .rows = 1 << 20, .encoder_pages = 1 << 20, .decoder_blocks = 1 << 20, .edits = 1 << 20};
 
-  FakeModelEngine(const Resources& capacity, int max_decoder_tokens) : FakeEngine(capacity) {
+  FakeModelEngine(const Resources& capacity, int max_source_tokens, int max_decoder_tokens) : FakeEngine(capacity) {
     info_.family = "bart";
     info_.capacity = capacity;
     info_.page_tokens = 64;
     info_.block_positions = 16;
     info_.vocab_size = 8192;
-    info_.max_source_tokens = 1024;
+    info_.max_source_tokens = max_source_tokens;
     info_.max_decoder_tokens = max_decoder_tokens;
     info_.bytes_per_encoder_token = 100;
     info_.bytes_per_decoder_token = 10;
@@ -76,6 +76,7 @@ struct FakeModelOptions {
   int max_queued_requests = 1024;
   std::shared_ptr<Gate> gate = std::make_shared<Gate>();
   Resources capacity = FakeModelEngine::kCapacity;
+  int max_source_tokens = 1024;
   int max_decoder_tokens = 1000;  // kEndless: an answer of so many lasts until somebody ends it
   bool fail_steps = false;
   std::function<void(std::vector<int32_t>*)> on_finished = nullptr;
@@ -102,7 +103,8 @@ inline ServedModelConfig FakeModelConfig(const FakeModelOptions& options = {}) {
 }
 
 inline std::unique_ptr<FakeModelEngine> MakeFakeEngine(const FakeModelOptions& options) {
-  auto engine = std::make_unique<FakeModelEngine>(options.capacity, options.max_decoder_tokens);
+  auto engine =
+      std::make_unique<FakeModelEngine>(options.capacity, options.max_source_tokens, options.max_decoder_tokens);
   engine->on_step = [gate = options.gate] { gate->Pass(); };
   engine->fail_steps = options.fail_steps;
   engine->on_finished = options.on_finished;

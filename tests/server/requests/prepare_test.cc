@@ -350,7 +350,7 @@ TEST_F(PrepareTest, TruncationKeepsTheLastAnswerThatFits) {
   request.set_truncation(v1::TRUNCATION_TRUNCATE);
   v1::Span* span = request.add_answers()->mutable_span();
   const TaskPrompt& task = model().questions()->prompt;
-  const size_t kept = model().KeptTokens(1024);
+  const size_t kept = model().KeptTokens(1024, {});
   bool last_fitted = true;
   for (int64_t begin = 5 * 980; begin < 5 * 1030; begin += 5) {
     span->set_begin(begin);
