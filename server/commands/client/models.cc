@@ -5,12 +5,25 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_join.h"
 #include "proto/elserve/v1/elserve.grpc.pb.h"
 #include "server/commands/client/printing.h"
 #include "server/commands/client/request_options.h"
 
 namespace elserve {
 namespace {
+
+// Empty where there are none.
+std::string Languages(const v1::Model::Languages& languages) {
+  std::string out;
+  const auto add = [&out](const char* title, const auto& codes, const std::string& preset) {
+    if (codes.empty()) return;
+    out += title + absl::StrJoin(codes, ", ") + (preset.empty() ? "" : "; default " + preset) + "\n";
+  };
+  add("  source      ", languages.source(), languages.default_source());
+  add("  target      ", languages.target(), languages.default_target());
+  return out;
+}
 
 void Print(const v1::Model& model) {
   const v1::Model::Limits& limits = model.limits();
@@ -24,7 +37,7 @@ void Print(const v1::Model& model) {
             << " decoder tokens, " << limits.max_num_beams() << " beams\n"
             << "  memory      " << limits.encoder_memory_tokens() << " source tokens, "
             << limits.decoder_memory_tokens() << " decoder positions, " << limits.max_rows() << " rows in flight\n"
-            << "  generate    " << ToJson(model.default_parameters()) << "\n";
+            << Languages(model.languages()) << "  generate    " << ToJson(model.default_parameters()) << "\n";
   if (model.tasks().has_summarize()) {
     std::cout << "  summarize   " << ToJson(model.tasks().summarize().default_parameters()) << "\n";
   }

@@ -40,6 +40,8 @@ void AddRequestOptions(CLI::App& command, RequestOptions* options) {
           "--param", options->parameters,
           "A decoding parameter as YAML has it, e.g. num_beams=4; null: not as the server says; may be repeated")
       ->allow_extra_args(false);
+  command.add_option("--source-language", options->source_language, "Code of the texts' language");
+  command.add_option("--target-language", options->target_language, "Code of the language to be written");
   command.add_flag("--truncate", options->truncate, "Cut texts that are too long for the model");
   command.add_flag("--stream", options->stream, "Print while it is written; one request after the other");
   command.add_flag("--timings", options->timings, "Print what each answer took");

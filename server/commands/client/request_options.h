@@ -17,10 +17,11 @@ namespace elserve {
 
 struct RequestOptions {
   std::string server = "127.0.0.1:8500";
-  std::string model;                    // empty: the only one
-  std::vector<std::string> parameters;  // "num_beams=4"
-  double timeout_seconds = 0;           // 0: none
-  bool truncate = false;                // cut long texts instead of refusing them
+  std::string model;                             // empty: the only one
+  std::vector<std::string> parameters;           // "num_beams=4"
+  std::string source_language, target_language;  // codes; empty: the model's defaults
+  double timeout_seconds = 0;                    // 0: none
+  bool truncate = false;                         // cut long texts instead of refusing them
   bool json = false;
   bool stream = false;
   bool timings = false;
@@ -45,6 +46,8 @@ template <typename Request>
 std::optional<std::string> FillCommon(const RequestOptions& options, Request* request) {
   request->set_model(options.model);
   if (options.truncate) request->set_truncation(v1::TRUNCATION_TRUNCATE);
+  request->set_source_language(options.source_language);
+  request->set_target_language(options.target_language);
   return ParseParameters(options.parameters, request->mutable_parameters());
 }
 

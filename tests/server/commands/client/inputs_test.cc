@@ -88,5 +88,17 @@ TEST(ParseParametersTest, NamesWhatIsWrong) {
   }
 }
 
+TEST(FillCommonTest, FillsWhatAllRequestsHave) {
+  RequestOptions options;
+  options.model = "m";
+  options.source_language = "fr_XX";
+  options.target_language = "ro_RO";
+  v1::SummarizeRequest request;
+  EXPECT_EQ(FillCommon(options, &request), std::nullopt);
+  EXPECT_EQ(request.model(), "m");
+  EXPECT_EQ(request.source_language(), "fr_XX");
+  EXPECT_EQ(request.target_language(), "ro_RO");
+}
+
 }  // namespace
 }  // namespace elserve
