@@ -19,12 +19,6 @@ constexpr std::string_view kSpaceSymbol = "\u2581";  // SentencePiece's
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
-bool BeginsWith(std::string_view text, std::string_view begin) { return text.substr(0, begin.size()) == begin; }
-
-bool EndsWith(std::string_view text, std::string_view end) {
-  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-}
-
 std::string ReplaceAll(std::string_view text, std::string_view pattern, std::string_view content) {
   return absl::StrReplaceAll(View(text), {{View(pattern), View(content)}});
 }
@@ -38,7 +32,7 @@ int HexDigit(char c) {
 // The byte that "<0x2F>" stands for; nullopt: it is no such token. A plus sign is a digit's worth to Rust's
 // u8::from_str_radix.
 std::optional<char> ByteOfToken(std::string_view token) {
-  if (token.size() != 6 || !BeginsWith(token, "<0x") || token[5] != '>') return std::nullopt;
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
   const int high = token[3] == '+' ? 0 : HexDigit(token[3]);
   const int low = HexDigit(token[4]);
   if (high < 0 || low < 0) return std::nullopt;
@@ -73,8 +67,25 @@ size_t LeadingSpace(std::string_view text) {
 // The bytes at the end of `text` that could be the beginning of `pattern`, whole matches being gone.
 size_t OpenMatch(std::string_view text, std::string_view pattern) {
   size_t length = std::min(text.size(), pattern.size() - 1);
-  while (length > 0 && !EndsWith(text, pattern.substr(0, length))) --length;
+  while (length > 0 && !text.ends_with(pattern.substr(0, length))) --length;
   return length;
+}
+
+// Whether what can no longer become a character is one U+FFFD for each byte, as SentencePiece has it, or for each run.
+enum class Broken { kEachByte, kEachRun };
+
+// Takes the characters that are whole, and at the end of all tokens (`last`) the rest.
+std::string TakeCharacters(bool last, Broken broken, std::string& held) {
+  std::string text;
+  size_t at = 0;
+  while (at < held.size()) {
+    const Utf8Character character = ReadUtf8(held, at);
+    if (character.incomplete && !last) break;
+    AppendUtf8(character.code_point, text);
+    at += character.valid || broken == Broken::kEachRun ? character.length : 1;
+  }
+  held.erase(0, at);
+  return text;
 }
 
 template <typename T>
@@ -161,7 +172,7 @@ void Decoder::Stream::Finish(size_t step) {
   if (std::holds_alternative<decoder::Replace>(what)) return Part(step + 1, states_[step].held);
   if (const auto* strip = std::get_if<decoder::Strip>(&what)) {
     std::string_view rest = states_[step].held;
-    for (size_t i = 0; i < strip->stop && EndsWith(rest, strip->content); ++i)
+    for (size_t i = 0; i < strip->stop && rest.ends_with(strip->content); ++i)
       rest.remove_suffix(strip->content.size());
     return Part(step + 1, rest);
   }
@@ -180,16 +191,7 @@ void Decoder::Stream::PassCharacters(size_t step, bool last) {
     held.clear();
     return;
   }
-  std::string text;
-  size_t at = 0;
-  while (at < held.size()) {
-    const Utf8Character character = ReadUtf8(held, at);
-    if (character.incomplete && !last) break;
-    AppendUtf8(character.code_point, text);
-    at += character.length;
-  }
-  held.erase(0, at);
-  Part(step + 1, text);
+  Part(step + 1, TakeCharacters(last, Broken::kEachRun, held));
 }
 
 void Decoder::Stream::On(const decoder::Fuse&, size_t step, std::string_view token) { Part(step + 1, token); }
@@ -236,15 +238,15 @@ void Decoder::Stream::OnPart(const decoder::Replace& replace, size_t step, std::
 }
 
 void Decoder::Stream::On(const decoder::Strip& strip, size_t step, std::string_view token) {
-  for (size_t i = 0; i < strip.start && BeginsWith(token, strip.content); ++i)
+  for (size_t i = 0; i < strip.start && token.starts_with(strip.content); ++i)
     token.remove_prefix(strip.content.size());
-  for (size_t i = 0; i < strip.stop && EndsWith(token, strip.content); ++i) token.remove_suffix(strip.content.size());
+  for (size_t i = 0; i < strip.stop && token.ends_with(strip.content); ++i) token.remove_suffix(strip.content.size());
   Token(step + 1, token);
 }
 
 void Decoder::Stream::OnPart(const decoder::Strip& strip, size_t step, std::string_view part) {
   State& state = states_[step];
-  while (!state.begun && state.removed < strip.start && BeginsWith(part, strip.content)) {
+  while (!state.begun && state.removed < strip.start && part.starts_with(strip.content)) {
     part.remove_prefix(strip.content.size());
     ++state.removed;
   }
@@ -254,7 +256,7 @@ void Decoder::Stream::OnPart(const decoder::Strip& strip, size_t step, std::stri
   // What may yet be the end: so many of the character as go.
   size_t keep = 0;
   for (size_t i = 0;
-       i < strip.stop && EndsWith(std::string_view(state.held).substr(0, state.held.size() - keep), strip.content);
+       i < strip.stop && std::string_view(state.held).substr(0, state.held.size() - keep).ends_with(strip.content);
        ++i) {
     keep += strip.content.size();
   }
@@ -305,7 +307,7 @@ void Decoder::Stream::On(const decoder::SentencePiece& pieces, size_t step, std:
     case Kind::kPiece:
       break;
   }
-  if (!state.begun && pieces.drops_first && BeginsWith(token, kSpaceSymbol)) {
+  if (!state.begun && pieces.drops_first && token.starts_with(kSpaceSymbol)) {
     token.remove_prefix(kSpaceSymbol.size());
     state.begun = !pieces.drops_all_that_begin;
   }
@@ -315,17 +317,7 @@ void Decoder::Stream::On(const decoder::SentencePiece& pieces, size_t step, std:
 
 // SentencePiece's own: one U+FFFD for each byte that begins no character.
 void Decoder::Stream::PassPieceBytes(size_t step, bool last) {
-  std::string& held = states_[step].held;
-  std::string text;
-  size_t at = 0;
-  while (at < held.size()) {
-    const Utf8Character character = ReadUtf8(held, at);
-    if (character.incomplete && !last) break;
-    AppendUtf8(character.code_point, text);
-    at += character.valid ? character.length : 1;
-  }
-  held.erase(0, at);
-  Part(step + 1, text);
+  Part(step + 1, TakeCharacters(last, Broken::kEachByte, states_[step].held));
 }
 
 }  // namespace elserve
