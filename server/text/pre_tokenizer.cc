@@ -6,11 +6,6 @@
 #include "server/text/utf8.h"
 
 namespace elserve {
-namespace {
-
-bool BeginsWith(std::string_view text, std::string_view begin) { return text.substr(0, begin.size()) == begin; }
-
-}  // namespace
 
 absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<pre_tokenizer::Step>& steps) {
   if (steps.size() > kMaxSteps) {
@@ -68,7 +63,7 @@ std::string_view PreTokenizer::Words::Prefix(std::string_view text, Place place)
   if (!steps_.metaspace_ || steps_.metaspace_->prepend == Prepend::kNever) return {};
   if (steps_.metaspace_->prepend == Prepend::kFirst && !place.begins_text) return {};
   const std::string_view replacement = steps_.metaspace_->replacement;
-  return text[0] == ' ' || BeginsWith(text, replacement) ? std::string_view() : replacement;
+  return text[0] == ' ' || text.starts_with(replacement) ? std::string_view() : replacement;
 }
 
 bool PreTokenizer::Words::Cut(std::string_view text, absl::FunctionRef<bool(size_t, size_t)> take) {
@@ -82,7 +77,7 @@ bool PreTokenizer::Words::Cut(std::string_view text, absl::FunctionRef<bool(size
       end = at + length;
     } else if (steps_.metaspace_ && steps_.metaspace_->split) {
       const std::string_view replacement = steps_.metaspace_->replacement;
-      end = std::min(text.find(replacement, at + (BeginsWith(text.substr(at), replacement) ? replacement.size() : 0)),
+      end = std::min(text.find(replacement, at + (text.substr(at).starts_with(replacement) ? replacement.size() : 0)),
                      text.size());
     }
     if (!take(at, end)) return false;
@@ -101,7 +96,7 @@ bool PreTokenizer::Words::Metaspaced(std::string_view text, bool prepend, Take t
   const char mark = replacement[0];
   for (size_t at = 0; at < text.size();) {
     const bool space = text[at] == ' ';
-    if (space || (text[at] == mark && BeginsWith(text.substr(at), replacement))) {
+    if (space || (text[at] == mark && text.substr(at).starts_with(replacement))) {
       if (split && !buffer_.empty()) {
         if (!take(buffer_)) return false;
         buffer_.clear();

@@ -10,10 +10,6 @@ namespace {
 
 constexpr std::string_view kEscapedSpace = "\xE2\x96\x81";  // U+2581
 
-bool EndsWith(std::string_view text, std::string_view end) {
-  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-}
-
 }  // namespace
 
 // The text to be and, if asked for, the part of the old text that each of its bytes stands for.
@@ -34,7 +30,7 @@ class SentencePieceNormalizer::Writer {
   }
 
   void RemoveTrailingSpaces() {
-    while (EndsWith(text, space_)) text.resize(text.size() - space_.size());
+    while (text.ends_with(space_)) text.resize(text.size() - space_.size());
     if (with_parts_) parts.resize(text.size());
   }
 
