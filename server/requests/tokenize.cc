@@ -17,14 +17,14 @@ absl::StatusOr<v1::TokenizeResponse> Tokenize(const ModelRegistry& models, const
         absl::StrFormat("text has %d bytes; allowed are at most %d", request.text().size(), kMaxTokenizeBytes));
   }
   const bool framed = !request.has_add_special_tokens() || request.add_special_tokens();
-  const Tokenizer& tokenizer = (*model)->tokenizer();
-  // A language that is not known is an error, whether or not its token is asked for.
-  const TextLanguages languages = (*model)->LanguagesOf(request.source_language(), "");
-  if (const auto frame = tokenizer.FrameOf(languages.source, languages.target); !frame.ok()) return frame.status();
-  const absl::StatusOr<Encoding> encoding = tokenizer.Encode(request.text(), {.add_special_tokens = framed,
-                                                                              .source_language = languages.source,
-                                                                              .target_language = languages.target,
-                                                                              .spans = true});
+  const TextLanguages languages = (*model)->LanguagesOf(request.source_language(), request.target_language());
+  // What a generation request refuses is an error here too, whether or not its token is asked for.
+  if (const auto taken = (*model)->LanguageParameters(languages); !taken.ok()) return taken.status();
+  const absl::StatusOr<Encoding> encoding =
+      (*model)->tokenizer().Encode(request.text(), {.add_special_tokens = framed,
+                                                    .source_language = languages.source,
+                                                    .target_language = languages.target,
+                                                    .spans = true});
   if (!encoding.ok())
     return absl::Status(encoding.status().code(), absl::StrCat("text: ", encoding.status().message()));
   v1::TokenizeResponse response;

@@ -19,8 +19,7 @@ namespace {
 
 struct TokenizeOptions {
   RequestOptions request;
-  std::string path;  // a tokenizer's folder, or hub:OWNER/NAME; empty: the server's
-  std::string source_language;
+  std::string path;    // a tokenizer's folder, or hub:OWNER/NAME; empty: the server's
   bool bare = false;   // without special tokens
   bool count = false;  // the number of tokens alone
 };
@@ -62,9 +61,14 @@ class TokenSource {
  private:
   // Both fill the tokens, or say what went wrong.
   std::string Encode(const std::string& text, v1::TokenizeResponse* tokens) const {
+    const RequestOptions& request = options_.request;
+    // As the server: a language that is not known is an error, whether or not its token is asked for.
+    const absl::StatusOr<Frame> frame = tokenizer_->FrameOf(request.source_language, request.target_language);
+    if (!frame.ok()) return std::string(frame.status().message());
     const absl::StatusOr<Encoding> encoding = tokenizer_->Encode(text, {.add_special_tokens = !options_.bare,
-                                                                        .source_language = options_.source_language,
-                                                                        .spans = options_.request.json});
+                                                                        .source_language = request.source_language,
+                                                                        .target_language = request.target_language,
+                                                                        .spans = request.json});
     if (!encoding.ok()) return std::string(encoding.status().message());
     tokens->mutable_token_ids()->Add(encoding->ids.begin(), encoding->ids.end());
     for (const TextSpan& span : encoding->spans) {
@@ -79,7 +83,8 @@ class TokenSource {
     request.set_model(options_.request.model);
     request.set_text(text);
     request.set_add_special_tokens(!options_.bare);
-    request.set_source_language(options_.source_language);
+    request.set_source_language(options_.request.source_language);
+    request.set_target_language(options_.request.target_language);
     grpc::ClientContext context;
     SetDeadline(options_.request, &context);
     const grpc::Status status = stub_->Tokenize(&context, request, tokens);
@@ -109,7 +114,8 @@ void AddTokenize(CLI::App& app, std::function<int()>* run) {
   command->add_option("--model", options->request.model, "Name of a model; not needed where the server has one");
   command->add_option("--path", options->path,
                       "A folder with a tokenizer, or hub:OWNER/NAME in the local cache, instead of a server");
-  command->add_option("--source-language", options->source_language, "Code of the texts' language");
+  command->add_option("--source-language", options->request.source_language, "Code of the texts' language");
+  command->add_option("--target-language", options->request.target_language, "Code of the language to be written");
   command->add_flag("--no-special-tokens", options->bare, "Leave out what stands around a text");
   command->add_flag("--count", options->count, "Print how many there are, and not which");
   command->add_flag("--lines", options->request.lines, "Every line of the input is a text of its own");

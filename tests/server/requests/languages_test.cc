@@ -5,8 +5,10 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/requests/prepare.h"
@@ -18,6 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -66,7 +69,10 @@ class LanguagesTest : public ::testing::Test {
   PreparedCall Prepared(const Request& request) {
     absl::StatusOr<PreparedCall> call = Prepare(*models_, request, false);
     EXPECT_TRUE(call.ok()) << call.status();
-    return call.ok() ? *std::move(call) : PreparedCall{.jobs = {{}}};
+    if (call.ok()) return *std::move(call);
+    PreparedCall none;
+    none.jobs.emplace_back();
+    return none;
   }
   template <typename Request>
   std::string Refusal(const Request& request) {
@@ -228,6 +234,30 @@ TEST_F(LanguagesTest, AllRequestsHaveThem) {
   call = Prepared(questions);
   EXPECT_EQ(call.jobs[0].source.front(), kFr);
   EXPECT_EQ(call.decoding.forced_bos_token_id, kRo);
+}
+
+// People count before they send: the tokens, and the refusals, are those of the request.
+TEST_F(LanguagesTest, TokenizeCountsWhatARequestTakes) {
+  const std::pair<const char*, const char*> models[] = {{"mbart50", "2"},  {"mbart", "364"},    {"mbart", "2"},
+                                                        {"marian", "372"}, {"marian-bpe", "0"}, {"t5", "0"}};
+  for (const auto& [tokenizer, start] : models) {
+    Use({tokenizer, absl::StrCat("{\"decoder_start_token_id\": ", start, "}")});
+    for (const auto& [source, target] : std::vector<std::pair<std::string, std::string>>{
+             {"", ""}, {"fr_XX", ""}, {"", "ro_RO"}, {"fr_XX", "ro_RO"}, {"", "fra"}, {"eng", ""}, {"", "xx"}}) {
+      SCOPED_TRACE(absl::StrCat(tokenizer, " ", start, " ", source, " ", target));
+      v1::TokenizeRequest tokenize;
+      tokenize.set_text(Text("", "").text());
+      tokenize.set_source_language(source);
+      tokenize.set_target_language(target);
+      const auto tokens = Tokenize(*models_, tokenize);
+      const auto call = Prepare(*models_, Text(source, target), false);
+      EXPECT_EQ(tokens.status(), call.status());
+      tokenize.set_add_special_tokens(false);
+      EXPECT_EQ(Tokenize(*models_, tokenize).status(), call.status());
+      if (!call.ok() || !tokens.ok()) continue;
+      EXPECT_THAT(tokens->token_ids(), ElementsAreArray(call->jobs[0].source));
+    }
+  }
 }
 
 // Nothing is put around them, so what would stand there is refused; what the decoder is told is not.
