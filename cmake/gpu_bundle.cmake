@@ -12,7 +12,7 @@ list(REMOVE_DUPLICATES sources)
 add_executable(gpu_tests EXCLUDE_FROM_ALL ${sources})
 target_include_directories(gpu_tests PRIVATE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(gpu_tests PRIVATE ELSERVE_SOURCE_DIR="${ELSERVE_TEST_DATA}" ELSERVE_TEST_CUDA=1)
-target_link_libraries(gpu_tests PRIVATE elserve_traffic elserve_golden_cases elserve_reference GTest::gmock GTest::gtest_main)
+target_link_libraries(gpu_tests PRIVATE elserve_traffic elserve_golden_cases elserve_backend_harness GTest::gmock GTest::gtest_main)
 
 set(bundle ${CMAKE_BINARY_DIR}/gpu-bundle)
 set(programs gpu_tests engine_bench cuda_bench)
