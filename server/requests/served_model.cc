@@ -12,6 +12,7 @@ v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig&
   v1::Model::Limits limits;
   limits.set_max_source_tokens(info.max_source_tokens);
   limits.set_max_decoder_tokens(info.max_decoder_tokens);
+  limits.set_max_tokens_reason(info.limits_reason);
   limits.set_max_num_beams(kMaxBeams);
   limits.set_max_rows(static_cast<int>(info.capacity.rows));
   limits.set_encoder_memory_tokens(info.capacity.encoder_pages * info.page_tokens);

@@ -15,10 +15,11 @@ constexpr int kExecutorThreads = 2;
 void LogModel(const v1::Model& model) {
   spdlog::info(
       "model={} loaded family={} parameters={} device={} device_name=\"{}\" device_reason=\"{}\" precision={} "
-      "attention={} reason=\"{}\" "
+      "attention={} reason=\"{}\" max_source_tokens={} max_decoder_tokens={} max_tokens_reason=\"{}\" "
       "encoder_memory_tokens={} decoder_memory_tokens={} max_rows={}",
       model.name(), model.family(), model.parameter_count(), model.device(), model.device_name(), model.device_reason(),
-      model.precision(), model.attention(), model.attention_reason(), model.limits().encoder_memory_tokens(),
+      model.precision(), model.attention(), model.attention_reason(), model.limits().max_source_tokens(),
+      model.limits().max_decoder_tokens(), model.limits().max_tokens_reason(), model.limits().encoder_memory_tokens(),
       model.limits().decoder_memory_tokens(), model.limits().max_rows());
 }
 

@@ -190,6 +190,7 @@ TEST_F(RpcTest, ShowsItsModels) {
   EXPECT_EQ(model.precision(), "float32");
   EXPECT_EQ(model.vocab_size(), 8192);
   EXPECT_FALSE(model.attention_reason().empty());
+  EXPECT_EQ(model.limits().max_tokens_reason(), "as many as the model's positions allow");
   EXPECT_GT(model.limits().encoder_memory_tokens(), 0);
   EXPECT_EQ(model.default_parameters().num_beams(), 4);
   grpc::ClientContext second;
@@ -381,6 +382,8 @@ TEST_F(RpcTest, ClientsAskAndShow) {
   Process models({"models", "--server", server_->address()});
   EXPECT_EQ(models.Wait(), 0);
   EXPECT_THAT(models.output(), HasSubstr("debian-synopsis\n  family      bart"));
+  EXPECT_THAT(models.output(), HasSubstr("1024 decoder tokens (as many as the model's positions allow), "));
+  EXPECT_TRUE(server_->process().WaitForOutput("max_tokens_reason=\"as many as the model's positions allow\""));
   Process unknown({"models", "--server", server_->address(), "nothing"});
   EXPECT_EQ(unknown.Wait(), 1);
   EXPECT_THAT(unknown.error(), HasSubstr("NOT_FOUND"));

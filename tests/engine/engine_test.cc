@@ -69,6 +69,7 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
   EXPECT_EQ(info.vocab_size, 8192);
   EXPECT_EQ(info.max_source_tokens, 1024);
   EXPECT_EQ(info.max_decoder_tokens, 1024);
+  EXPECT_EQ(info.limits_reason, "as many as the model's positions allow");
   EXPECT_GT(info.parameters, 9'000'000);
   EXPECT_LT(info.parameters, 11'000'000);
   EXPECT_GE(info.weight_bytes, 4 * 9'000'000);
@@ -168,6 +169,7 @@ TEST_F(EngineTest, EachSideHasItsOwnLimit) {
   ASSERT_TRUE(engine);
   EXPECT_EQ(engine->info().max_source_tokens, 40);
   EXPECT_EQ(engine->info().max_decoder_tokens, 20);
+  EXPECT_EQ(engine->info().limits_reason, "as configured");
   DecodingSpec d = Decoding(2, 20);
   EXPECT_TRUE(engine->Measure({40, &d}).ok());
   EXPECT_THAT(engine->Measure({41, &d}).status().message(), AllOf(HasSubstr("tokens is 41"), HasSubstr("is 40")));
@@ -203,6 +205,22 @@ TEST_F(EngineTest, ALimitOfOneSideLeavesTheOtherAsItIs) {
       EXPECT_TRUE(outcome.finished);
       EXPECT_EQ(engine->free(), engine->info().capacity);
     }
+  }
+}
+
+// T5's positions end nowhere: without a word from the configuration its limits are what n_positions says.
+TEST_F(EngineTest, WherePositionsHaveNoEndItSaysWhereLimitsAreFrom) {
+  EngineOptions options = OptionsFor(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/t5-hub", kFloat32El, &pool_);
+  for (const int most : {0, 200}) {
+    options.max_decoder_tokens = most;
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    ASSERT_TRUE(engine);
+    EXPECT_EQ(engine->info().max_source_tokens, 130);
+    EXPECT_EQ(engine->info().max_decoder_tokens, most > 0 ? 200 : 130);
+    const std::string& why = engine->info().limits_reason;
+    EXPECT_THAT(why, HasSubstr("n_positions of config.json"));
+    EXPECT_EQ(why.ends_with("; decoder: as configured"), most > 0) << why;
+    EXPECT_EQ(why.starts_with("source: "), most > 0) << why;
   }
 }
 

@@ -34,7 +34,7 @@ void Print(const v1::Model& model) {
             << model.device_reason() << ")\n"
             << "  attention   " << model.attention() << " (" << model.attention_reason() << ")\n"
             << "  limits      " << limits.max_source_tokens() << " source tokens, " << limits.max_decoder_tokens()
-            << " decoder tokens, " << limits.max_num_beams() << " beams\n"
+            << " decoder tokens (" << limits.max_tokens_reason() << "), " << limits.max_num_beams() << " beams\n"
             << "  memory      " << limits.encoder_memory_tokens() << " source tokens, "
             << limits.decoder_memory_tokens() << " decoder positions, " << limits.max_rows() << " rows in flight\n"
             << Languages(model.languages()) << "  generate    " << ToJson(model.default_parameters()) << "\n";

@@ -60,6 +60,7 @@ class FakeModelEngine : public FakeEngine {
     info_.vocab_size = 8192;
     info_.max_source_tokens = max_source_tokens;
     info_.max_decoder_tokens = max_decoder_tokens;
+    info_.limits_reason = "as the test says";
     info_.bytes_per_encoder_token = 100;
     info_.bytes_per_decoder_token = 10;
     info_.attention_reason = "it is a fake";

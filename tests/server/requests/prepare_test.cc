@@ -384,6 +384,7 @@ TEST_F(PrepareTest, DescribesItsModel) {
   EXPECT_EQ(described.name(), "fake");
   EXPECT_EQ(described.limits().max_source_tokens(), 1024);
   EXPECT_EQ(described.limits().max_decoder_tokens(), 1000);
+  EXPECT_EQ(described.limits().max_tokens_reason(), "as the test says");
   EXPECT_EQ(described.limits().encoder_memory_tokens(), (1 << 20) * 64);
   EXPECT_EQ(described.limits().decoder_memory_tokens(), (1 << 20) * 16);
   EXPECT_EQ(described.tasks().questions().highlight(), "<hl>");
