@@ -2,11 +2,15 @@
 // the memory and the encode budget. And both forms of attention answer alike.
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "engine/engine.h"
 #include "engine/thread_pool.h"
 #include "gtest/gtest.h"
@@ -37,29 +41,40 @@ class BatchingTest : public testing::TestWithParam<Variant> {
     int most_in_flight = 0;
     const std::vector<Outcome> together = RunTogether(crowded_.get(), requests, 3, 7, &most_in_flight);
     EXPECT_GE(most_in_flight, least_in_flight);
-    int compared = 0, ended = 0;
+    const Compared compared = Compare(requests, alone, together);
+    EXPECT_GT(compared.requests, static_cast<int>(requests.size()) * 3 / 4);
+    EXPECT_GT(compared.ended, 0);
+    EXPECT_EQ(crowded_->free(), crowded_->info().capacity);
+  }
+
+  struct Compared {
+    int requests = 0, ended = 0;
+  };
+  static Compared Compare(const std::vector<Request>& requests, const std::vector<Outcome>& alone,
+                          const std::vector<Outcome>& together) {
+    Compared compared;
     for (size_t i = 0; i < requests.size(); ++i) {
       if (requests[i].discard_after_steps >= 0) continue;  // how far it came depends on the load
-      ++compared;
-      ended += alone[i].finished && requests[i].end_after_decode_steps >= 0;
+      ++compared.requests;
+      compared.ended += alone[i].finished && requests[i].end_after_decode_steps >= 0;
       EXPECT_EQ(BitDifference(alone[i], together[i]), "")
           << "request " << i << ", " << requests[i].decoding.num_beams << " beams, " << requests[i].source.size()
           << " source tokens";
     }
-    EXPECT_GT(compared, static_cast<int>(requests.size()) * 3 / 4);
-    EXPECT_GT(ended, 0);
-    EXPECT_EQ(crowded_->free(), crowded_->info().capacity);
+    return compared;
   }
 
   ThreadPool one_{1}, several_{3};
   std::unique_ptr<Engine> alone_, crowded_;
 };
 
-// An emulated device is slow.
+// An emulated device is slow, and has one thread.
 #if ELSERVE_TEST_CUDA_EMULATED
 constexpr int kManyRequests = 30;
+constexpr bool kOneAtATime = true;
 #else
 constexpr int kManyRequests = 200;
+constexpr bool kOneAtATime = false;
 #endif
 
 TEST_P(BatchingTest, ManyRequestsOfATinyModel) {
@@ -67,6 +82,47 @@ TEST_P(BatchingTest, ManyRequestsOfATinyModel) {
   EndSome(&requests, /*seed=*/2);
   Load(TinyCheckpoint(), /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
   ExpectSameBits(requests, 7);
+}
+
+// A model of each family, whose engines step at the same time in one pool.
+TEST_P(BatchingTest, RequestsOfAllFamiliesInFlight) {
+  struct Model {
+    const char* name;
+    std::vector<Request> requests;
+    std::vector<Outcome> alone, together;
+    std::unique_ptr<Engine> engine;
+    int most_in_flight = 0;
+  };
+  std::deque<Model> models;
+  for (const char* name : {"bart-odd", "t5-hub", "t5-gated-hub", "pegasus-hub", "mbart-hub", "marian-hub"}) {
+    const auto seed = static_cast<unsigned>(20 + models.size());
+    Model& model = models.emplace_back(name);
+    model.requests = RandomRequests(kManyRequests / 6 + 1, {60, 40, 283}, seed);
+    EndSome(&model.requests, seed);
+    Load(absl::StrCat(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/", name), /*max_rows=*/37,
+         /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
+    ASSERT_TRUE(alone_ && crowded_) << name;
+    model.alone = RunAlone(alone_.get(), model.requests);
+    model.engine = std::move(crowded_);
+  }
+  std::vector<std::thread> threads;
+  for (Model& model : models) {
+    threads.emplace_back(
+        [&model] { model.together = RunTogether(model.engine.get(), model.requests, 3, 7, &model.most_in_flight); });
+    if (kOneAtATime) threads.back().join();
+  }
+  Compared all;
+  for (size_t i = 0; i < models.size(); ++i) {
+    if (!kOneAtATime) threads[i].join();
+    const Model& model = models[i];
+    SCOPED_TRACE(model.name);
+    EXPECT_GE(model.most_in_flight, std::min<int>(5, static_cast<int>(model.requests.size())));
+    const Compared compared = Compare(model.requests, model.alone, model.together);
+    all.requests += compared.requests, all.ended += compared.ended;
+    EXPECT_EQ(model.engine->free(), model.engine->info().capacity);
+  }
+  EXPECT_GT(all.requests, kManyRequests * 3 / 4);
+  EXPECT_GT(all.ended, 0);
 }
 
 TEST_P(BatchingTest, RequestsOfTheEmbeddedModel) {

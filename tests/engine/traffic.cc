@@ -1,6 +1,7 @@
 #include "tests/engine/traffic.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -16,10 +17,10 @@
 namespace elserve {
 namespace {
 
-// An engine sees no id twice in its life; tests run many times through one engine.
+// An engine sees no id twice in its life; tests run many times through one engine, and several engines in threads.
 uint64_t TakeIds(size_t count) {
-  static uint64_t next = 1;
-  return std::exchange(next, next + count);
+  static std::atomic<uint64_t> next = 1;
+  return next.fetch_add(count);
 }
 
 int Pick(std::initializer_list<int> values, std::mt19937& rng) { return values.begin()[rng() % values.size()]; }
@@ -67,6 +68,12 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
     const int length = std::min(limits.most_source_tokens, Pick({1, 2, 63, 64, 65, any, any, any, any, any}, rng));
     request.source = RandomSource(length, limits.vocab, rng);
     request.decoding = RandomDecoding(limits, rng);
+  }
+  for (Request& request : requests) {
+    if (rng() % 6 == 0) {
+      request.decoding.bad_words_ids = {RandomSource(1, limits.vocab, rng), RandomSource(2, limits.vocab, rng)};
+    }
+    request.decoding.renormalize_logits = rng() % 6 == 0;
   }
   return requests;
 }
