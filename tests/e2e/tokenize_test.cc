@@ -34,7 +34,7 @@ class TokenizeTest : public ::testing::Test {
     folder_ = fs::path(::testing::TempDir()) / "elserve_tokenize_test";
     fs::remove_all(folder_);
     fs::copy(kGolden / "tokenizer/marian", folder_);
-    fs::copy(kGolden / "checkpoints/marian-odd", folder_);
+    fs::copy(kGolden / "checkpoints/marian-hub", folder_);
     const std::string rest = ", device: cpu, precision: float32, memory: 64MiB}";
     server_ = new ServerUnderTest(
         {.server = {"max_message_bytes: 16MiB"},

@@ -1,9 +1,11 @@
 """The tiny random checkpoints of the other families: T5, gated T5, Pegasus, mBART and Marian, two of each.
 
-One is as transformers 5 saves it, in float32. The other is as the hub has such models, in 16 bits: with the keys that older
+One is as transformers 5 saves it, in float32. The other is as the hub has such models, in bfloat16: with the keys that older
 versions wrote into config.json, and with the tensors that they stored or left out. Both are read back by transformers when the
-cases are made, so the files say what the answers are about. Shapes are odd on purpose, and weights are scaled as in
-tiny_checkpoints.py, so that outputs vary.
+cases are made, so the files say what the answers are about. Shapes are odd on purpose (but heads of the latter have an even
+width, which elserve's bfloat16 needs), and weights are scaled as in tiny_checkpoints.py, so that outputs vary.
+
+Their tokenizers are those of tokenizer/, whose lengths they have; the files stay there.
 """
 import json
 import math
@@ -18,19 +20,21 @@ from transformers import (GenerationConfig, MarianConfig, MarianMTModel, MBartCo
 
 # head: how far logits spread. eos: what the end of sequence has more than other tokens, as a bias of the logits, or where a
 # family has none along the direction that all embeddings have (see t5_weights). end: what stands behind a source. longest: tokens
-# of the longest source and answer. hub: keys of config.json beside those that say the model's shape; None: as saved.
+# of the longest source and answer. tokenizer: its folder in tokenizer/. hub: keys of config.json beside those that say the
+# model's shape; None: as saved.
 CHECKPOINTS = {
     # T5 v1.0: ReLU, a tied head over scaled states, heads that are wider than the model is for them, fewer buckets.
     "t5-odd": dict(
-        model=T5ForConditionalGeneration, seed=21, dtype=torch.float32, eos=5.0, start=0, end=[1], longest=70, hub=None,
-        config=T5Config(vocab_size=151, d_model=20, d_kv=7, d_ff=37, num_layers=2, num_decoder_layers=1, num_heads=4,
+        model=T5ForConditionalGeneration, seed=21, tokenizer="t5-json", dtype=torch.float32,
+        eos=5.8, start=0, end=[1], longest=70, hub=None,
+        config=T5Config(vocab_size=304, d_model=20, d_kv=7, d_ff=37, num_layers=2, num_decoder_layers=1, num_heads=4,
                         relative_attention_num_buckets=13, relative_attention_max_distance=29, decoder_start_token_id=0),
         generation=dict(decoder_start_token_id=0, eos_token_id=1, max_length=32)),
     # As google-t5/t5-small: no feed_forward_proj, a position limit that nothing reads, an unused bias of cross-attention.
     "t5-hub": dict(
-        model=T5ForConditionalGeneration, seed=22, dtype=torch.bfloat16, eos=5.0, start=0, end=[1], longest=130,
-        config=T5Config(vocab_size=163, d_model=18, d_kv=8, d_ff=30, num_layers=2, num_heads=3, decoder_start_token_id=0),
-        hub=dict(vocab_size=163, d_model=18, d_kv=8, d_ff=30, num_layers=2, num_heads=3, n_positions=130,
+        model=T5ForConditionalGeneration, seed=22, tokenizer="t5", dtype=torch.bfloat16, eos=5.8, start=0, end=[1], longest=130,
+        config=T5Config(vocab_size=416, d_model=18, d_kv=8, d_ff=30, num_layers=2, num_heads=3, decoder_start_token_id=0),
+        hub=dict(vocab_size=416, d_model=18, d_kv=8, d_ff=30, num_layers=2, num_heads=3, n_positions=130,
                  relative_attention_num_buckets=32, layer_norm_epsilon=1e-06, dropout_rate=0.1, initializer_factor=1.0,
                  output_past=True, is_encoder_decoder=True, model_type="t5", decoder_start_token_id=0, eos_token_id=1,
                  pad_token_id=0, architectures=["T5ForConditionalGeneration"],
@@ -39,15 +43,16 @@ CHECKPOINTS = {
         generation=dict(decoder_start_token_id=0, eos_token_id=1, max_length=40)),
     # v1.1 and FLAN: gated, a head of its own.
     "t5-gated-odd": dict(
-        model=T5ForConditionalGeneration, seed=23, dtype=torch.float32, eos=4.0, start=0, end=[1], longest=66, hub=None,
-        config=T5Config(vocab_size=149, d_model=22, d_kv=9, d_ff=29, num_layers=2, num_decoder_layers=2, num_heads=3,
+        model=T5ForConditionalGeneration, seed=23, tokenizer="t5-json", dtype=torch.float32,
+        eos=4.8, start=0, end=[1], longest=66, hub=None,
+        config=T5Config(vocab_size=304, d_model=22, d_kv=9, d_ff=29, num_layers=2, num_decoder_layers=2, num_heads=3,
                         feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0),
         generation=dict(decoder_start_token_id=0, eos_token_id=1, max_length=32)),
     # As google/mt5-small: a head of its own and tie_word_embeddings false; two ends of sequence.
     "t5-gated-hub": dict(
-        model=MT5ForConditionalGeneration, seed=24, dtype=torch.float16, eos=4.0, start=0, end=[1], longest=64,
-        config=MT5Config(vocab_size=157, d_model=24, d_kv=6, d_ff=34, num_layers=2, num_decoder_layers=1, num_heads=5),
-        hub=dict(vocab_size=157, d_model=24, d_kv=6, d_ff=34, num_layers=2, num_decoder_layers=1, num_heads=5,
+        model=MT5ForConditionalGeneration, seed=24, tokenizer="t5", dtype=torch.bfloat16, eos=4.8, start=0, end=[1], longest=64,
+        config=MT5Config(vocab_size=410, d_model=24, d_kv=6, d_ff=34, num_layers=2, num_decoder_layers=1, num_heads=5),
+        hub=dict(vocab_size=410, d_model=24, d_kv=6, d_ff=34, num_layers=2, num_decoder_layers=1, num_heads=5,
                  relative_attention_num_buckets=32, layer_norm_epsilon=1e-06, dropout_rate=0.1, initializer_factor=1.0,
                  feed_forward_proj="gated-gelu", is_encoder_decoder=True, model_type="mt5", decoder_start_token_id=0,
                  eos_token_id=1, pad_token_id=0, architectures=["MT5ForConditionalGeneration"], tie_word_embeddings=False,
@@ -55,18 +60,20 @@ CHECKPOINTS = {
         generation=dict(decoder_start_token_id=0, eos_token_id=[1, 30], max_length=30)),
     # Sinusoids stored, as transformers 5 does.
     "pegasus-odd": dict(
-        model=PegasusForConditionalGeneration, seed=25, dtype=torch.float32, eos=3.2, start=0, end=[1], longest=67, hub=None,
-        config=PegasusConfig(vocab_size=153, d_model=20, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
+        model=PegasusForConditionalGeneration, seed=25, tokenizer="pegasus-json", dtype=torch.float32,
+        eos=4.0, start=0, end=[1], longest=67, hub=None,
+        config=PegasusConfig(vocab_size=483, d_model=20, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
                              decoder_attention_heads=2, encoder_ffn_dim=31, decoder_ffn_dim=25, activation_function="relu",
                              scale_embedding=False, max_position_embeddings=67),
         generation=dict(decoder_start_token_id=0, eos_token_id=1, max_length=32)),
     # As google/pegasus-xsum: sinusoids left out, a scaled embedding.
     "pegasus-hub": dict(
-        model=PegasusForConditionalGeneration, seed=26, dtype=torch.bfloat16, eos=3.2, start=0, end=[1], longest=96,
-        config=PegasusConfig(vocab_size=159, d_model=18, encoder_layers=1, decoder_layers=2, encoder_attention_heads=3,
+        model=PegasusForConditionalGeneration, seed=26, tokenizer="pegasus", dtype=torch.bfloat16,
+        eos=4.0, start=0, end=[1], longest=96,
+        config=PegasusConfig(vocab_size=483, d_model=18, encoder_layers=1, decoder_layers=2, encoder_attention_heads=3,
                              decoder_attention_heads=3, encoder_ffn_dim=33, decoder_ffn_dim=33, activation_function="relu",
                              scale_embedding=True, max_position_embeddings=96),
-        hub=dict(vocab_size=159, d_model=18, encoder_layers=1, decoder_layers=2, num_hidden_layers=1, encoder_attention_heads=3,
+        hub=dict(vocab_size=483, d_model=18, encoder_layers=1, decoder_layers=2, num_hidden_layers=1, encoder_attention_heads=3,
                  decoder_attention_heads=3, encoder_ffn_dim=33, decoder_ffn_dim=33, activation_function="relu",
                  scale_embedding=True, max_position_embeddings=96, normalize_before=True, normalize_embedding=False,
                  add_final_layer_norm=True, static_position_embeddings=True, add_bias_logits=False, extra_pos_embeddings=1,
@@ -77,51 +84,54 @@ CHECKPOINTS = {
         generation=dict(decoder_start_token_id=0, eos_token_id=1, forced_eos_token_id=1, num_beams=8, length_penalty=0.6,
                         max_length=40)),
     "mbart-odd": dict(
-        model=MBartForConditionalGeneration, seed=27, dtype=torch.float32, eos=3.4, start=2, end=[2, 140], longest=60, hub=None,
-        config=MBartConfig(vocab_size=151, d_model=20, encoder_layers=1, decoder_layers=2, encoder_attention_heads=5,
+        model=MBartForConditionalGeneration, seed=27, tokenizer="mbart50", dtype=torch.float32,
+        eos=4.2, start=2, end=[2], longest=60, hub=None,
+        config=MBartConfig(vocab_size=414, d_model=20, encoder_layers=1, decoder_layers=2, encoder_attention_heads=5,
                            decoder_attention_heads=4, encoder_ffn_dim=29, decoder_ffn_dim=41, activation_function="gelu",
                            scale_embedding=False, max_position_embeddings=60),
-        generation=dict(decoder_start_token_id=2, eos_token_id=2, forced_bos_token_id=141, max_length=32)),
+        generation=dict(decoder_start_token_id=2, eos_token_id=2, forced_bos_token_id=368, max_length=32)),
     # As facebook/mbart-large-cc25: the target language is what the decoder starts from.
     "mbart-hub": dict(
-        model=MBartForConditionalGeneration, seed=28, dtype=torch.float16, eos=3.4, start=145, end=[2, 144], longest=75,
-        config=MBartConfig(vocab_size=155, d_model=18, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
+        model=MBartForConditionalGeneration, seed=28, tokenizer="mbart", dtype=torch.bfloat16,
+        eos=4.2, start=380, end=[2, 363], longest=75,
+        config=MBartConfig(vocab_size=387, d_model=24, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
                            decoder_attention_heads=3, encoder_ffn_dim=35, decoder_ffn_dim=27, activation_function="gelu",
                            scale_embedding=True, max_position_embeddings=75),
-        hub=dict(vocab_size=155, d_model=18, encoder_layers=2, decoder_layers=1, num_hidden_layers=2, encoder_attention_heads=2,
+        hub=dict(vocab_size=387, d_model=24, encoder_layers=2, decoder_layers=1, num_hidden_layers=2, encoder_attention_heads=2,
                  decoder_attention_heads=3, encoder_ffn_dim=35, decoder_ffn_dim=27, activation_function="gelu",
                  scale_embedding=True, max_position_embeddings=75, normalize_before=True, normalize_embedding=True,
                  add_final_layer_norm=True, static_position_embeddings=False, add_bias_logits=False, model_type="mbart",
                  is_encoder_decoder=True, bos_token_id=0, pad_token_id=1, eos_token_id=2, num_beams=5, output_past=True,
                  max_length=32, architectures=["MBartForConditionalGeneration"]),
-        generation=dict(decoder_start_token_id=145, eos_token_id=2, num_beams=5, max_length=32)),
+        generation=dict(decoder_start_token_id=380, eos_token_id=2, num_beams=5, max_length=32)),
     # Sinusoids left out, as transformers 5 does.
     "marian-odd": dict(
-        model=MarianMTModel, seed=29, dtype=torch.float32, eos=3.4, start=150, end=[0], longest=62, hub=None,
-        config=MarianConfig(vocab_size=151, d_model=20, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+        model=MarianMTModel, seed=29, tokenizer="marian-bpe", dtype=torch.float32,
+        eos=4.2, start=571, end=[0], longest=62, hub=None,
+        config=MarianConfig(vocab_size=572, d_model=20, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
                             decoder_attention_heads=5, encoder_ffn_dim=33, decoder_ffn_dim=23, activation_function="swish",
-                            scale_embedding=True, max_position_embeddings=62, pad_token_id=150, eos_token_id=0,
-                            decoder_start_token_id=150),
-        generation=dict(decoder_start_token_id=150, eos_token_id=0, max_length=32)),
+                            scale_embedding=True, max_position_embeddings=62, pad_token_id=571, eos_token_id=0,
+                            decoder_start_token_id=571),
+        generation=dict(decoder_start_token_id=571, eos_token_id=0, max_length=32)),
     # As Helsinki-NLP/opus-mt-en-de: every tied tensor and the sinusoids stored; generation that bans padding.
     "marian-hub": dict(
-        model=MarianMTModel, seed=30, dtype=torch.bfloat16, eos=3.4, start=156, end=[0], longest=70,
-        config=MarianConfig(vocab_size=157, d_model=22, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        model=MarianMTModel, seed=30, tokenizer="marian", dtype=torch.bfloat16, eos=4.2, start=372, end=[0], longest=70,
+        config=MarianConfig(vocab_size=373, d_model=20, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
                             decoder_attention_heads=2, encoder_ffn_dim=39, decoder_ffn_dim=39, activation_function="swish",
-                            scale_embedding=True, max_position_embeddings=70, pad_token_id=156, eos_token_id=0,
-                            decoder_start_token_id=156),
-        hub=dict(vocab_size=157, decoder_vocab_size=157, d_model=22, encoder_layers=1, decoder_layers=1, num_hidden_layers=1,
+                            scale_embedding=True, max_position_embeddings=70, pad_token_id=372, eos_token_id=0,
+                            decoder_start_token_id=372),
+        hub=dict(vocab_size=373, decoder_vocab_size=373, d_model=20, encoder_layers=1, decoder_layers=1, num_hidden_layers=1,
                  encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=39, decoder_ffn_dim=39,
                  activation_function="swish", scale_embedding=True, max_position_embeddings=70, normalize_before=False,
                  normalize_embedding=False, add_final_layer_norm=False, static_position_embeddings=True, add_bias_logits=False,
                  share_encoder_decoder_embeddings=True, model_type="marian", is_encoder_decoder=True, bos_token_id=0,
-                 pad_token_id=156, eos_token_id=0, forced_eos_token_id=0, decoder_start_token_id=156, num_beams=4, max_length=40,
-                 bad_words_ids=[[156]], architectures=["MarianMTModel"]),
+                 pad_token_id=372, eos_token_id=0, forced_eos_token_id=0, decoder_start_token_id=372, num_beams=4, max_length=40,
+                 bad_words_ids=[[372]], architectures=["MarianMTModel"]),
         copy={"model.encoder.embed_tokens.weight": "model.shared.weight",
               "model.decoder.embed_tokens.weight": "model.shared.weight", "lm_head.weight": "model.shared.weight"},
         sinusoids=["model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"],
-        generation=dict(decoder_start_token_id=156, eos_token_id=0, forced_eos_token_id=0, num_beams=4, max_length=40,
-                        bad_words_ids=[[156]], renormalize_logits=True)),
+        generation=dict(decoder_start_token_id=372, eos_token_id=0, forced_eos_token_id=0, num_beams=4, max_length=40,
+                        bad_words_ids=[[372]], renormalize_logits=True)),
 }
 
 SPREAD = 2.5  # of the logits

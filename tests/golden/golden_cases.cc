@@ -50,6 +50,8 @@ GoldenCase::Text ReadText(const json& item) {
     text.span_begin = item.at("span").at(0);
     text.span_end = item.at("span").at(1);
   }
+  text.source_language = item.value("source_language", "");
+  text.target_language = item.value("target_language", "");
   for (const json& sequence : item.at("sequences")) text.answers.push_back(sequence.at("text"));
   return text;
 }
@@ -109,6 +111,7 @@ GoldenFile ReadGoldenFile(std::string_view name) {
   const json content = json::parse(stream);
   GoldenFile file;
   file.checkpoint = root + "/" + content.at("checkpoint").get<std::string>();
+  if (content.contains("tokenizer")) file.tokenizer = root + "/" + content["tokenizer"].get<std::string>();
   for (const json& item : content.at("states")) {
     file.states.push_back({.source = item.at("source").get<std::vector<int32_t>>(),
                            .decoder_start_token_id = item.at("decoder_start_token_id"),

@@ -24,14 +24,15 @@ struct GoldenCase {
   DecodingSpec decoding;            // the same, resolved
   std::vector<Hypothesis> answers;  // best first
 
-  // Cases with text (debian-synopsis) alone.
+  // Cases with text alone: those of debian-synopsis, and a few of each of the other families.
   struct Text {
     std::string prompt;  // tokenized, it is `source`
     bool question = false;
-    std::string document;                  // of a summary; of a question, the context
-    std::string answer;                    // of a question
-    int64_t span_begin = 0, span_end = 0;  // where the context has it: bytes
-    std::vector<std::string> answers;      // the decoded text of each of GoldenCase::answers
+    std::string document;                          // of a summary; of a question, the context
+    std::string answer;                            // of a question
+    int64_t span_begin = 0, span_end = 0;          // where the context has it: bytes
+    std::string source_language, target_language;  // empty: none is named
+    std::vector<std::string> answers;              // the decoded text of each of GoldenCase::answers
   };
   std::optional<Text> text;
 };
@@ -46,12 +47,13 @@ struct GoldenStates {
 
 struct GoldenFile {
   std::string checkpoint;  // absolute directory
+  std::string tokenizer;   // of the tokenizer's files, absolute too; empty: they lie in the checkpoint
   std::vector<GoldenStates> states;
   std::vector<GoldenCase> cases;
 };
 
-// The names of the files with tiny checkpoints: BART's, which have tokenizers, and the other families'; and of the one
-// with the embedded model.
+// The names of the files with tiny checkpoints: BART's, and the other families'; and of the one with the embedded
+// model.
 inline constexpr const char* kTinyGoldenFiles[] = {"bart-odd", "bart-relu", "bart-wide", "bart-one"};
 inline constexpr const char* kFamilyGoldenFiles[] = {"t5-odd",      "t5-hub",      "t5-gated-odd", "t5-gated-hub",
                                                      "pegasus-odd", "pegasus-hub", "mbart-odd",    "mbart-hub",

@@ -19,9 +19,10 @@ import warnings
 
 import torch
 import transformers
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 import family_checkpoints
+import family_texts
 import settings
 import synopsis_texts
 import tiny_checkpoints
@@ -127,11 +128,13 @@ def make_case(model, source, parameters):
     return {"source": source, "parameters": parameters, "sequences": sequences}, swaps
 
 
-def write(name, checkpoint, states, cases, extra=None):
+def write(name, checkpoint, states, cases, tokenizer=None):
+    """tokenizer: its folder, where the checkpoint has none."""
     os.makedirs(f"{HERE}/cases", exist_ok=True)
     compact = dict(ensure_ascii=False, separators=(",", ":"))
     with open(f"{HERE}/cases/{name}.json", "w") as out:  # one case a line
-        out.write("{" + f'"checkpoint":"{checkpoint}",' + f'"made_with":"transformers {transformers.__version__}, torch {torch.__version__.split("+")[0]}",\n"states":[\n')
+        beside = f'"tokenizer":"{tokenizer}",' if tokenizer else ""
+        out.write("{" + f'"checkpoint":"{checkpoint}",{beside}' + f'"made_with":"transformers {transformers.__version__}, torch {torch.__version__.split("+")[0]}",\n"states":[\n')
         out.write(",\n".join(json.dumps(s, **compact) for s in states))
         out.write('\n],"cases":[\n' + ",\n".join(json.dumps(c, **compact) for c in cases) + "\n]}\n")
 
@@ -189,12 +192,20 @@ def make_family(name):
             continue
         cases.append(made[0])
         swaps += made[1]
-    write(name, f"tests/golden/checkpoints/{name}", [], cases)
+    for text, source, parameters in family_texts.inputs(name, spec, directory, f"{HERE}/tokenizer/{spec['tokenizer']}"):
+        made = make_case(model, source, parameters)
+        if isinstance(made, str):
+            dropped[made] += 1
+            continue
+        for sequence in made[0]["sequences"]:
+            sequence["text"] = text.decode(sequence["tokens"])
+        cases.append(text.fields | made[0])
+        swaps += made[1]
+    write(name, f"tests/golden/checkpoints/{name}", [], cases, tokenizer=f"tests/golden/tokenizer/{spec['tokenizer']}")
     report(name, cases, dropped, swaps)
 
 
 def make_synopsis():
-    from transformers import AutoTokenizer
     directory = f"{ROOT}/models/{SYNOPSIS}"
     model, tokenizer = Model(directory, start=2, ends=[2], end=[2]), AutoTokenizer.from_pretrained(directory)
     own = json.load(open(f"{directory}/generation_config.json"))
