@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/status/status.h"
 #include "nlohmann/json.hpp"
 #include "proto/elserve/v1/elserve.grpc.pb.h"
 
@@ -229,27 +230,6 @@ Json Percentiles(std::vector<double> values) {
           {"max", values.back()}};
 }
 
-std::string_view CodeName(grpc::StatusCode code) {
-  switch (code) {
-    case grpc::StatusCode::INVALID_ARGUMENT:
-      return "INVALID_ARGUMENT";
-    case grpc::StatusCode::NOT_FOUND:
-      return "NOT_FOUND";
-    case grpc::StatusCode::RESOURCE_EXHAUSTED:
-      return "RESOURCE_EXHAUSTED";
-    case grpc::StatusCode::DEADLINE_EXCEEDED:
-      return "DEADLINE_EXCEEDED";
-    case grpc::StatusCode::CANCELLED:
-      return "CANCELLED";
-    case grpc::StatusCode::UNAVAILABLE:
-      return "UNAVAILABLE";
-    case grpc::StatusCode::INTERNAL:
-      return "INTERNAL";
-    default:
-      return "OTHER";
-  }
-}
-
 Json Report(const Options& o, const Tally& tally, const v1::Model& model, double seconds) {
   std::vector<double> latencies, first_texts;
   double queue = 0, encode = 0, decode = 0;
@@ -258,7 +238,7 @@ Json Report(const Options& o, const Tally& tally, const v1::Model& model, double
   std::string first_error;
   for (const Outcome& outcome : tally.outcomes()) {
     if (!outcome.status.ok()) {
-      ++errors[std::string(CodeName(outcome.status.error_code()))];
+      ++errors[absl::StatusCodeToString(static_cast<absl::StatusCode>(outcome.status.error_code()))];
       if (first_error.empty()) first_error = outcome.status.error_message();
       continue;
     }

@@ -10,18 +10,6 @@
 #include "server/parameters/parameters.h"
 
 namespace elserve {
-namespace {
-
-const char* CodeName(grpc::StatusCode code) {
-  static constexpr const char* kNames[] = {
-      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
-      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
-      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
-      "DATA_LOSS", "UNAUTHENTICATED"};
-  return code >= 0 && code < static_cast<int>(std::size(kNames)) ? kNames[code] : "UNKNOWN";
-}
-
-}  // namespace
 
 void AddServerOption(CLI::App& command, RequestOptions* options) {
   command.add_option("--server", options->server, "HOST:PORT of the server")->capture_default_str();
@@ -74,7 +62,7 @@ std::optional<std::string> ParseParameters(const std::vector<std::string>& assig
 }
 
 std::string Describe(const grpc::Status& status) {
-  return std::string(CodeName(status.error_code())) + ": " + status.error_message();
+  return absl::StatusCodeToString(static_cast<absl::StatusCode>(status.error_code())) + ": " + status.error_message();
 }
 
 }  // namespace elserve
