@@ -1,7 +1,6 @@
 // What the families' files say beyond ids: languages, flags, and each way to be broken.
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,8 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "nlohmann/json.hpp"
-#include "server/text/tokenizer.h"
+#include "tests/server/text/tokenizer_folder.h"
 
 namespace elserve {
 namespace {
@@ -19,43 +17,7 @@ using ::testing::HasSubstr;
 using Ids = std::vector<int32_t>;
 using Json = nlohmann::json;
 
-const std::filesystem::path kGolden = std::filesystem::path(ELSERVE_SOURCE_DIR) / "tests/golden/tokenizer";
-
-// A copy of one of the golden tokenizers, to be changed.
-class TokenizerFamiliesTest : public testing::Test {
- protected:
-  void SetUp() override {
-    directory_ = std::filesystem::path(testing::TempDir()) /
-                 (std::string("elserve_families_") + testing::UnitTest::GetInstance()->current_test_info()->name());
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
-  void Copy(const std::string& name) {
-    std::filesystem::remove_all(directory_);
-    std::filesystem::copy(kGolden / name, directory_);
-  }
-  void Write(const std::string& name, const std::string& text) {
-    std::ofstream(directory_ / name, std::ios::binary) << text;
-  }
-  Json Read(const std::string& name) { return Json::parse(std::ifstream(directory_ / name)); }
-  void Set(const std::string& name, const std::string& pointer, const Json& value) {
-    Json json = std::filesystem::exists(directory_ / name) ? Read(name) : Json::object();
-    json[Json::json_pointer(pointer)] = value;
-    Write(name, json.dump());
-  }
-  std::string Error() const {
-    const auto tokenizer = Tokenizer::Load(directory_);
-    return tokenizer.ok() ? "" : std::string(tokenizer.status().message());
-  }
-  std::unique_ptr<Tokenizer> Load() const {
-    auto tokenizer = Tokenizer::Load(directory_);
-    if (tokenizer.ok()) return std::move(*tokenizer);
-    ADD_FAILURE() << tokenizer.status();
-    return nullptr;
-  }
-
-  std::filesystem::path directory_;
-};
+class TokenizerFamiliesTest : public TokenizerFolderTest {};
 
 TEST_F(TokenizerFamiliesTest, EachBreakNamesFileAndKey) {
   const struct {
@@ -166,7 +128,7 @@ TEST_F(TokenizerFamiliesTest, TheModelTypeNamesTheClassWhereNoneIsStated) {
     const Ids expected = Load()->Encode("over the fox", {.add_special_tokens = false})->ids;
     Json config = Read("tokenizer_config.json");
     config.erase("tokenizer_class");
-    Write("tokenizer_config.json", config.dump());
+    Write("tokenizer_config.json", config);
     Set("config.json", "/model_type", type);
     EXPECT_EQ(Load()->Encode("over the fox", {.add_special_tokens = false})->ids, expected) << folder;
   }
