@@ -30,6 +30,14 @@ class PieceTrie {
     return true;
   }
 
+  // How far into the text its bytes are those of some piece: no piece that the text begins with is longer.
+  size_t Reach(std::string_view text) const {
+    uint32_t node = kRoot;
+    size_t at = 0;
+    while (at < text.size() && Step(node, text[at])) ++at;
+    return at;
+  }
+
   // The value of the piece that ends at the node; -1: none does.
   int32_t Value(uint32_t node) const { return nodes_[node].value; }
 

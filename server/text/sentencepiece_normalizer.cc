@@ -53,7 +53,10 @@ absl::StatusOr<std::unique_ptr<const Normalizer::Step>> SentencePieceNormalizer:
     step->charsmap_ = *std::move(charsmap);
   }
   std::vector<std::pair<std::string_view, int32_t>> pieces;
-  for (const std::string& piece : step->spec_.user_defined) pieces.emplace_back(piece, 0);
+  for (const std::string& piece : step->spec_.user_defined) {
+    pieces.emplace_back(piece, 0);
+    step->longest_user_defined_ = std::max(step->longest_user_defined_, piece.size());
+  }
   std::sort(pieces.begin(), pieces.end());
   pieces.erase(std::unique(pieces.begin(), pieces.end()), pieces.end());
   if (!pieces.empty() && pieces.front().first.empty()) {
@@ -127,11 +130,11 @@ void SentencePieceNormalizer::Apply(Normalizer::Part part, AlignedText& text) co
 }
 
 bool SentencePieceNormalizer::CanCut(std::string_view text, size_t at) const {
-  // User-defined pieces may be of any length.
-  if (!spec_.user_defined.empty()) return false;
-  if (!charsmap_) return true;
-  for (size_t begin = at > Charsmap::kMaxKeyBytes ? at - Charsmap::kMaxKeyBytes : 0; begin < at; ++begin) {
-    if (IsCharacterBoundary(text, begin) && charsmap_->Reach(text.substr(begin)) > at - begin) return false;
+  const size_t longest = std::max(charsmap_ ? Charsmap::kMaxKeyBytes : 0, longest_user_defined_);
+  for (size_t begin = at > longest ? at - longest : 0; begin < at; ++begin) {
+    if (!IsCharacterBoundary(text, begin)) continue;
+    const std::string_view rest = text.substr(begin);
+    if (user_defined_.Reach(rest) > at - begin || (charsmap_ && charsmap_->Reach(rest) > at - begin)) return false;
   }
   return true;
 }

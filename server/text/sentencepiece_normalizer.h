@@ -35,6 +35,7 @@ class SentencePieceNormalizer final : public Normalizer::Step {
   normalizer::SentencePiece spec_;  // but for the map
   std::optional<Charsmap> charsmap_;
   PieceTrie user_defined_;
+  size_t longest_user_defined_ = 0;  // in bytes
 };
 
 }  // namespace elserve

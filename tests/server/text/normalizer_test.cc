@@ -177,8 +177,12 @@ TEST(NormalizerTest, WhatJoinsIsNotCut) {
   const std::string text = "abcdabcdefghij";
   EXPECT_EQ(normalizer.NextCut(text, 1), 9u);
   EXPECT_EQ(NormalizedByParts(normalizer, text, 1), "xxefghij");
-  // Pieces that are kept as they are may be of any length.
-  EXPECT_EQ(Make({n::SentencePiece{.user_defined = {"ef"}}}).NextCut(text, 1), text.size());
+  // No cut inside a piece that is kept as it is, of whatever length.
+  const std::string kept(200, 'k');
+  const Normalizer user_defined = Make({n::SentencePiece{.user_defined = {"ef", kept}}});
+  EXPECT_EQ(user_defined.NextCut(text, 1), 2u);
+  EXPECT_EQ(user_defined.NextCut(text, 9), 10u);
+  EXPECT_EQ(user_defined.NextCut("ab" + kept + "cdef", 3), 202u);
 }
 
 TEST(NormalizerTest, SentencePieceKeepsUserDefinedPieces) {

@@ -103,19 +103,34 @@ TEST_P(TokenizerGoldenTest, StopsEarly) {
   }
 }
 
-// Long texts are taken in parts, but for those who ask for spans. Parts are cut where there are no added tokens.
-TEST_P(TokenizerGoldenTest, CutsLongTextsWithoutATrace) {
+// 90 KB of letters, as words or as one.
+std::string LongText(bool words) {
   uint32_t state = 5;
   const auto next = [&](uint32_t below) { return (state = state * 1664525 + 1013904223, (state >> 8) % below); };
-  const std::vector<std::string> letters = {"a", "e", "i",       "n",  "r",      "s", "t",
-                                            "1", "é", "e\u0301", "日", "\u00AD", "ﬁ", "'s"};
+  const std::vector<std::string> letters = {"a", "e",       "i",  "n",      "r", "s",  "t",    "1",
+                                            "é", "e\u0301", "日", "\u00AD", "ﬁ", "'s", "over", "☃"};
   std::string text;
-  while (text.size() < 300000) {
+  while (text.size() < 90000) {
     for (uint32_t i = 1 + next(8); i > 0; --i) text += letters[next(static_cast<uint32_t>(letters.size()))];
-    text += next(9) == 0 ? "  " : " ";
+    if (words) text += next(9) == 0 ? "  " : " ";
   }
-  for (const std::string& whole : {text, text + "<s> " + text}) {
-    EXPECT_TRUE(tokenizer_->Encode(whole)->ids == tokenizer_->Encode(whole, {.spans = true})->ids);
+  return text;
+}
+
+// Long texts are taken in parts, but for those who ask for spans.
+TEST_P(TokenizerGoldenTest, CutsLongTextsWithoutATrace) {
+  const std::string words = LongText(true);
+  for (const std::string& text : {words + "<s> " + words, ">>" + words + "<<a", LongText(false)}) {
+    SCOPED_TRACE(text.substr(0, 20));
+    const Ids all = tokenizer_->Encode(text)->ids;
+    EXPECT_TRUE(all == tokenizer_->Encode(text, {.spans = true})->ids);
+    const Frame frame = *tokenizer_->FrameOf("", "");
+    for (const size_t limit : {std::min<size_t>(1000, all.size()), all.size() - 1, all.size()}) {
+      EXPECT_EQ(tokenizer_->Encode(text, {.max_tokens = limit})->too_long, all.size() > limit) << limit;
+      Ids expected(all.begin(), all.begin() + static_cast<ptrdiff_t>(limit));
+      std::copy_backward(frame.after.begin(), frame.after.end(), expected.end());
+      EXPECT_TRUE(tokenizer_->Encode(text, {.max_tokens = limit, .truncate = true})->ids == expected) << limit;
+    }
   }
 }
 
