@@ -125,18 +125,14 @@ void AddedTokens::Prepare(const Normalizer& normalizer) {
   for (const std::vector<AddedToken>* tokens : {&special_in_order_, &others_in_order_}) {
     for (const AddedToken& token : *tokens) {
       const std::string_view content = token.normalized ? normalizer.Normalize(token.content, buffer) : token.content;
-      if (!content.empty()) (token.normalized ? normalized_ : raw_).Insert(content, ids_.at(token.content));
+      if (content.empty()) continue;
+      const int32_t id = ids_.at(token.content);
+      (token.normalized ? normalized_ : raw_).Insert(content, id);
+      if (!token.normalized) continue;
+      // By its id, since the flags that were stated last are those that count.
+      if (by_id_.at(id).rstrip || content.find(' ') != std::string_view::npos) takes_spaces_behind_ = true;
     }
   }
-}
-
-bool AddedTokens::has_spaces(Pass pass) const {
-  for (const std::vector<AddedToken>* tokens : {&special_in_order_, &others_in_order_}) {
-    for (const AddedToken& token : *tokens) {
-      if (token.normalized == (pass == Pass::kNormalized) && token.content.find(' ') != std::string::npos) return true;
-    }
-  }
-  return false;
 }
 
 TextPiece AddedTokens::Scanner::Text(size_t end, bool ends) {
@@ -174,9 +170,12 @@ bool AddedTokens::Scanner::Next(TextPiece& piece, MayCut* may_cut) {
     return true;
   }
   while (at_ < text_.size()) {
-    if (may_cut != nullptr && at_ >= done_ + kPartBytes && (*may_cut)(at_)) {
-      piece = Text(at_, false);
-      return true;
+    if (may_cut != nullptr && at_ >= std::max(done_ + kPartBytes, next_look_)) {
+      next_look_ = at_ + kLookBytes;
+      if ((*may_cut)(at_)) {
+        piece = Text(at_, false);
+        return true;
+      }
     }
     TextPiece token;
     if (!trie_.begins(text_[at_])) {

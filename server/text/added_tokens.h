@@ -70,8 +70,8 @@ class AddedTokens {
   // became of the rest, the others.
   enum class Pass { kRaw, kNormalized };
   bool has_any(Pass pass) const { return !trie(pass).empty(); }
-  // Some token of the pass has a space in it.
-  bool has_spaces(Pass pass) const;
+  // Some normalized token has a space in it or takes those behind it. Valid after Prepare.
+  bool takes_spaces_behind() const { return takes_spaces_behind_; }
 
   class Scanner;
 
@@ -104,6 +104,7 @@ class AddedTokens {
   int32_t highest_id_ = -1;
   Trie raw_;
   Trie normalized_;
+  bool takes_spaces_behind_ = false;
 };
 
 // Cuts a text into added tokens and what stands between them: tokens are found leftmost first and longest first.
@@ -111,6 +112,8 @@ class AddedTokens::Scanner {
  public:
   // Text is cut in two once it has so many bytes and may be.
   static constexpr size_t kPartBytes = 1 << 16;
+  // Bytes between looks for a place to cut at: no multiple of a character's, so that not all are inside one.
+  static constexpr size_t kLookBytes = 61;
 
   // Says whether text may be cut at this place: no token begins before it that has not ended.
   using MayCut = absl::FunctionRef<bool(size_t at)>;
@@ -135,6 +138,7 @@ class AddedTokens::Scanner {
   size_t at_ = 0;
   size_t done_ = 0;                // where the last piece ended
   bool begins_ = true;             // of the text from done_ on
+  size_t next_look_ = 0;           // where a cut is tried next
   std::optional<TextPiece> next_;  // was found behind the text that came last
   size_t space_begin_ = 0;         // the white space that was looked through last, so that none is looked through twice
   size_t space_end_ = 0;

@@ -31,7 +31,7 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<pre_tokenize
   return made;
 }
 
-bool PreTokenizer::allows_cuts() const {
+bool PreTokenizer::ends_words() const {
   if (byte_level_) return byte_level_->use_regex || whitespace_split_;
   return whitespace_split_ || (metaspace_ && metaspace_->split);
 }

@@ -64,8 +64,8 @@ class PreTokenizer {
     return metaspace_ && metaspace_->prepend == pre_tokenizer::Metaspace::Prepend::kFirst;
   }
 
-  // Whether a text may be cut before a space between two letters or digits of ASCII: its parts become the same words.
-  bool allows_cuts() const;
+  // Whether a word ends before each space that stands behind other than white space: a text may be cut there.
+  bool ends_words() const;
 
  private:
   PreTokenizer() = default;

@@ -5,8 +5,9 @@
 #include <limits>
 
 #include "absl/hash/hash.h"
-#include "absl/strings/ascii.h"
 #include "server/text/aligned_text.h"
+#include "server/text/utf8.h"
+#include "server/text/word_splitter.h"
 
 namespace elserve {
 namespace {
@@ -17,14 +18,20 @@ constexpr size_t kBlockBytes = 1 << 14;
 // Bytes behind a cut that decide about it: two characters.
 constexpr size_t kCutContext = 8;
 
-bool IsLetterOrDigit(char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)); }
+// MarianTokenizer.remove_language_code
+constexpr std::string_view kCodeBegins = ">>";
+constexpr std::string_view kCodeEnds = "<<";
 
-// The last place before a space between two letters or digits, from `from` on; 0: there is none.
+// Whether the character that byte `at` is a part of is white space.
+bool IsSpaceAt(std::string_view text, size_t at) {
+  while (!IsCharacterBoundary(text, at)) --at;
+  return IsWhiteSpace(ReadUtf8(text, at).code_point);
+}
+
+// The last place, from `from` on, between what is no white space and a space; 0: there is none.
 size_t LastWordEnd(std::string_view text, size_t from) {
   for (size_t at = text.size(); at-- > std::max<size_t>(from, 1);) {
-    if (text[at] == ' ' && at + 1 < text.size() && IsLetterOrDigit(text[at - 1]) && IsLetterOrDigit(text[at + 1])) {
-      return at;
-    }
+    if (text[at] == ' ' && !IsSpaceAt(text, at - 1)) return at;
   }
   return 0;
 }
@@ -46,10 +53,16 @@ bool TextEncoder::AddToken(int32_t id, uint32_t begin, uint32_t end) {
   return !exceeded_;
 }
 
-// Between two letters, where no step of the normalizer looks across and no added token takes white space away.
-bool TextEncoder::MayCut(std::string_view text, size_t at) const {
-  return at > 0 && IsLetterOrDigit(text[at - 1]) && IsLetterOrDigit(text[at]) &&
-         pipeline_.normalizer->NextCut(text.substr(0, at + kCutContext), at) == at;
+// Whether the stretch that begins at byte `stretch` may be cut at byte `at`: where no added token takes white space
+// away, no step of the normalizer looks across, and no language's code goes on.
+bool TextEncoder::MayCut(std::string_view text, size_t stretch, size_t at) {
+  if (at == 0 || !IsCharacterBoundary(text, at) || IsSpaceAt(text, at - 1) || IsSpaceAt(text, at) ||
+      pipeline_.normalizer->NextCut(text.substr(0, at + kCutContext), at) != at) {
+    return false;
+  }
+  if (!pipeline_.leading_code || !text.substr(stretch).starts_with(kCodeBegins)) return true;
+  if (!code_end_ || *code_end_ < stretch) code_end_ = text.find(kCodeEnds, stretch);
+  return *code_end_ == std::string_view::npos || *code_end_ + kCodeEnds.size() < at;
 }
 
 bool TextEncoder::BeginsText(std::string_view stretch) const {
@@ -61,12 +74,14 @@ bool TextEncoder::BeginsText(std::string_view stretch) const {
 absl::Status TextEncoder::Encode(std::string_view text) {
   tokens_.ids.reserve(std::min(text.size() / 4, limit_.tokens) + 1);
   AddedTokens::Scanner scanner(pipeline_.added, AddedTokens::Pass::kRaw, text);
-  const auto may_cut = [&](size_t at) { return MayCut(text, at); };
+  size_t stretch = 0;  // where the one in hand begins
+  const auto may_cut = [&](size_t at) { return MayCut(text, stretch, at); };
   TextPiece piece;
-  while (pipeline_.allows_cuts ? scanner.Next(piece, may_cut) : scanner.Next(piece)) {
+  while (scanner.Next(piece, may_cut)) {
     const bool more = piece.id >= 0 ? AddToken(piece.id, Offset(piece.begin), Offset(piece.end))
                                     : EncodeStretch(text.substr(piece.begin, piece.end - piece.begin), piece);
     if (!more) break;
+    if (piece.ends) stretch = piece.end;
   }
   return Outcome();
 }
@@ -80,10 +95,10 @@ absl::Status TextEncoder::Outcome() const {
 // MarianTokenizer.remove_language_code: the token of the code that the stretch begins with, if it does.
 bool TextEncoder::EncodeLeadingCode(std::string_view text, TextPiece& piece) {
   const std::string_view stretch = text.substr(piece.begin, piece.end - piece.begin);
-  if (!pipeline_.leading_code || stretch.substr(0, 2) != ">>") return true;
-  const size_t end = stretch.find("<<");
+  if (!pipeline_.leading_code || !stretch.starts_with(kCodeBegins)) return true;
+  const size_t end = stretch.find(kCodeEnds);
   if (end == std::string_view::npos) return true;
-  const std::string_view code = stretch.substr(0, end + 2);
+  const std::string_view code = stretch.substr(0, end + kCodeEnds.size());
   std::optional<int32_t> id = pipeline_.model->TokenId(code);
   if (!id) id = pipeline_.model->unk_id();
   const size_t begin = piece.begin;
@@ -102,13 +117,15 @@ bool TextEncoder::EncodeStretch(std::string_view text, const TextPiece& piece) {
   const std::string_view normalized =
       pipeline_.normalizer->Normalize(text, {.begins = piece.begins, .ends = piece.ends}, normalized_);
   if (piece.begins && piece.ends) return EncodeNormalized(normalized, place_);
-  // What is pending has no word's end but at its own end.
-  const size_t searched = pending_.size() - std::min<size_t>(pending_.size(), 1);
+  // In what is pending no word ends, but where it begins with a space.
+  const size_t searched = pending_.size();
   pending_.append(normalized);
-  const size_t ready = piece.ends ? pending_.size() : LastWordEnd(pending_, searched);
-  if (ready > 0 && !EncodeNormalized(std::string_view(pending_).substr(0, ready), place_)) return false;
+  size_t ready = piece.ends ? pending_.size() : 0;
+  if (!piece.ends && pipeline_.ends_words) ready = LastWordEnd(pending_, searched);
+  if (ready == 0) return true;
+  if (!EncodeNormalized(std::string_view(pending_).substr(0, ready), place_)) return false;
   pending_.erase(0, ready);
-  if (ready > 0) place_ = {.begins_text = false, .begins = false};
+  place_ = {.begins_text = false, .begins = false};
   return true;
 }
 

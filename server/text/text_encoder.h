@@ -26,7 +26,7 @@ struct TextPipeline {
   std::optional<PreTokenizer> pre_tokenizer;
   std::unique_ptr<TokenModel> model;
   bool leading_code = false;  // see TokenizerSpec
-  bool allows_cuts = false;   // long texts may be taken part by part; see Scanner::MayCut
+  bool ends_words = false;    // words end before a space: the parts of a normalized text become the same tokens
 };
 
 // Encodes the text of one call.
@@ -70,7 +70,7 @@ class TextEncoder {
   bool Append(std::string_view word, TokenList& tokens);
   bool EncodeStretchWithSpans(std::string_view text, TextPiece piece);
   bool EncodeLeadingCode(std::string_view text, TextPiece& piece);
-  bool MayCut(std::string_view text, size_t at) const;
+  bool MayCut(std::string_view text, size_t stretch, size_t at);
   // Whether the first byte of the normalized stretch comes from the first of the text.
   bool BeginsText(std::string_view stretch) const;
   std::string_view Remember(std::string_view word);
@@ -83,6 +83,7 @@ class TextEncoder {
   PreTokenizer::Words words_;
   std::unique_ptr<TokenModel::Scratch> scratch_;
   std::string normalized_;
+  std::optional<size_t> code_end_;  // the first "<<" behind where it was looked for last
   // Of a stretch that is taken in parts: what is normalized and has no word's end yet, and where that stands.
   std::string pending_;
   PreTokenizer::Place place_;

@@ -72,8 +72,7 @@ absl::Status Tokenizer::State::Build(TokenizerSpec spec) {
   if (absl::Status status = BuildSteps(spec); !status.ok()) return status;
   if (absl::Status status = AddTokens(spec.added); !status.ok()) return status;
   pipeline.added.Prepare(*pipeline.normalizer);
-  pipeline.allows_cuts = pipeline.pre_tokenizer->allows_cuts() &&
-                         !pipeline.added.has_spaces(AddedTokens::Pass::kNormalized) && !pipeline.leading_code;
+  pipeline.ends_words = pipeline.pre_tokenizer->ends_words() && !pipeline.added.takes_spaces_behind();
   if (absl::Status status = SetFrame(spec.before, frame.before); !status.ok()) return status;
   if (absl::Status status = SetFrame(spec.after, frame.after); !status.ok()) return status;
   span_trims = spec.span_trims;
