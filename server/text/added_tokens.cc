@@ -129,6 +129,7 @@ void AddedTokens::Prepare(const Normalizer& normalizer) {
       const int32_t id = ids_.at(token.content);
       (token.normalized ? normalized_ : raw_).Insert(content, id);
       if (!token.normalized) continue;
+      longest_normalized_ = std::max(longest_normalized_, content.size());
       // By its id, since the flags that were stated last are those that count.
       if (by_id_.at(id).rstrip || content.find(' ') != std::string_view::npos) takes_spaces_behind_ = true;
     }

@@ -72,6 +72,8 @@ class AddedTokens {
   bool has_any(Pass pass) const { return !trie(pass).empty(); }
   // Some normalized token has a space in it or takes those behind it. Valid after Prepare.
   bool takes_spaces_behind() const { return takes_spaces_behind_; }
+  // Bytes of the longest normalized token, as the normalizer makes it. Valid after Prepare.
+  size_t longest_normalized() const { return longest_normalized_; }
 
   class Scanner;
 
@@ -105,6 +107,7 @@ class AddedTokens {
   Trie raw_;
   Trie normalized_;
   bool takes_spaces_behind_ = false;
+  size_t longest_normalized_ = 0;
 };
 
 // Cuts a text into added tokens and what stands between them: tokens are found leftmost first and longest first.

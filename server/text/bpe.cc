@@ -125,6 +125,7 @@ absl::Status BpeModel::SetAlphabet(const BpeSpec& spec) {
     if (spec.byte_fallback) byte_ids_ = ByteTokens();
     complete = *std::min_element(byte_ids_.begin(), byte_ids_.end()) >= 0;
   }
+  longest_ = std::max(vocabulary().longest_spelling(), kMaxCharacterBytes);
   const std::optional<int32_t> unk = spec.unk_token ? TokenId(*spec.unk_token) : std::nullopt;
   unk_id_ = unk.value_or(-1);
   covers_all_ = complete || (unk && !spec.fuse_unk);
@@ -272,22 +273,11 @@ void BpeModel::MergeSymbols(Buffers& buffers) const {
   }
 }
 
-// A lower bound: no token covers more bytes than the longest one is spelled with. What may be left out, or be one
-// token with its neighbours, is not counted.
-size_t BpeModel::FewestTokens(std::string_view piece) const {
-  const size_t longest = std::max(vocabulary().longest_spelling(), kMaxCharacterBytes);
-  if (covers_all_) return (piece.size() + longest - 1) / longest;
-  size_t known = 0;
-  for (size_t at = 0; at < piece.size();) {
-    if (alphabet_ == BpeAlphabet::kBytes) {
-      known += byte_ids_[static_cast<uint8_t>(piece[at++])] >= 0 ? 1 : 0;
-      continue;
-    }
-    const Utf8Character character = ReadUtf8(piece, at);
-    if (character_ids_.Get(character.code_point) >= 0) known += character.length;
-    at += character.length;
-  }
-  return (known + longest - 1) / longest;
+bool BpeModel::IsCovered(std::string_view character) const {
+  if (covers_all_) return true;
+  if (alphabet_ == BpeAlphabet::kCharacters) return character_ids_.Get(ReadUtf8(character, 0).code_point) >= 0;
+  return std::all_of(character.begin(), character.end(),
+                     [&](char byte) { return byte_ids_[static_cast<uint8_t>(byte)] >= 0; });
 }
 
 std::optional<int32_t> BpeModel::WholePiece(std::string_view piece) const {
@@ -295,7 +285,6 @@ std::optional<int32_t> BpeModel::WholePiece(std::string_view piece) const {
 }
 
 bool BpeModel::Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const {
-  if (piece.size() > max_tokens && FewestTokens(piece) > max_tokens) return false;
   if (ignore_merges_) {
     if (const std::optional<int32_t> id = WholePiece(piece)) {
       tokens.Add(*id, 0, static_cast<uint32_t>(piece.size()));

@@ -46,6 +46,8 @@ class BpeModel final : public TokenModel {
 
   std::unique_ptr<Scratch> MakeScratch() const override;
   bool Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const override;
+  size_t longest_token() const override { return longest_; }
+  bool IsCovered(std::string_view character) const override;
   std::optional<int32_t> unk_id() const override;
 
  private:
@@ -75,7 +77,6 @@ class BpeModel final : public TokenModel {
   void SetCharacters();
   std::array<int32_t, 256> ByteTokens() const;
 
-  size_t FewestTokens(std::string_view piece) const;
   std::optional<int32_t> WholePiece(std::string_view piece) const;
   void SetSymbols(std::string_view piece, Buffers& buffers) const;
   void SetByteSymbols(std::string_view piece, Buffers& buffers) const;
@@ -92,6 +93,7 @@ class BpeModel final : public TokenModel {
   std::array<int32_t, 256> byte_ids_;  // -1: no token. kBytes: what a byte is; kCharacters: what it falls back to
   CharacterIds character_ids_;         // of kCharacters
   int32_t unk_id_ = -1;                // -1: none
+  size_t longest_ = 0;                 // bytes that a token can cover, unknown ones of one character included
   bool covers_all_ = false;            // nothing is left out or becomes one token with its neighbours
   bool fuse_unk_ = false;
   bool ignore_merges_ = false;

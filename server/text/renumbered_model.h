@@ -30,6 +30,8 @@ class RenumberedModel final : public TokenModel {
 
   std::unique_ptr<Scratch> MakeScratch() const override;
   bool Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const override;
+  size_t longest_token() const override { return pieces_->longest_token(); }
+  bool IsCovered(std::string_view character) const override { return pieces_->IsCovered(character); }
   std::optional<int32_t> unk_id() const override { return unk_id_; }
 
  private:

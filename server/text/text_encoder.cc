@@ -116,17 +116,38 @@ bool TextEncoder::EncodeStretch(std::string_view text, const TextPiece& piece) {
   }
   const std::string_view normalized =
       pipeline_.normalizer->Normalize(text, {.begins = piece.begins, .ends = piece.ends}, normalized_);
-  if (piece.begins && piece.ends) return EncodeNormalized(normalized, place_);
+  if (piece.begins && piece.ends) {
+    if (normalized.size() > AddedTokens::Scanner::kPartBytes && !MayFit(normalized)) return false;
+    covered_ = 0;
+    return EncodeNormalized(normalized, place_);
+  }
   // In what is pending no word ends, but where it begins with a space.
   const size_t searched = pending_.size();
   pending_.append(normalized);
   size_t ready = piece.ends ? pending_.size() : 0;
   if (!piece.ends && pipeline_.ends_words) ready = LastWordEnd(pending_, searched);
-  if (ready == 0) return true;
+  if (ready == 0) return MayFit(normalized);
   if (!EncodeNormalized(std::string_view(pending_).substr(0, ready), place_)) return false;
   pending_.erase(0, ready);
+  covered_ = 0;
   place_ = {.begins_text = false, .begins = false};
   return true;
+}
+
+// False if what is pending, of which `added` is new, must have too many tokens, whatever comes behind it: no token
+// covers more than a few bytes. White space is not counted, since a later step may take it away.
+bool TextEncoder::MayFit(std::string_view added) {
+  if (limit_.keep) return true;
+  for (size_t at = 0; at < added.size();) {
+    const Utf8Character character = ReadUtf8(added, at);
+    const bool counts =
+        !IsWhiteSpace(character.code_point) && pipeline_.model->IsCovered(added.substr(at, character.length));
+    if (counts) covered_ += character.length;
+    at += character.length;
+  }
+  const size_t longest = std::max(pipeline_.model->longest_token(), pipeline_.added.longest_normalized());
+  exceeded_ = covered_ / longest > limit_.tokens - tokens_.ids.size();
+  return !exceeded_;
 }
 
 // A normalized stretch, or a part of one that ends where a word does.

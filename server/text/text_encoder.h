@@ -70,6 +70,7 @@ class TextEncoder {
   bool Append(std::string_view word, TokenList& tokens);
   bool EncodeStretchWithSpans(std::string_view text, TextPiece piece);
   bool EncodeLeadingCode(std::string_view text, TextPiece& piece);
+  bool MayFit(std::string_view added);
   bool MayCut(std::string_view text, size_t stretch, size_t at);
   // Whether the first byte of the normalized stretch comes from the first of the text.
   bool BeginsText(std::string_view stretch) const;
@@ -87,6 +88,7 @@ class TextEncoder {
   // Of a stretch that is taken in parts: what is normalized and has no word's end yet, and where that stands.
   std::string pending_;
   PreTokenizer::Place place_;
+  size_t covered_ = 0;  // bytes of pending_ that tokens must cover; see MayFit
   // Words that come again in a text are looked up instead of encoded again. What they are spelled like is kept in
   // blocks.
   absl::flat_hash_map<std::string_view, Range, ViewHash> seen_;

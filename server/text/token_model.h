@@ -54,8 +54,14 @@ class TokenModel {
 
   // Appends the tokens of one piece of valid UTF-8 (a pre-token: what no token crosses the ends of). False as soon as
   // the piece is known to have more than `max_tokens`; what was appended by then is of no use. Linear in the piece but
-  // for a logarithm (BPE), and what is refused costs no more than what the first `max_tokens` tokens can cover.
+  // for a logarithm (BPE).
   virtual bool Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const = 0;
+
+  // A bound that tells of a text, before it is cut into pieces and encoded, that it has too many tokens: no token
+  // stands for more bytes of covered characters than longest_token().
+  virtual size_t longest_token() const = 0;
+  // Whether a character is neither left out nor a part of an unknown token of several, whatever stands beside it.
+  virtual bool IsCovered(std::string_view character) const = 0;
 
   // The token of what the vocabulary lacks; nullopt: there is none, and what has no token is left out.
   virtual std::optional<int32_t> unk_id() const = 0;

@@ -227,4 +227,10 @@ bool UnigramModel::Encode(std::string_view piece, size_t max_tokens, Scratch& sc
   return EncodeWith(piece, max_tokens, static_cast<Buffers<float>&>(scratch), tokens);
 }
 
+bool UnigramModel::IsCovered(std::string_view character) const {
+  uint32_t node = PieceTrie::kRoot;
+  return std::all_of(character.begin(), character.end(), [&](char byte) { return trie_.Step(node, byte); }) &&
+         trie_.Value(node) >= 0;
+}
+
 }  // namespace elserve

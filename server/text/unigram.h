@@ -55,6 +55,8 @@ class UnigramModel final : public TokenModel {
 
   std::unique_ptr<Scratch> MakeScratch() const override;
   bool Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const override;
+  size_t longest_token() const override { return longest_; }
+  bool IsCovered(std::string_view character) const override;
   std::optional<int32_t> unk_id() const override { return unk_id_; }
 
  private:

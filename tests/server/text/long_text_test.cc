@@ -1,6 +1,12 @@
-// Long texts, which are taken in parts: what that must not show in, and what it saves.
+// Long texts, which are taken in parts: what that must not show in, and what it saves. That is counted in memory; time
+// follows, since what nobody looks at takes neither.
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -8,8 +14,70 @@
 #include "server/text/tokenizer.h"
 #include "tests/server/text/tokenizer_folder.h"
 
+// Bytes that were asked for by `new`, all together.
+static std::atomic<size_t> asked_bytes = 0;
+// Not inlined, so that no compiler takes them for a pair that does not fit.
+[[gnu::noinline]] void* operator new(size_t size) {
+  asked_bytes += size;
+  if (void* const block = std::malloc(size)) return block;
+  throw std::bad_alloc();
+}
+// The sanitizer's own would not fit to these deletes.
+[[gnu::noinline]] void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  asked_bytes += size;
+  return std::malloc(size);
+}
+[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, size_t) noexcept { std::free(block); }
+
 namespace elserve {
 namespace {
+
+constexpr size_t kTextBytes = 15'000'000;
+constexpr size_t kFewBytes = kTextBytes / 2;  // not even one copy of the text
+
+std::string Repeated(const std::string& part) {
+  std::string text;
+  while (text.size() < kTextBytes) text += part;
+  return text;
+}
+
+class LongTextCostTest : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    auto tokenizer = Tokenizer::Load(std::filesystem::path(ELSERVE_SOURCE_DIR) / GetParam());
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    tokenizer_ = *std::move(tokenizer);
+  }
+
+  // Bytes that encoding a text that is too long asks for.
+  size_t Asked(const std::string& text, bool truncate) const {
+    const size_t before = asked_bytes;
+    const auto encoding = tokenizer_->Encode(text, {.max_tokens = 1024, .truncate = truncate});
+    const size_t asked = asked_bytes - before;
+    EXPECT_TRUE(encoding->too_long);
+    return asked;
+  }
+
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+const char kProse[] = "The quick brown fox, 7 years old, jumps over the lazy dog. ";
+
+TEST_P(LongTextCostTest, WhatIsRefusedCostsLittle) {
+  EXPECT_LT(Asked(Repeated(kProse), false), kFewBytes) << "prose";
+  EXPECT_LT(Asked(">>fra<<" + Repeated(kProse), false), kFewBytes) << "prose with a language's code";
+  EXPECT_LT(Asked(Repeated("aeiou"), false), kFewBytes) << "one word";
+  EXPECT_LT(Asked(Repeated("--"), false), kFewBytes) << "one run of punctuation";
+  EXPECT_LT(Asked(Repeated("龘龘龘龘龘龘 a"), false), kFewBytes) << "few known characters";
+}
+
+INSTANTIATE_TEST_SUITE_P(Tokenizers, LongTextCostTest,
+                         testing::Values("models/debian-synopsis", "tests/golden/tokenizer/t5",
+                                         "tests/golden/tokenizer/t5-json", "tests/golden/tokenizer/pegasus",
+                                         "tests/golden/tokenizer/mbart", "tests/golden/tokenizer/mbart50",
+                                         "tests/golden/tokenizer/marian", "tests/golden/tokenizer/marian-bpe",
+                                         "tests/golden/tokenizer/bpe-json"));
 
 // Where parts are cut, and what is known of a text before it is encoded, leaves no trace in the tokens: of byte-level
 // BPE with the tokens a, b, ab, a space and a line feed.
