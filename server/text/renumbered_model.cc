@@ -54,7 +54,7 @@ bool RenumberedModel::Encode(std::string_view piece, size_t max_tokens, Scratch&
   auto& buffers = static_cast<Buffers&>(scratch);
   buffers.tokens.ids.clear();
   buffers.tokens.spans.clear();
-  if (!pieces_->Encode(piece, max_tokens, *buffers.pieces, buffers.tokens)) return false;
+  const bool all = pieces_->Encode(piece, max_tokens, *buffers.pieces, buffers.tokens);
   const std::optional<int32_t> unknown = pieces_->unk_id();
   for (size_t i = 0; i < buffers.tokens.ids.size(); ++i) {
     const int32_t own = buffers.tokens.ids[i];
@@ -64,7 +64,7 @@ bool RenumberedModel::Encode(std::string_view piece, size_t max_tokens, Scratch&
                                       : ids_[static_cast<size_t>(own)];
     tokens.Add(id, span.begin, span.end);
   }
-  return true;
+  return all;
 }
 
 }  // namespace elserve

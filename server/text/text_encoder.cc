@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "absl/hash/hash.h"
 #include "server/text/aligned_text.h"
@@ -169,12 +168,11 @@ bool TextEncoder::EncodeWords(std::string_view text, PreTokenizer::Place place) 
   return words_.Each(text, place, [&](std::string_view word) { return EncodeWord(word); });
 }
 
-// Appends a word's tokens to a list of which those of the text so far are no part.
+// Appends a word's tokens, or the first ones if there are too many, to a list.
 bool TextEncoder::Append(std::string_view word, TokenList& tokens) {
   too_large_ = word.size() >= TokenModel::kMaxPieceBytes;
   if (too_large_) return false;
-  const size_t room = limit_.keep ? std::numeric_limits<size_t>::max() : limit_.tokens - tokens_.ids.size();
-  exceeded_ = !pipeline_.model->Encode(word, room, *scratch_, tokens);
+  exceeded_ = !pipeline_.model->Encode(word, limit_.tokens - tokens_.ids.size(), *scratch_, tokens);
   return !exceeded_;
 }
 
@@ -238,7 +236,8 @@ bool TextEncoder::EncodeStretchWithSpans(std::string_view text, TextPiece piece)
     const auto take = [&](const AlignedText& edited, TextSpan word, size_t begin) {
       word_tokens.ids.clear();
       word_tokens.spans.clear();
-      if (!Append(std::string_view(edited.text()).substr(word.begin, word.end - word.begin), word_tokens)) return false;
+      const std::string_view text_of_word = std::string_view(edited.text()).substr(word.begin, word.end - word.begin);
+      if (!Append(text_of_word, word_tokens) && !exceeded_) return false;
       for (size_t i = 0; i < word_tokens.ids.size(); ++i) {
         const TextSpan token = word_tokens.spans[i];
         const TextSpan from = edited.Original({word.begin + token.begin, word.begin + token.end});

@@ -52,9 +52,10 @@ class TokenModel {
 
   virtual std::unique_ptr<Scratch> MakeScratch() const = 0;
 
-  // Appends the tokens of one piece of valid UTF-8 (a pre-token: what no token crosses the ends of). False as soon as
-  // the piece is known to have more than `max_tokens`; what was appended by then is of no use. Linear in the piece but
-  // for a logarithm (BPE).
+  // Appends the tokens of one piece of valid UTF-8 (a pre-token: what no token crosses the ends of). False: it has more
+  // than `max_tokens`, and its first ones were appended, more than `max_tokens`. Linear in the piece but for a
+  // logarithm (BPE). A unigram model leaves the rest alone once it has so many; BPE goes through all of a piece, since
+  // its last merge may be at the beginning.
   virtual bool Encode(std::string_view piece, size_t max_tokens, Scratch& scratch, TokenList& tokens) const = 0;
 
   // A bound that tells of a text, before it is cut into pieces and encoded, that it has too many tokens: no token

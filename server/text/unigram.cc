@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 
@@ -14,7 +15,7 @@ constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 // An unknown character's score is so much below the lowest of all pieces.
 constexpr double kUnknownPenalty = 10;
 
-// So many bytes are gone through between looks at the number of tokens.
+// So many bytes are gone through, at least, between looks at what is decided.
 constexpr size_t kStride = 4096;
 
 // SentencePiece's: where a sum of scores is further from 0, it is taken off all that go on from there.
@@ -40,12 +41,33 @@ struct Way {
 
 }  // namespace
 
+// What was found of one piece. Tokens are appended as soon as no way on can do without them, so that ways are kept for
+// what is open alone: mostly for less than a stride, however long the piece.
 template <typename Score>
 struct UnigramModel::Buffers : TokenModel::Scratch {
-  std::vector<Way<Score>> ways;  // by end, in bytes of the piece
+  uint32_t base = 0;             // all before it is decided
+  std::vector<Way<Score>> ways;  // by end, from base on
   size_t furthest = 0;           // the highest end that some way has
-  std::vector<uint32_t> counts;  // by end: the tokens of the way, for as many ends as were counted
-  std::vector<uint32_t> ends;    // of the best way's tokens, the last first
+  TextSpan unknown;              // the run of unknown characters before base, if it is not empty: it may go on
+  std::vector<uint32_t> ends;    // of a way's tokens, the last first
+
+  void Clear() {
+    base = 0;
+    ways.clear();
+    furthest = 0;
+    unknown = {};
+  }
+
+  Way<Score>& at(size_t end) { return ways[end - base]; }
+
+  // Where the ways to two places part.
+  uint32_t Parting(uint32_t a, uint32_t b) {
+    while (a != b) {
+      uint32_t& further = a > b ? a : b;
+      further = at(further).begin;
+    }
+    return a;
+  }
 };
 
 absl::StatusOr<std::unique_ptr<UnigramModel>> UnigramModel::Create(UnigramSpec spec) {
@@ -114,8 +136,8 @@ std::unique_ptr<TokenModel::Scratch> UnigramModel::MakeScratch() const {
 // Offers every token that begins at `begin` to the place where it ends; and the unknown one, if none is one character.
 template <typename Score>
 void UnigramModel::Extend(std::string_view piece, uint32_t begin, Buffers<Score>& buffers) const {
-  Way<Score>* const ways = buffers.ways.data();
-  const Score score = ways[begin].score;
+  Way<Score>* const ways = &buffers.at(begin);  // from begin on
+  const Score score = ways->score;
   const uint32_t one_character = begin + CharacterLength(piece[begin]);
   bool has_one_character = false;
   uint32_t node = PieceTrie::kRoot;
@@ -124,98 +146,98 @@ void UnigramModel::Extend(std::string_view piece, uint32_t begin, Buffers<Score>
     ++end;
     const int32_t id = trie_.Value(node);
     if (id < 0) continue;
-    ways[end].Offer(score + static_cast<Score>(scores_[id]), begin, id);
+    ways[end - begin].Offer(score + static_cast<Score>(scores_[id]), begin, id);
     has_one_character = has_one_character || end == one_character;
     buffers.furthest = std::max<size_t>(buffers.furthest, end);
   }
   if (has_one_character) return;
   const Score unknown = static_cast<Score>(lowest_score_) - static_cast<Score>(kUnknownPenalty);
-  ways[one_character].Offer(score + unknown, begin, unk_id_);
+  ways[one_character - begin].Offer(score + unknown, begin, unk_id_);
   buffers.furthest = std::max<size_t>(buffers.furthest, one_character);
 }
 
-// False if the piece must have more than max_tokens.
+// Appends the tokens that all ways on from `begin` share, which all that begins before was offered to: every way goes
+// through one of the ends from there on.
 template <typename Score>
-bool UnigramModel::FindWays(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers) const {
-  std::vector<Way<Score>>& ways = buffers.ways;
-  ways.clear();
-  buffers.counts.assign(1, 0);
-  buffers.furthest = 0;
+void UnigramModel::Commit(std::string_view piece, uint32_t begin, Buffers<Score>& buffers, TokenList& tokens) const {
+  uint32_t place = begin;
+  while (buffers.at(place).begin == kNone) ++place;
+  for (uint32_t end = place + 1; end <= buffers.furthest; ++end) {
+    if (buffers.at(end).begin != kNone) place = buffers.Parting(place, end);
+  }
+  AddTokens(piece, place, buffers, tokens);
+  buffers.ways.erase(buffers.ways.begin(), buffers.ways.begin() + (place - buffers.base));
+  buffers.base = place;
+}
+
+// False, and more than max_tokens tokens were appended, if the piece has more; else those that are open are left.
+template <typename Score>
+bool UnigramModel::FindWays(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers,
+                            TokenList& tokens) const {
+  const size_t before = tokens.ids.size();
+  buffers.Clear();
   uint32_t begin = 0;
-  for (size_t stride = kStride; begin < piece.size(); stride += kStride) {
-    ways.resize(std::min(piece.size(), stride + longest_) + 1);
-    const auto stride_end = static_cast<uint32_t>(std::min(piece.size(), stride));
+  for (size_t stride = kStride; begin < piece.size();) {
+    const auto stride_end = static_cast<uint32_t>(std::min(piece.size(), begin + stride));
+    buffers.ways.resize(std::min(piece.size(), stride_end + longest_) + 1 - buffers.base);
     for (; begin < stride_end; begin += CharacterLength(piece[begin])) {
       if constexpr (std::is_same_v<Score, float>) {
-        if (const float far = ways[begin].score; std::abs(far) > kScoreReset) {
-          for (size_t end = begin; end <= buffers.furthest; ++end) ways[end].score -= far;
+        if (const float far = buffers.at(begin).score; std::abs(far) > kScoreReset) {
+          for (size_t end = begin; end <= buffers.furthest; ++end) buffers.at(end).score -= far;
         }
       }
       Extend(piece, begin, buffers);
     }
-    if (begin < piece.size() && TooManyTokens(begin, max_tokens, buffers)) return false;
+    if (begin == piece.size()) break;
+    Commit(piece, begin, buffers, tokens);
+    if (tokens.ids.size() - before > max_tokens) return false;
+    // Where ways go on side by side for long, all looks together take no longer than the last one.
+    stride = std::max<size_t>(kStride, begin - buffers.base);
   }
   return true;
 }
 
-// Whether every way on from `at`, which all that begins before was offered to, has too many tokens by now: the token
-// across it begins less than longest_ before. Unknown characters that follow each other count as one.
-template <typename Score>
-bool UnigramModel::TooManyTokens(uint32_t at, size_t max_tokens, Buffers<Score>& buffers) const {
-  const std::vector<Way<Score>>& ways = buffers.ways;
-  std::vector<uint32_t>& counts = buffers.counts;
-  for (auto end = static_cast<uint32_t>(counts.size()); end <= at; ++end) {
-    const Way<Score>& way = ways[end];
-    if (way.begin == kNone) {
-      counts.push_back(kNone);
-      continue;
-    }
-    const bool goes_on = way.begin > 0 && way.id == unk_id_ && ways[way.begin].id == unk_id_;
-    counts.push_back(counts[way.begin] + (goes_on ? 0 : 1));
-  }
-  const size_t from = at > longest_ ? at - longest_ : 0;
-  return *std::min_element(counts.begin() + static_cast<ptrdiff_t>(from), counts.end()) > max_tokens;
-}
-
 // Unigram::tokenize of the tokenizers library: what unknown characters make together is looked up again.
-void UnigramModel::AddUnknown(std::string_view piece, TextSpan span, TokenList& tokens) const {
-  const std::string_view text = piece.substr(span.begin, span.end - span.begin);
+// Ends the run, if there is one.
+void UnigramModel::AddUnknown(std::string_view piece, TextSpan& span, TokenList& tokens) const {
+  const auto [begin, end] = std::exchange(span, {});
+  if (begin == end) return;
+  const std::string_view text = piece.substr(begin, end - begin);
   if (arithmetic_ == UnigramArithmetic::kTokenizers) {
-    if (const std::optional<int32_t> id = TokenId(text)) return tokens.Add(*id, span.begin, span.end);
+    if (const std::optional<int32_t> id = TokenId(text)) return tokens.Add(*id, begin, end);
   }
-  const auto has_token = [&](char byte) { return byte_ids_[static_cast<uint8_t>(byte)] >= 0; };
-  if (!byte_fallback_ || !std::all_of(text.begin(), text.end(), has_token)) {
-    return tokens.Add(unk_id_, span.begin, span.end);
+  const auto id_of = [&](char byte) { return byte_ids_[static_cast<uint8_t>(byte)]; };
+  if (!byte_fallback_ || !std::all_of(text.begin(), text.end(), [&](char byte) { return id_of(byte) >= 0; })) {
+    return tokens.Add(unk_id_, begin, end);
   }
-  for (const char byte : text) tokens.Add(byte_ids_[static_cast<uint8_t>(byte)], span.begin, span.end);
+  for (const char byte : text) tokens.Add(id_of(byte), begin, end);
 }
 
+// Appends the tokens of the way from base to `end`.
 template <typename Score>
-void UnigramModel::AddTokens(std::string_view piece, Buffers<Score>& buffers, TokenList& tokens) const {
+void UnigramModel::AddTokens(std::string_view piece, uint32_t end, Buffers<Score>& buffers, TokenList& tokens) const {
   std::vector<uint32_t>& ends = buffers.ends;
   ends.clear();
-  for (auto end = static_cast<uint32_t>(piece.size()); end > 0; end = buffers.ways[end].begin) ends.push_back(end);
-  TextSpan unknown;  // the run of unknown characters that goes on, if it is not empty
+  for (; end > buffers.base; end = buffers.at(end).begin) ends.push_back(end);
   for (size_t i = ends.size(); i-- > 0;) {
-    const Way<Score>& way = buffers.ways[ends[i]];
+    const Way<Score>& way = buffers.at(ends[i]);
     if (way.id == unk_id_) {
-      if (unknown.begin == unknown.end) unknown.begin = way.begin;
-      unknown.end = ends[i];
+      if (buffers.unknown.begin == buffers.unknown.end) buffers.unknown.begin = way.begin;
+      buffers.unknown.end = ends[i];
       continue;
     }
-    if (unknown.begin < unknown.end) AddUnknown(piece, unknown, tokens);
-    unknown = {};
+    AddUnknown(piece, buffers.unknown, tokens);
     tokens.Add(way.id, way.begin, ends[i]);
   }
-  if (unknown.begin < unknown.end) AddUnknown(piece, unknown, tokens);
 }
 
 template <typename Score>
 bool UnigramModel::EncodeWith(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers,
                               TokenList& tokens) const {
   const size_t before = tokens.ids.size();
-  if (!FindWays(piece, max_tokens, buffers)) return false;
-  AddTokens(piece, buffers, tokens);
+  if (!FindWays(piece, max_tokens, buffers, tokens)) return false;
+  AddTokens(piece, static_cast<uint32_t>(piece.size()), buffers, tokens);
+  AddUnknown(piece, buffers.unknown, tokens);
   return tokens.ids.size() - before <= max_tokens;
 }
 

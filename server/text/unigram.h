@@ -67,14 +67,14 @@ class UnigramModel final : public TokenModel {
   absl::Status SetPieces(const UnigramSpec& spec);
 
   template <typename Score>
-  bool FindWays(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers) const;
-  template <typename Score>
   void Extend(std::string_view piece, uint32_t begin, Buffers<Score>& buffers) const;
   template <typename Score>
-  bool TooManyTokens(uint32_t at, size_t max_tokens, Buffers<Score>& buffers) const;
+  void Commit(std::string_view piece, uint32_t begin, Buffers<Score>& buffers, TokenList& tokens) const;
   template <typename Score>
-  void AddTokens(std::string_view piece, Buffers<Score>& buffers, TokenList& tokens) const;
-  void AddUnknown(std::string_view piece, TextSpan span, TokenList& tokens) const;
+  void AddTokens(std::string_view piece, uint32_t end, Buffers<Score>& buffers, TokenList& tokens) const;
+  void AddUnknown(std::string_view piece, TextSpan& span, TokenList& tokens) const;
+  template <typename Score>
+  bool FindWays(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers, TokenList& tokens) const;
   template <typename Score>
   bool EncodeWith(std::string_view piece, size_t max_tokens, Buffers<Score>& buffers, TokenList& tokens) const;
 

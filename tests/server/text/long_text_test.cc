@@ -79,6 +79,19 @@ INSTANTIATE_TEST_SUITE_P(Tokenizers, LongTextCostTest,
                                          "tests/golden/tokenizer/marian", "tests/golden/tokenizer/marian-bpe",
                                          "tests/golden/tokenizer/bpe-json"));
 
+// What is truncated may have to be normalized as a whole, with copies while a string grows; but a unigram model keeps
+// the ways that are open, and not those to each place of a word, which would be some 20 bytes for each of the text's.
+class UnigramCostTest : public LongTextCostTest {};
+
+TEST_P(UnigramCostTest, WaysAreNotKept) {
+  EXPECT_LT(Asked(Repeated(kProse), true), 8 * kTextBytes) << "prose";
+  EXPECT_LT(Asked(Repeated("aeiou"), true), 8 * kTextBytes) << "one word";
+}
+
+INSTANTIATE_TEST_SUITE_P(Tokenizers, UnigramCostTest,
+                         testing::Values("tests/golden/tokenizer/t5", "tests/golden/tokenizer/pegasus",
+                                         "tests/golden/tokenizer/mbart", "tests/golden/tokenizer/marian"));
+
 // Where parts are cut, and what is known of a text before it is encoded, leaves no trace in the tokens: of byte-level
 // BPE with the tokens a, b, ab, a space and a line feed.
 class LongTextPartsTest : public TokenizerFolderTest {

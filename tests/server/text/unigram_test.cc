@@ -1,6 +1,7 @@
 // Ids and spans must be what the tokenizers and sentencepiece packages answered: tests/golden/text/unigram*.json.
 #include "server/text/unigram.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -65,6 +66,26 @@ TEST_P(UnigramGoldenTest, CutsAsTokenizersAndSentencePiece) {
     EXPECT_EQ(EncodeIds(*sentencepiece, text), test.size() > 2 ? test[2].get<Ids>() : tokens.ids);
     EXPECT_TRUE(FitsIn(*tokenizers, text, tokens.ids.size()));
     EXPECT_EQ(FitsIn(*tokenizers, text, tokens.ids.size() - 1), tokens.ids.empty());
+  }
+}
+
+// What is decided of a long piece, and kept, is what all of it would have given.
+TEST_P(UnigramGoldenTest, TheFirstTokensOfALongPieceAreThePieces) {
+  const nlohmann::json golden = ReadGoldenText(GetParam());
+  std::string piece;
+  while (piece.size() < 20000) {
+    for (const auto& test : golden["cases"]) piece += test[0].get<std::string>();
+  }
+  for (const UnigramArithmetic arithmetic : {UnigramArithmetic::kTokenizers, UnigramArithmetic::kSentencePiece}) {
+    const auto model = Make(FromFile(ReadGoldenModel(golden), arithmetic));
+    const Ids all = EncodeIds(*model, piece);
+    for (const size_t limit : {size_t{0}, size_t{1}, all.size() / 5, all.size() / 2, all.size() - 1}) {
+      TokenList first;
+      EXPECT_FALSE(model->Encode(piece, limit, *model->MakeScratch(), first));
+      ASSERT_GT(first.ids.size(), limit);
+      ASSERT_LE(first.ids.size(), all.size());
+      EXPECT_TRUE(std::equal(first.ids.begin(), first.ids.end(), all.begin())) << limit;
+    }
   }
 }
 
@@ -160,6 +181,20 @@ TEST(UnigramTest, SumsOfManyScoresStaySmallInFloat32) {
     expected.push_back(3);
   }
   EXPECT_EQ(EncodeIds(*Make(spec), text), expected);
+}
+
+// Nothing is decided while what comes may change it: here the end says how all before it is cut.
+TEST(UnigramTest, TheEndDecidesOfALongPiece) {
+  UnigramSpec spec;
+  spec.pieces = {{"<unk>", 0}, {"a", -1}, {"b", -5}, {"ab", -1}, {"ba", -1}, {"b!", -1}};
+  constexpr size_t kPairs = 50000;
+  std::string text;
+  for (size_t i = 0; i < kPairs; ++i) text += "ab";
+  EXPECT_EQ(EncodeIds(*Make(spec), text), Ids(kPairs, 3));
+  Ids moved(kPairs + 1, 4);
+  moved.front() = 1;
+  moved.back() = 5;
+  EXPECT_EQ(EncodeIds(*Make(spec), text + "!"), moved);
 }
 
 TEST(UnigramTest, StopsWhereThereAreTooManyTokens) {
