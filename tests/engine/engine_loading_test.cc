@@ -1,0 +1,304 @@
+// What the engine says of itself once it is loaded, and what it refuses to load.
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/model/checkpoint/checkpoint.h"
+#include "engine/model/families/family.h"
+#include "engine/model/packed_weights.h"
+#include "gmock/gmock.h"
+#include "tests/engine/engine_fixture.h"
+#include "tests/engine/model/checkpoint/written_checkpoint.h"
+
+namespace elserve {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string LoadError(const EngineOptions& options) {
+  const absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Load(options);
+  EXPECT_FALSE(engine.ok());
+  return std::string(engine.status().message());
+}
+
+TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
+  const std::unique_ptr<Engine> engine = Load(SynopsisCheckpoint());
+  ASSERT_TRUE(engine);
+  const ModelInfo& info = engine->info();
+  EXPECT_EQ(info.family, "bart");
+  EXPECT_EQ(info.d_model, 256);
+  EXPECT_EQ(info.encoder_layers, 4);
+  EXPECT_EQ(info.decoder_layers, 4);
+  EXPECT_EQ(info.encoder_heads, 8);
+  EXPECT_EQ(info.decoder_heads, 8);
+  EXPECT_EQ(info.vocab_size, 8192);
+  EXPECT_EQ(info.max_source_tokens, 1024);
+  EXPECT_EQ(info.max_decoder_tokens, 1024);
+  EXPECT_EQ(info.limits_reason, "as many as the model's positions allow");
+  EXPECT_GT(info.parameters, 9'000'000);
+  EXPECT_LT(info.parameters, 11'000'000);
+  EXPECT_GE(info.weight_bytes, 4 * 9'000'000);
+  EXPECT_EQ(info.device, "cpu");
+  EXPECT_FALSE(info.device_name.empty());
+  EXPECT_EQ(info.device_reason, "as configured");
+  EXPECT_EQ(info.attention_reason, "as configured");
+  EXPECT_EQ(info.capacity.rows, 24);
+  EXPECT_EQ(info.capacity.encoder_pages, 1024 / 64);
+  EXPECT_EQ(info.page_tokens, 64);
+  EXPECT_EQ(info.block_positions, 16);
+  EXPECT_EQ(info.capacity.decoder_blocks, 1024 / 16);
+  EXPECT_EQ(info.capacity.edits, 24 * (1024 + kMaxEosIds + kMaxBadWords));
+  EXPECT_EQ(info.encode_tokens_per_step, 90);
+  EXPECT_EQ(info.bytes_per_encoder_token, 256 * 4);
+  EXPECT_EQ(info.bytes_per_decoder_token, 4 * 256 * 4);
+  EXPECT_EQ(info.memory_bytes, 1024 * info.bytes_per_encoder_token + 1024 * info.bytes_per_decoder_token);
+  EXPECT_EQ(engine->free(), info.capacity);
+}
+
+// ELSERVE_ISA is of the process: the tests of this file run one after the other.
+TEST_F(EngineTest, TheEnvironmentForcesAnInstructionSet) {
+  const char* const before = std::getenv("ELSERVE_ISA");
+  const std::string kept = before ? before : "";
+  setenv("ELSERVE_ISA", "avx2", 1);
+  const std::unique_ptr<Engine> engine = Load(SynopsisCheckpoint());
+  setenv("ELSERVE_ISA", "sse2", 1);
+  const std::string error = LoadError(OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_));
+  setenv("ELSERVE_ISA", kept.c_str(), 1);
+  ASSERT_TRUE(engine);
+  EXPECT_THAT(engine->info().device_name, HasSubstr("AVX2 kernels"));
+  EXPECT_THAT(error, AllOf(HasSubstr("ELSERVE_ISA is \"sse2\""), HasSubstr("avx2, avx512, avx512_bf16, amx")));
+}
+
+TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
+  const std::unique_ptr<Engine> el = LoadEngine(options);
+  options.attention = kAllKv;
+  const std::unique_ptr<Engine> kv = LoadEngine(options);
+  ASSERT_TRUE(el && kv);
+  EXPECT_EQ(kv->info().attention, kAllKv);
+  EXPECT_EQ(kv->info().bytes_per_encoder_token, 8 * el->info().bytes_per_encoder_token);  // 2 x layers
+  EXPECT_EQ(kv->info().bytes_per_decoder_token, 2 * el->info().bytes_per_decoder_token);
+}
+
+TEST_F(EngineTest, AutoChoosesAndSaysWhy) {
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), {Precision::kAuto, kAllEl}, &pool_);
+  options.attention = std::nullopt;
+  options.device = DeviceKind::kAuto;
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
+  ASSERT_TRUE(engine);
+  EXPECT_NE(engine->info().precision, Precision::kAuto);
+  EXPECT_THAT(engine->info().attention_reason, HasSubstr("ms by el"));
+  // Where it is the cpu, it says why it is not a GPU.
+  const std::string& why = engine->info().device_reason;
+  EXPECT_THAT(why, HasSubstr(engine->info().device == "cpu" ? "auto: the cpu, because device: cuda" : "auto: a CUDA"));
+}
+
+TEST_F(EngineTest, ADeviceThatIsNotThereIsAnError) {
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.device = DeviceKind::kCuda;
+  options.device_index = 4000;
+  EXPECT_THAT(LoadError(options), HasSubstr("device"));
+  EXPECT_THAT(LoadError(options), HasSubstr("cuda"));
+}
+
+TEST_F(EngineTest, BadOptionsAreErrorsThatNameThem) {
+  const EngineOptions good = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  EngineOptions options = good;
+  options.max_rows = -1;
+  EXPECT_THAT(LoadError(options), HasSubstr("max_rows is -1"));
+  options = good;
+  options.encode_tokens_per_step = -3;
+  EXPECT_THAT(LoadError(options), HasSubstr("encode_tokens_per_step is -3"));
+  options = good;
+  options.pool = nullptr;
+  EXPECT_THAT(LoadError(options), HasSubstr("thread pool"));
+  options = good;
+  options.checkpoint = "/nowhere/at/all";
+  EXPECT_THAT(LoadError(options), HasSubstr("/nowhere/at/all"));
+  options = good;
+  options.encoder_memory_tokens = options.decoder_memory_tokens = 0;
+  options.memory_bytes = 5000;
+  EXPECT_THAT(LoadError(options), HasSubstr("memory"));
+  options = good;  // the decoder's heads are 9 wide
+  options.checkpoint = ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-wide";
+  options.precision = Precision::kBFloat16;
+  EXPECT_THAT(LoadError(options), HasSubstr("float32"));
+}
+
+// The positions of TinyCheckpoint allow 96 on both sides.
+TEST_F(EngineTest, EachSideHasItsOwnLimit) {
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.max_source_tokens = 40;
+  options.max_decoder_tokens = 20;
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
+  ASSERT_TRUE(engine);
+  EXPECT_EQ(engine->info().max_source_tokens, 40);
+  EXPECT_EQ(engine->info().max_decoder_tokens, 20);
+  EXPECT_EQ(engine->info().limits_reason, "as configured");
+  DecodingSpec d = Decoding(2, 20);
+  EXPECT_TRUE(engine->Measure({40, &d}).ok());
+  EXPECT_THAT(engine->Measure({41, &d}).status().message(), AllOf(HasSubstr("tokens is 41"), HasSubstr("is 40")));
+  d.max_length = 21;
+  EXPECT_THAT(engine->Measure({40, &d}).status().message(), AllOf(HasSubstr("max_length is 21"), HasSubstr("is 20")));
+
+  // A limit changes no answer that keeps to it.
+  std::mt19937 rng(72);
+  const std::vector<Request> requests = {{RandomSource(40, 283, rng), Decoding(3, 20)},
+                                         {RandomSource(17, 283, rng), Decoding(1, 12)}};
+  const std::unique_ptr<Engine> whole = Load(TinyCheckpoint());
+  ASSERT_TRUE(whole);
+  const std::vector<Outcome> limited = RunAlone(engine.get(), requests), unlimited = RunAlone(whole.get(), requests);
+  for (size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(BitDifference(limited[i], unlimited[i]), "");
+}
+
+// Sources longer than answers, and answers longer than sources: what is made for the one serves not the other.
+TEST_F(EngineTest, ALimitOfOneSideLeavesTheOtherAsItIs) {
+  for (const bool long_source : {true, false}) {
+    EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+    (long_source ? options.max_decoder_tokens : options.max_source_tokens) = 5;
+    options.encode_tokens_per_step = 5;
+    for (const AttentionForms forms : {kAllEl, kAllKv}) {
+      options.attention = forms;
+      const std::unique_ptr<Engine> engine = LoadEngine(options);
+      ASSERT_TRUE(engine);
+      EXPECT_EQ(engine->info().max_source_tokens, long_source ? 96 : 5);
+      EXPECT_EQ(engine->info().max_decoder_tokens, long_source ? 5 : 96);
+      std::mt19937 rng(73);
+      const std::vector<Request> requests = {
+          {RandomSource(long_source ? 96 : 5, 283, rng), Decoding(4, long_source ? 5 : 96)}};
+      const Outcome outcome = RunAlone(engine.get(), requests)[0];
+      EXPECT_TRUE(outcome.finished);
+      EXPECT_EQ(engine->free(), engine->info().capacity);
+    }
+  }
+}
+
+// T5's positions end nowhere: without a word from the configuration its limits are what n_positions says.
+TEST_F(EngineTest, WherePositionsHaveNoEndItSaysWhereLimitsAreFrom) {
+  EngineOptions options = OptionsFor(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/t5-hub", kFloat32El, &pool_);
+  for (const int most : {0, 200}) {
+    options.max_decoder_tokens = most;
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    ASSERT_TRUE(engine);
+    EXPECT_EQ(engine->info().max_source_tokens, 130);
+    EXPECT_EQ(engine->info().max_decoder_tokens, most > 0 ? 200 : 130);
+    const std::string& why = engine->info().limits_reason;
+    EXPECT_THAT(why, HasSubstr("n_positions of config.json"));
+    EXPECT_EQ(why.ends_with("; decoder: as configured"), most > 0) << why;
+    EXPECT_EQ(why.starts_with("source: "), most > 0) << why;
+  }
+}
+
+TEST_F(EngineTest, LimitsAboveThePositionsAreErrorsThatNameBoth) {
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.max_source_tokens = 97;
+  EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_source_tokens is 97"), HasSubstr("encoder allow 1 to 96")));
+  options.max_source_tokens = -1;
+  EXPECT_THAT(LoadError(options), HasSubstr("max_source_tokens is -1"));
+  options.max_source_tokens = 96;
+  options.max_decoder_tokens = 97;
+  EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_decoder_tokens is 97"), HasSubstr("decoder allow 1 to 96")));
+}
+
+// A head that is tied to the token embedding is one tensor, packed twice.
+TEST_F(EngineTest, WeightsAreCountedOnceAndTakenAsOftenAsTheyArePacked) {
+  const std::unique_ptr<Engine> engine = Load(SynopsisCheckpoint());
+  ASSERT_TRUE(engine);
+  const auto checkpoint = Checkpoint::Open(SynopsisCheckpoint());
+  ASSERT_TRUE(checkpoint.ok());
+  const auto config = ReadModelConfig(**checkpoint);
+  ASSERT_TRUE(config.ok());
+  const auto weights = FindModelWeights(**checkpoint, *config);
+  ASSERT_TRUE(weights.ok());
+  const int64_t packed = PackedNumbers(*weights);
+  EXPECT_EQ(engine->info().parameters, weights->parameters);
+  EXPECT_EQ(packed - engine->info().parameters, 8192 * 256);
+  EXPECT_NEAR(static_cast<double>(engine->info().weight_bytes) / static_cast<double>(4 * packed), 1.0, 0.01);
+}
+
+// A system with `available` KiB of memory, of which the process's control group has `left` KiB; its other KiB are used,
+// by page cache too.
+std::string SystemWith(int available, int left) {
+  std::string root = testing::TempDir() + "/engine_test_system";
+  std::filesystem::create_directories(root + "/proc/self");
+  std::filesystem::create_directories(root + "/groups/own");
+  std::ofstream(root + "/proc/meminfo") << "MemAvailable: " << available << " kB\n";
+  std::ofstream(root + "/proc/self/cgroup") << "0::/own\n";
+  std::ofstream(root + "/proc/self/mountinfo") << "1 0 0:1 / /groups rw - cgroup2 cgroup2 rw\n";
+  constexpr int64_t kAnonymous = 3 << 20, kCache = 50 << 20;
+  std::ofstream(root + "/groups/own/memory.max") << kAnonymous + int64_t{left} * 1024 << "\n";
+  std::ofstream(root + "/groups/own/memory.current") << kAnonymous + kCache << "\n";
+  std::ofstream(root + "/groups/own/memory.stat") << "active_file 0\ninactive_file " << kCache << "\n";
+  return root;
+}
+
+TEST_F(EngineTest, AFractionIsOfWhatTheWeightsLeave) {
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
+  options.encoder_memory_tokens = options.decoder_memory_tokens = 0;
+  options.memory_fraction = 0.5;
+  for (const auto& [available, left] : {std::pair{200 << 10, 300 << 10}, std::pair{300 << 10, 200 << 10}}) {
+    options.host_root = SystemWith(available, left);
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    ASSERT_TRUE(engine);
+    const int64_t budget = ((int64_t{200} << 20) - engine->info().weight_bytes) / 2;
+    EXPECT_NEAR(static_cast<double>(engine->info().memory_bytes), static_cast<double>(budget), 300e3);
+  }
+}
+
+// Decided before anything is touched: the system would promise it, and kill whoever takes it at its word.
+TEST_F(EngineTest, WhatTheSystemHasNotIsAnErrorThatNamesTheOptionAndWhatThereIs) {
+  const auto error = [this](const EngineOptions& options) {
+    const absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Load(options);
+    EXPECT_EQ(engine.status().code(), absl::StatusCode::kResourceExhausted) << engine.status();
+    return std::string(engine.status().message());
+  };
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
+  options.host_root = SystemWith(1 << 10, 1 << 20);
+  EXPECT_THAT(error(options),
+              AllOf(HasSubstr("of weights"), HasSubstr("1.0 MiB are available in the system and 1024.0")));
+  options.host_root = SystemWith(1 << 20, 12 << 10);
+  options.decoder_memory_tokens = 4096;
+  EXPECT_THAT(error(options),
+              AllOf(HasSubstr("no room for 17.0 MiB of encoder and decoder memory (memory, "),
+                    HasSubstr("1024.0 MiB are available in the system and 12.0 MiB left in the control group")));
+  options.decoder_memory_tokens = 1024;
+  options.max_rows = 512;
+  EXPECT_THAT(error(options), HasSubstr("of the encoder's keys and values (max_rows, "));
+  options.max_rows = 24;
+  EXPECT_TRUE(Engine::Load(options).ok());
+}
+
+// What no memory stands behind but a number in config.json is not reserved.
+TEST_F(EngineTest, HugeNumbersOfATinyCheckpointReserveNothing) {
+  const TestDirectory directory;
+  nlohmann::json config = TinyBartConfig();
+  config["max_position_embeddings"] = 1 << 20;
+  std::vector<WrittenTensor> tensors = TinyBartTensors();
+  for (WrittenTensor& tensor : tensors) {
+    if (tensor.name.ends_with("embed_positions.weight")) tensor = {tensor.name, {(1 << 20) + 2, 6}, "BF16"};
+  }
+  directory.Write("config.json", config.dump());
+  directory.Write("model.safetensors", SafetensorsFileBytes(tensors));
+  EngineOptions options;
+  options.checkpoint = directory.path();
+  options.device = DeviceKind::kCpu;
+  options.precision = Precision::kFloat32;
+  options.pool = &pool_;
+  options.max_rows = 16;
+  options.memory_bytes = 600 << 20;
+  EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_rows 16"), HasSubstr("max_decoder_tokens 1048576"),
+                                        HasSubstr("lists of 976.0 MiB"), HasSubstr("is 75.0 MiB")));
+  options.max_source_tokens = 64;
+  options.max_decoder_tokens = 32;
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
+  ASSERT_TRUE(engine);
+  EXPECT_LE(engine->info().memory_bytes, 1 << 20);
+}
+
+}  // namespace
+}  // namespace elserve
