@@ -3,7 +3,11 @@
 #ifndef ELSERVE_ENGINE_DECODING_H_
 #define ELSERVE_ENGINE_DECODING_H_
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <span>
 #include <vector>
 
 namespace elserve {
@@ -17,6 +21,37 @@ inline constexpr int kMaxBadWordIds = 32;
 inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
 
 enum class EarlyStopping { kFalse, kTrue, kNever };
+
+// Some sequences of token ids, one behind the other: copied over others they take no memory that those have not.
+class TokenSequences {
+ public:
+  TokenSequences() = default;
+  TokenSequences(std::initializer_list<std::vector<int32_t>> sequences) {
+    for (const std::vector<int32_t>& sequence : sequences) Add(sequence);
+  }
+
+  void Add(std::span<const int32_t> sequence) {
+    ids_.insert(ids_.end(), sequence.begin(), sequence.end());
+    ends_.push_back(ids_.size());
+  }
+
+  bool empty() const { return ends_.empty(); }
+  size_t size() const { return ends_.size(); }
+  std::span<const int32_t> operator[](size_t i) const {
+    const size_t begin = i == 0 ? 0 : ends_[i - 1];
+    return {ids_.data() + begin, ends_[i] - begin};
+  }
+  bool Contains(std::span<const int32_t> sequence) const {
+    for (size_t i = 0; i < size(); ++i) {
+      if (std::ranges::equal((*this)[i], sequence)) return true;
+    }
+    return false;
+  }
+
+ private:
+  std::vector<int32_t> ids_;
+  std::vector<size_t> ends_;  // of each sequence in ids_
+};
 
 // The decoding parameters of one sequence under transformers' names (GenerationConfig). Lengths count tokens of the
 // decoder, its start token included.
@@ -33,9 +68,8 @@ struct DecodingSpec {
   int forced_bos_token_id = -1;              // the first generated token; -1: off
   std::vector<int32_t> forced_eos_token_id;  // allowed alone at the last place; empty: off
   std::vector<int32_t> eos_token_id;         // any of them ends a hypothesis; at most kMaxEosIds; may be empty
-  // Sequences of tokens that do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids.
-  std::vector<std::vector<int32_t>> bad_words_ids;
-  bool renormalize_logits = false;  // values are log-softmaxed (again) after all rules
+  TokenSequences bad_words_ids;              // they do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids
+  bool renormalize_logits = false;           // values are log-softmaxed (again) after all rules
 };
 
 enum class FinishReason { kEos, kLength };

@@ -27,7 +27,8 @@ void BeamState::Start(const DecodingSpec& spec) {
   beams_.clear();
   parents_.clear();
   next_beams_.clear();
-  // Room for the most beams and ids: of what a second Start takes, only the tokens' memory depends on the spec.
+  // Room for the most beams and ids: what a second Start takes depends on the spec for tokens and bad words
+  // alone.
   spec_.eos_token_id.reserve(kMaxEosIds);
   spec_.forced_eos_token_id.reserve(kMaxEosIds);
   beams_.reserve(kMaxBeams);

@@ -24,7 +24,8 @@ bool IsEos(const DecodingSpec& spec, int32_t token) {
 // NoBadWordsLogitsProcessor: where the tokens end with all of a word but its last one, that one is banned. The start
 // token takes part. An end of sequence alone is no bad word.
 void BanBadWords(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits) {
-  for (const std::vector<int32_t>& word : spec.bad_words_ids) {
+  for (size_t i = 0; i < spec.bad_words_ids.size(); ++i) {
+    const std::span<const int32_t> word = spec.bad_words_ids[i];
     const size_t prefix = word.size() - 1;
     if (prefix == 0 && IsEos(spec, word.back())) continue;
     if (prefix > tokens.size()) continue;

@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <cstdint>
-#include <utility>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -53,20 +53,18 @@ void FillIds(const std::vector<int32_t>& ids, google::protobuf::RepeatedField<in
 }
 
 // [[-1]] is off; a word that stands twice counts once.
-std::vector<std::vector<int32_t>> ToWords(const google::protobuf::RepeatedPtrField<v1::TokenList>& lists) {
-  std::vector<std::vector<int32_t>> words;
+TokenSequences ToWords(const google::protobuf::RepeatedPtrField<v1::TokenList>& lists) {
+  TokenSequences words;
   for (const v1::TokenList& list : lists) {
-    std::vector<int32_t> word(list.ids().begin(), list.ids().end());
-    if (word != std::vector<int32_t>{-1} && std::find(words.begin(), words.end(), word) == words.end()) {
-      words.push_back(std::move(word));
-    }
+    const std::span<const int32_t> word(list.ids().data(), static_cast<size_t>(list.ids_size()));
+    const bool none = word.size() == 1 && word[0] == -1;
+    if (!none && !words.Contains(word)) words.Add(word);
   }
   return words;
 }
 
-void FillWords(const std::vector<std::vector<int32_t>>& words,
-               google::protobuf::RepeatedPtrField<v1::TokenList>* lists) {
-  for (const std::vector<int32_t>& word : words) lists->Add()->mutable_ids()->Add(word.begin(), word.end());
+void FillWords(const TokenSequences& words, google::protobuf::RepeatedPtrField<v1::TokenList>* lists) {
+  for (size_t i = 0; i < words.size(); ++i) lists->Add()->mutable_ids()->Add(words[i].begin(), words[i].end());
   if (words.empty()) lists->Add()->add_ids(-1);
 }
 

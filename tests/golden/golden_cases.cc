@@ -35,7 +35,9 @@ DecodingSpec Resolve(const json& parameters) {
   spec.forced_bos_token_id = parameters.value("forced_bos_token_id", -1);
   spec.forced_eos_token_id = parameters.value("forced_eos_token_id", std::vector<int32_t>());
   spec.eos_token_id = parameters.at("eos_token_id").get<std::vector<int32_t>>();
-  spec.bad_words_ids = parameters.value("bad_words_ids", std::vector<std::vector<int32_t>>());
+  for (const auto& word : parameters.value("bad_words_ids", json::array())) {
+    spec.bad_words_ids.Add(word.get<std::vector<int32_t>>());
+  }
   spec.renormalize_logits = parameters.value("renormalize_logits", false);
   return spec;
 }
