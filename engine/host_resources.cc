@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 namespace elserve {
@@ -68,7 +69,7 @@ std::vector<Group> GroupsOf(const std::string& root, std::string_view controller
     const std::optional<Mount> mount = FindMount(root, unified, controller);
     if (!mount) continue;
     for (std::string below = BelowMount(line.substr(second + 1), *mount);; below.resize(below.rfind('/'))) {
-      groups.push_back({root + mount->point + below, unified});
+      groups.push_back({absl::StrCat(root, mount->point, below), unified});
       if (below.empty()) break;
     }
   }
