@@ -46,7 +46,8 @@ DecodingSpec RandomDecoding(const RequestLimits& limits, std::mt19937& rng) {
   if (rng() % 5 == 0) d.forced_eos_token_id = {2};
   if (rng() % 6 != 0) d.eos_token_id = {2};
   if (rng() % 4 == 0) {
-    for (int i = 0; i < 3; ++i) d.eos_token_id.push_back(10 + 20 * i + static_cast<int>(rng() % 20));
+    const int stride = std::min(20, (limits.vocab - 10) / 3);
+    for (int i = 0; i < 3; ++i) d.eos_token_id.push_back(10 + stride * i + static_cast<int>(rng() % stride));
   }
   return d;
 }
