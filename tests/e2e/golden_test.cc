@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -22,6 +21,7 @@
 #include "gtest/gtest.h"
 #include "tests/e2e/server_under_test.h"
 #include "tests/golden/golden_cases.h"
+#include "tests/test_directory.h"
 
 namespace elserve {
 namespace {
@@ -226,26 +226,24 @@ class Calls {
 class GoldenTest : public testing::TestWithParam<Served> {
  protected:
   static void SetUpTestSuite() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "elserve-golden-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    checkpoints_ = pattern;
+    checkpoints_ = std::make_unique<TestDirectory>();
     ServerSetup setup;
     for (const Served& served : AllFiles()) {
       const bool synopsis = served.file == kSynopsisGoldenFile;
-      setup.entries.push_back(
-          absl::StrCat("{name: ", served.model(), ", path: \"", Assembled(ReadGoldenFile(served.file), checkpoints_),
-                       "\"", ", device: cpu, precision: float32, attention: ", served.attention,
-                       // Less than all cases together need: they wait for each other's memory.
-                       ", memory: ", synopsis ? "256MiB" : "12MiB", ", max_rows: 256, encode_tokens_per_step: 256",
-                       synopsis ? ", tasks: {summarize: {prefix: \"\"}, questions: {format: highlight, "
-                                  "prefix: \"generate question: \", highlight: \"<hl>\"}}}"
-                                : "}"));
+      setup.entries.push_back(absl::StrCat(
+          "{name: ", served.model(), ", path: \"", Assembled(ReadGoldenFile(served.file), checkpoints_->path()), "\"",
+          ", device: cpu, precision: float32, attention: ", served.attention,
+          // Less than all cases together need: they wait for each other's memory.
+          ", memory: ", synopsis ? "256MiB" : "12MiB", ", max_rows: 256, encode_tokens_per_step: 256",
+          synopsis ? ", tasks: {summarize: {prefix: \"\"}, questions: {format: highlight, "
+                     "prefix: \"generate question: \", highlight: \"<hl>\"}}}"
+                   : "}"));
     }
     server_ = std::make_unique<ServerUnderTest>(setup);
   }
   static void TearDownTestSuite() {
     server_.reset();
-    std::filesystem::remove_all(checkpoints_);
+    checkpoints_.reset();
   }
 
   void SetUp() override {
@@ -260,12 +258,12 @@ class GoldenTest : public testing::TestWithParam<Served> {
     ASSERT_EQ(model.precision(), "float32");
   }
 
-  static std::filesystem::path checkpoints_;
+  static std::unique_ptr<TestDirectory> checkpoints_;
   static std::unique_ptr<ServerUnderTest> server_;
   GoldenFile file_;
 };
 
-std::filesystem::path GoldenTest::checkpoints_;
+std::unique_ptr<TestDirectory> GoldenTest::checkpoints_;
 std::unique_ptr<ServerUnderTest> GoldenTest::server_;
 
 TEST_P(GoldenTest, GeneratesAsTransformers) {

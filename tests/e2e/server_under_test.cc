@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <httplib.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -12,12 +11,6 @@ namespace elserve {
 namespace {
 
 constexpr auto kPollInterval = std::chrono::milliseconds(20);
-
-std::filesystem::path TemporaryDirectory() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "elserve-e2e-XXXXXX").string();
-  EXPECT_NE(mkdtemp(pattern.data()), nullptr);
-  return pattern;
-}
 
 std::string Config(const ServerSetup& setup) {
   std::ostringstream yaml;
@@ -39,9 +32,9 @@ std::string Config(const ServerSetup& setup) {
 
 }  // namespace
 
-ServerUnderTest::ServerUnderTest(const ServerSetup& setup) : directory_(TemporaryDirectory()) {
-  const std::string config = (directory_ / "config.yaml").string();
-  const std::string ports = (directory_ / "ports").string();
+ServerUnderTest::ServerUnderTest(const ServerSetup& setup) {
+  const std::string config = directory_.path() + "/config.yaml";
+  const std::string ports = directory_.path() + "/ports";
   std::ofstream(config) << Config(setup);
   process_ = std::make_unique<Process>(std::vector<std::string>{"serve", "--config", config, "--port-file", ports});
   EXPECT_TRUE(process_->WaitForOutput("serving listen=", std::chrono::seconds(120))) << process_->error();
@@ -55,7 +48,6 @@ ServerUnderTest::ServerUnderTest(const ServerSetup& setup) : directory_(Temporar
 ServerUnderTest::~ServerUnderTest() {
   if (testing::Test::HasFailure()) std::cerr << "the server's log:\n" << process_->error();
   process_.reset();
-  std::filesystem::remove_all(directory_);
 }
 
 std::string ServerUnderTest::address() const { return "127.0.0.1:" + std::to_string(port_); }

@@ -7,7 +7,6 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "proto/elserve/v1/elserve.grpc.pb.h"
+#include "tests/test_directory.h"
 
 namespace elserve {
 
@@ -89,7 +89,7 @@ class ServerUnderTest {
   testing::AssertionResult WaitUntilIdle() const;
 
  private:
-  std::filesystem::path directory_;
+  TestDirectory directory_;
   std::unique_ptr<Process> process_;
   int port_ = 0, ops_port_ = 0;
   std::shared_ptr<grpc::Channel> channel_;

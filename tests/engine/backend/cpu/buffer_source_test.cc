@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
-#include <string>
+
+#include "tests/test_directory.h"
 
 namespace elserve::cpu {
 namespace {
@@ -15,31 +15,32 @@ using testing::HasSubstr;
 constexpr int64_t kMebibyte = int64_t{1} << 20;
 
 // A system with 64 MiB of memory left.
-std::string SmallSystem() {
-  const std::string root = testing::TempDir() + "/buffer_source";
-  std::filesystem::create_directories(root + "/proc");
-  std::ofstream(root + "/proc/meminfo") << "MemTotal: 131072 kB\nMemAvailable: 65536 kB\n";
-  return root;
-}
+class BufferSourceTest : public testing::Test {
+ protected:
+  BufferSourceTest() {
+    std::filesystem::create_directory(root_.path() + "/proc");
+    root_.Write("proc/meminfo", "MemTotal: 131072 kB\nMemAvailable: 65536 kB\n");
+  }
 
-TEST(BufferSource, GivesWhatFits) {
-  ThreadPool pool(1);
-  BufferSource buffers(pool, SmallSystem());
-  EXPECT_GE(buffers.Take(kMebibyte, "weights").bytes(), kMebibyte);
-  EXPECT_GE(buffers.TakeBacked(kMebibyte, "states").bytes(), kMebibyte);
-  EXPECT_TRUE(buffers.status().ok()) << buffers.status();
+  ThreadPool pool_{1};
+  const TestDirectory root_;
+  BufferSource buffers_{pool_, root_.path()};
+};
+
+TEST_F(BufferSourceTest, GivesWhatFits) {
+  EXPECT_GE(buffers_.Take(kMebibyte, "weights").bytes(), kMebibyte);
+  EXPECT_GE(buffers_.TakeBacked(kMebibyte, "states").bytes(), kMebibyte);
+  EXPECT_TRUE(buffers_.status().ok()) << buffers_.status();
 }
 
 // Nothing is taken from the system that would have to kill for it, also not what would fit after all: a load that has
 // failed ends.
-TEST(BufferSource, TakesNothingMoreOnceSomethingDidNotFit) {
-  ThreadPool pool(1);
-  BufferSource buffers(pool, SmallSystem());
-  EXPECT_EQ(buffers.TakeBacked(65 * kMebibyte, "states of memory: 65MiB").bytes(), 0);
-  EXPECT_EQ(buffers.status().code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(buffers.status().message(), HasSubstr("no room for 65.0 MiB of states of memory: 65MiB"));
-  EXPECT_EQ(buffers.Take(kMebibyte, "weights").bytes(), 0);
-  EXPECT_THAT(buffers.status().message(), HasSubstr("states of memory: 65MiB"));
+TEST_F(BufferSourceTest, TakesNothingMoreOnceSomethingDidNotFit) {
+  EXPECT_EQ(buffers_.TakeBacked(65 * kMebibyte, "states of memory: 65MiB").bytes(), 0);
+  EXPECT_EQ(buffers_.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(buffers_.status().message(), HasSubstr("no room for 65.0 MiB of states of memory: 65MiB"));
+  EXPECT_EQ(buffers_.Take(kMebibyte, "weights").bytes(), 0);
+  EXPECT_THAT(buffers_.status().message(), HasSubstr("states of memory: 65MiB"));
 }
 
 }  // namespace

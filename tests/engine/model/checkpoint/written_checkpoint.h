@@ -2,8 +2,6 @@
 #ifndef ELSERVE_TESTS_ENGINE_MODEL_CHECKPOINT_WRITTEN_CHECKPOINT_H_
 #define ELSERVE_TESTS_ENGINE_MODEL_CHECKPOINT_WRITTEN_CHECKPOINT_H_
 
-#include <stdlib.h>
-
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -14,30 +12,9 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/test_directory.h"
 
 namespace elserve {
-
-// A fresh directory, gone with the object.
-class TestDirectory {
- public:
-  TestDirectory() {
-    std::string path = testing::TempDir() + "/elserve_checkpoint_XXXXXX";
-    if (mkdtemp(path.data()) == nullptr) ADD_FAILURE() << "no temporary directory: " << path;
-    path_ = path;
-  }
-  TestDirectory(const TestDirectory&) = delete;
-  TestDirectory& operator=(const TestDirectory&) = delete;
-  ~TestDirectory() { std::filesystem::remove_all(path_); }
-
-  const std::string& path() const { return path_; }
-  void Write(std::string_view name, std::string_view bytes) const {
-    std::ofstream file(path_ + "/" + std::string(name), std::ios::binary);
-    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  }
-
- private:
-  std::string path_;
-};
 
 struct WrittenTensor {
   std::string name;
