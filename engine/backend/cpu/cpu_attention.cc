@@ -25,10 +25,13 @@ template <class Page>
 void CpuBackend::PackPage(const std::byte* keys, const std::byte* values, int64_t stride, int tokens, int heads,
                           int head_dim, const Page& page) {
   for (int head = 0; head < heads; ++head) {
-    uint32_t* to = page(head);
-    kernels_.pack_keys(keys + StateBytes(head * head_dim), stride, tokens, head_dim, to);
-    kernels_.pack_values(values + StateBytes(head * head_dim), stride, tokens, head_dim,
-                         to + KeyPageUnits(kernels_, head_dim));
+    const int64_t column = StateBytes(head * head_dim);
+    kernels_.pack_page({.keys = keys + column,
+                        .values = values + column,
+                        .stride = stride,
+                        .tokens = tokens,
+                        .head_dim = head_dim,
+                        .page = page(head)});
   }
 }
 
@@ -56,14 +59,14 @@ void CpuBackend::PlanEncoderAttention(int heads, int head_dim) {
   // Every document ends in a page of its own, and there is one a row at most.
   const int64_t most =
       limits_.encode_positions / kPageTokens + std::max<int64_t>(limits_.select_rows, layout_.encode.documents.size());
-  const int64_t page_bytes = (KeyPageUnits(kernels_, head_dim) + ValuePageUnits(kernels_, head_dim)) * 4;
+  const int64_t page_bytes = kernels_.page_units(head_dim) * 4;
   if (const int64_t bytes = most * heads * page_bytes; packed_.bytes() < bytes) {
     packed_ = buffers_.TakeBacked(
         bytes, "the encoder's keys and values (max_rows, max_source_tokens, encode_tokens_per_step)");
   }
   for (RowScratch& s : scratch_) {
     // The encoder's heads may be wider than the decoder's.
-    const auto floats = static_cast<size_t>(PackedScratchFloats(kernels_, 1, head_dim));
+    const auto floats = static_cast<size_t>(kernels_.packed_scratch_floats(1, head_dim));
     if (s.attention.size() < floats) s.attention.resize(floats);
   }
 }
@@ -75,8 +78,8 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
   if (!buffers_.status().ok()) return;
   const auto page_at = [&](int document, int page, int head) {
     const int64_t pages = RoundUp(e.documents[document].length, kPageTokens) / kPageTokens;
-    const int64_t units = KeyPageUnits(kernels_, args.head_dim) + ValuePageUnits(kernels_, args.head_dim);
-    return packed_.as<uint32_t>() + (first_page_[document] * args.heads + head * pages + page) * units;
+    const int64_t place = first_page_[document] * args.heads + head * pages + page;
+    return packed_.as<uint32_t>() + place * kernels_.page_units(args.head_dim);
   };
   PlanPages();
   pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int) {
@@ -121,27 +124,27 @@ void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
   const int64_t stride = Stride(args.states), inner = StateBytes(static_cast<int64_t>(shape_.heads) * shape_.head_dim);
   std::byte* memory = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer].data();
   PlanPages();
-  pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int) {
+  pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int thread) {
     const DocumentTask& t = tasks_[i];
     const EncodeDocument& d = layout_.encode.documents[t.document];
     if (d.pages.empty()) return;  // dropped
     const std::byte* row = Row(args.states, d.begin + t.begin);
     std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes(shape_);
     if (shape_.cross == AttentionForm::kEl) {
-      std::memcpy(page, row, t.count * stride);
-      // Products may read behind the last token, in pairs or tiles of them, and a weight of 0 does not silence a NaN.
-      std::memset(page + t.count * stride, 0, (kPageTokens - t.count) * stride);
+      std::vector<const std::byte*>& rows = scratch_[thread].states;
+      for (int token = 0; token < t.count; ++token) rows[token] = row + token * stride;
+      kernels_.store_states({.rows = rows.data(), .tokens = t.count, .d = shape_.d, .page = page});
       return;
     }
     PackPage(row, row + inner, stride, t.count, shape_.heads, shape_.head_dim,
-             [&](int head) { return reinterpret_cast<uint32_t*>(page) + head * PageUnits(); });
+             [&](int head) { return reinterpret_cast<uint32_t*>(page) + head * kernels_.page_units(shape_.head_dim); });
   });
 }
 
 // Cuts the decode documents' queries (position x head) into tasks: wide ones read the states less often, narrow ones
 // keep more threads busy. A query's bits do not depend on the cut. Longest first.
 void CpuBackend::PlanQueries(int heads) {
-  for (int width = kMaxQueries; width >= 16; width -= 16) {
+  for (int width = kernels_.most_queries; width >= 16; width -= 16) {
     tasks_.clear();
     for (int d = 0; d < static_cast<int>(layout_.decode.documents.size()); ++d) {
       const DecodeDocument& document = layout_.decode.documents[d];
@@ -166,7 +169,6 @@ void CpuBackend::RunEl(RowScratch& s, int queries, int tokens, bool biased) {
                          .d = shape_.d,
                          .tokens = tokens,
                          .pages = s.pages.data(),
-                         .page_stride = StateStride(kernels_, shape_.d) / 4,
                          .bias = biased ? s.bias.data() : nullptr,
                          .out = s.out.data(),
                          .scratch = s.attention.data()});
@@ -210,7 +212,7 @@ void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
     for (size_t page = 0; page < d.pages.size(); ++page) {
       s.pages[page] =
           reinterpret_cast<const uint32_t*>(encoder_[args.layer].data() + d.pages[page] * PageBytes(shape_)) +
-          head * PageUnits();
+          head * kernels_.page_units(shape_.head_dim);
     }
     const int64_t column = StateBytes(head * shape_.head_dim);
     kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.query, d.begin) + column),
@@ -257,14 +259,15 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
                                .scratch = s.attention.data()});
       return;
     }
-    std::byte* rows = s.gathered.data();
-    for (int t = 0; t < tokens; ++t) std::memcpy(rows + t * cell_bytes, cells + ancestry[t] * cell_bytes, cell_bytes);
-    if (tokens % 2 != 0) std::memset(rows + tokens * cell_bytes, 0, cell_bytes);
-    for (int page = 0; page * kPageTokens < tokens; ++page) {
-      s.pages[page] = reinterpret_cast<const uint32_t*>(rows + page * kPageTokens * cell_bytes);
+    for (int begin = 0; begin < tokens; begin += kPageTokens) {
+      const int count = std::min(kPageTokens, tokens - begin);
+      std::byte* page = s.gathered.data() + begin / kPageTokens * StatePageBytes(kernels_, shape_.d);
+      for (int t = 0; t < count; ++t) s.states[t] = cells + ancestry[begin + t] * cell_bytes;
+      kernels_.store_states({.rows = s.states.data(), .tokens = count, .d = shape_.d, .page = page});
+      s.pages[begin / kPageTokens] = reinterpret_cast<const uint32_t*>(page);
     }
-    for (int begin = 0; begin < heads; begin += kMaxQueries) {
-      const int count = std::min(kMaxQueries, heads - begin);
+    for (int begin = 0; begin < heads; begin += kernels_.most_queries) {
+      const int count = std::min(kernels_.most_queries, heads - begin);
       for (int j = 0; j < count; ++j) {
         const int64_t column = StateBytes(static_cast<int64_t>(begin + j) * shape_.d);
         s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, p) + column);

@@ -24,8 +24,7 @@ const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<con
 }  // namespace
 
 int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
-  if (s.cross == AttentionForm::kEl) return kPageTokens * StateStride(kernels_, s.d);
-  return s.heads * (KeyPageUnits(kernels_, s.head_dim) + ValuePageUnits(kernels_, s.head_dim)) * 4;
+  return s.cross == AttentionForm::kEl ? StatePageBytes(kernels_, s.d) : s.heads * kernels_.page_units(s.head_dim) * 4;
 }
 
 int64_t CpuBackend::CellBytes(const MemoryShape& s) const {
@@ -98,13 +97,16 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
       RoundUp(std::max({limits.source_length, limits.decoder_length, limits.encode_positions}), kPageTokens) /
       kPageTokens;
   for (RowScratch& s : scratch_) {
-    s.attention.resize(
-        std::max({ElScratchFloats(shape.d), PackedScratchFloats(kernels_, shape.heads, shape.head_dim), cells + 64}));
-    if (shape.self == AttentionForm::kEl)
-      s.gathered = buffers_.TakeBacked(cells * CellBytes(shape), "a row's cells (max_decoder_tokens)");
-    s.out.resize(kMaxQueries);
-    s.q.resize(kMaxQueries);
-    s.bias.resize(kMaxQueries);
+    s.attention.resize(std::max({kernels_.el_scratch_floats(shape.d),
+                                 kernels_.packed_scratch_floats(shape.heads, shape.head_dim), cells + 64}));
+    if (shape.self == AttentionForm::kEl) {
+      s.gathered = buffers_.TakeBacked(cells / kPageTokens * StatePageBytes(kernels_, shape.d),
+                                       "a row's cells (max_decoder_tokens)");
+    }
+    s.states.resize(kPageTokens);
+    s.out.resize(kernels_.most_queries);
+    s.q.resize(kernels_.most_queries);
+    s.bias.resize(kernels_.most_queries);
     s.pages.resize(pages);
   }
   tasks_.reserve(static_cast<size_t>(limits.decode_positions + limits.encode_positions) * std::max(1, shape.heads));
@@ -168,7 +170,7 @@ LinearBlock CpuBackend::BlockOf(const Tensor& input, const PackedMatrix& weight,
 }
 
 void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows) {
-  const int64_t blocks = RoundUp(rows, kRowBlock) / kRowBlock;
+  const int64_t row_block = RowBlock(whole.units), blocks = RoundUp(rows, row_block) / row_block;
   // Enough tasks to balance, panels enough to keep the input warm. A group of panels is taken for all blocks of rows
   // before the next group, so that it comes from memory once.
   const int64_t wanted = 8 * pool_.threads();
@@ -183,7 +185,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     LinearBlock b = whole;
     b.rows = static_cast<int>(last - first);
     b.a = whole.a + first * whole.a_stride + head * StateBytes(weight.in) / 4;
-    b.panels = weight.values.as<uint32_t>() + head * weight.panels * weight.units * kernels_.panel;
+    b.panels = weight.values.as<uint32_t>() + head * weight.panels * PanelUnits(kernels_, weight.units);
     b.panel_begin = static_cast<int>(i / blocks % groups * group);
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));
     if (whole.residual) b.residual = whole.residual + first * whole.residual_stride;

@@ -2,6 +2,7 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_CPU_BACKEND_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_CPU_BACKEND_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -83,13 +84,18 @@ class CpuBackend final : public Backend {
   };
   struct RowScratch {
     std::vector<float> attention;
-    AlignedBuffer gathered;  // el self-attention: a row's cells side by side
+    AlignedBuffer gathered;                // el self-attention: a row's cells side by side
+    std::vector<const std::byte*> states;  // [kPageTokens]: of a page that is stored
     std::vector<const uint32_t*> q, pages;
     std::vector<const float*> bias;  // of the queries
     std::vector<std::byte*> out;
     std::vector<float> raw;  // [edits of a row]
   };
 
+  // A product's rows of `units` in one task.
+  int64_t RowBlock(int64_t units) const {
+    return std::max<int64_t>(kernels_.row_block, kernels_.row_block_bytes / (units * 4) / 32 * 32);
+  }
   int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
   int64_t Stride(const Tensor& t) const {
     return t.storage == Storage::kState ? StateStride(kernels_, t.cols) : RoundUp(t.cols, 32) * 4;
@@ -97,9 +103,6 @@ class CpuBackend final : public Backend {
   std::byte* Row(const Tensor& t, int64_t row) const { return t.data + row * Stride(t); }
   int Positions(Phase phase) const {
     return phase == Phase::kEncode ? layout_.encode.positions() : layout_.decode.positions();
-  }
-  int64_t PageUnits() const {
-    return KeyPageUnits(kernels_, shape_.head_dim) + ValuePageUnits(kernels_, shape_.head_dim);
   }
   int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
   int64_t CellBytes(const MemoryShape& shape) const;

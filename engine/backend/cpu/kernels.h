@@ -13,12 +13,8 @@
 
 namespace elserve::cpu {
 
-// Rows of a product that one task takes: their input stays in the second-level cache while panels stream by.
-inline constexpr int kRowBlock = 64;
 // Tokens of a strip, a step of the online softmax. A constant: the softmax's bits depend on it.
 inline constexpr int kStripTokens = 128;
-// EL-attention's queries (head x position) of one task, at most.
-inline constexpr int kMaxQueries = 48;
 inline constexpr float kLog2e = 1.44269504088896340736f;
 
 // A part of a row's sum of exp(logit - max).
@@ -31,9 +27,9 @@ struct SumPart {
 struct LinearBlock {
   const uint32_t* a;  // [rows, a_stride]: states, `units` of each row
   int64_t a_stride;   // units
-  int rows = 0;       // up to kRowBlock
+  int rows = 0;
   int64_t units;
-  const uint32_t* panels = nullptr;  // B: [panel][units][panel columns]
+  const uint32_t* panels = nullptr;  // B: [panel][PanelUnits(kernels, units)], as pack_panel lays them
   int panel_begin = 0, panel_end = 0;
   const float* bias;  // [panels * panel columns], zeros where there is none
   Activation activation = Activation::kNone;
@@ -63,29 +59,44 @@ struct PackedAttention {
   // Tokens of a strip: kPageTokens reads a page of several heads from end to end, as memory streams
   // best; kStripTokens takes fewer steps. The bits depend on it.
   int strip;
-  // Page p (64 tokens): for each head keys [64 / panel][head_units][panel], values [head_panels][64 / pack][panel].
-  const uint32_t* const* pages;
+  const uint32_t* const* pages;  // page_units(head_dim) for each head, as pack_page lays them
   // If not null, bias[head * bias_head + row * bias_row + t] is added to the score of token t.
   const float* bias = nullptr;
   int64_t bias_head = 0, bias_row = 0;
   std::byte* out;      // [rows, out_stride]: states of heads * head_dim
   int64_t out_stride;  // bytes
-  float* scratch;      // PackedScratchFloats(kernels, heads, head_dim)
+  float* scratch;      // [packed_scratch_floats(heads, head_dim)]
 };
 
-// EL-attention: softmax(q~ H^T) H for up to kMaxQueries queries over rows of states.
+// EL-attention: softmax(q~ H^T) H for up to Kernels::most_queries queries over pages of states.
 struct ElAttention {
   const uint32_t* const* q;  // [queries]: of `units`, scaled
   int queries;
   int64_t units;
   int64_t d;
   int tokens;
-  const uint32_t* const* pages;  // of 64 rows each
-  int64_t page_stride;           // units from a row to the next
+  const uint32_t* const* pages;  // as store_states lays them
   // If not null, bias[query][t] is added to the score of token t.
   const float* const* bias = nullptr;
   std::byte* const* out;  // [queries]: states of d
-  float* scratch;         // ElScratchFloats(d)
+  float* scratch;         // [el_scratch_floats(d)]
+};
+
+// One page of encoder memory, or of a row's cells side by side: up to kPageTokens rows of states.
+struct StatePage {
+  const std::byte* const* rows;  // [tokens]: states of d
+  int tokens;
+  int64_t d;
+  std::byte* page;  // [StatePageBytes(kernels, d)]; what stands behind the last token becomes zeros
+};
+
+// The keys and values of one head of a page.
+struct KeyValuePage {
+  const std::byte *keys, *values;  // rows [tokens, stride] of head_dim states
+  int64_t stride;                  // bytes
+  int tokens;                      // of kPageTokens; the others become zeros
+  int head_dim;
+  uint32_t* page;  // [page_units(head_dim)]
 };
 
 // softmax(q K) V of one position, all heads, over cells of keys and values in rows.
@@ -137,23 +148,36 @@ struct SelectOutcome {
   bool finite;
 };
 
+// A set of kernels, and the layouts that its own kernels read: weights, states and keys and values lie in memory as the
+// set that computes with them wants it.
 struct Kernels {
   Isa isa;  // whose instructions these are: the level asked for, or the best one below that differs for the state type
-  int panel;       // columns of a panel
-  int pack;        // states in a unit
-  int rows;        // of a product with a panel
-  int rows_ahead;  // of A that such a product may read behind its last
+  int panel;         // columns of a panel
+  int pack;          // states in a unit
+  int unit_step;     // a panel has whole steps of so many units of each column
+  int rows_ahead;    // of A that a product with a panel may read behind its last
+  int most_queries;  // of an EL-attention
 
+  // A product's task takes so many rows that their input stays in the second-level cache while panels stream by: those
+  // of `row_block_bytes`, and `row_block` at least.
+  int row_block;
+  int64_t row_block_bytes;
   void (*linear)(const LinearBlock& block);
-  // Weight rows [out, in] of float -> panels; `to_state` rounds floats to states.
+  // Rows [panel columns, units] -> a panel.
+  void (*pack_panel)(const uint32_t* rows, int64_t units, uint32_t* panel);
+  // `to_state` rounds floats to states.
   void (*to_state)(const float* in, int64_t n, std::byte* out);
   void (*from_state)(const std::byte* in, int64_t n, float* out);
 
-  // Rows of 64 tokens (fewer: the rest is zeros), one head: -> a page of keys / values. Strides in bytes.
-  void (*pack_keys)(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page);
-  void (*pack_values)(const std::byte* rows, int64_t stride, int tokens, int head_dim, uint32_t* page);
+  int64_t (*page_units)(int head_dim);  // of one head's keys and values
+  void (*pack_page)(const KeyValuePage& args);
+  int64_t (*packed_scratch_floats)(int heads, int head_dim);
   void (*packed_attention)(const PackedAttention& args);
+
+  void (*store_states)(const StatePage& args);
+  int64_t (*el_scratch_floats)(int64_t d);
   void (*el_attention)(const ElAttention& args);
+
   void (*cell_attention)(const CellAttention& args);
 
   void (*norm)(const NormRow& args);
@@ -172,20 +196,12 @@ const Kernels& AmxKernels();
 
 inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// A page's size in units: one head's keys or values.
-inline int64_t KeyPageUnits(const Kernels& k, int head_dim) { return RoundUp(head_dim, k.pack) / k.pack * kPageTokens; }
-inline int64_t ValuePageUnits(const Kernels& k, int head_dim) {
-  return RoundUp(head_dim, k.panel) * (kPageTokens / k.pack);
-}
+// Units of a panel whose columns have `units` each.
+inline int64_t PanelUnits(const Kernels& k, int64_t units) { return RoundUp(units, k.unit_step) * k.panel; }
 
-inline int64_t PackedScratchFloats(const Kernels& k, int heads, int head_dim) {
-  // scores and weights of a strip; sums, maximum and sum of weights of each head.
-  return k.rows * (2 * kStripTokens + heads * (RoundUp(head_dim, k.panel) + 2));
-}
-inline int64_t ElScratchFloats(int64_t d) {
-  // queries, scores, weights, sums; see el_attention.
-  return kMaxQueries * (RoundUp(d, 32) * 2 + 2 * kStripTokens + 8);
-}
+// Bytes from a row of `cols` states to the next: whole cache lines, so that kernels may read past the last column.
+inline int64_t StateStride(const Kernels& k, int64_t cols) { return RoundUp(cols, 32) * 4 / k.pack; }
+inline int64_t StatePageBytes(const Kernels& k, int64_t d) { return kPageTokens * StateStride(k, d); }
 
 }  // namespace elserve::cpu
 

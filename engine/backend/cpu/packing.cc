@@ -5,13 +5,6 @@
 namespace elserve::cpu {
 namespace {
 
-// Panel `panel` of one head from `rows`, [panel columns][units * pack] states: transposed in units.
-void FillPanel(const uint32_t* rows, int64_t units, int columns, uint32_t* panel) {
-  for (int column = 0; column < columns; ++column) {
-    for (int64_t u = 0; u < units; ++u) panel[u * columns + column] = rows[column * units + u];
-  }
-}
-
 // Rows [first, first + k.panel) of `weight`, [out, in], as a panel; zeros behind the last.
 void PackRows(const Kernels& k, const HostTensor& weight, int64_t first, uint32_t* panel) {
   const int64_t out = weight.shape[0], in = weight.shape[1], units = RoundUp(in, k.pack) / k.pack;
@@ -20,7 +13,7 @@ void PackRows(const Kernels& k, const HostTensor& weight, int64_t first, uint32_
   for (int64_t c = 0; c < columns; ++c) ReadFloats(weight, (first + c) * in, in, floats.data() + c * padded);
   std::vector<uint32_t> states(k.panel * units);
   k.to_state(floats.data(), k.panel * padded, reinterpret_cast<std::byte*>(states.data()));
-  FillPanel(states.data(), units, k.panel, panel);
+  k.pack_panel(states.data(), units, panel);
 }
 
 }  // namespace
@@ -33,7 +26,7 @@ PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, BufferSource& buf
   packed->out = per_head ? weight.shape[2] : weight.shape[0];
   packed->units = RoundUp(packed->in, k.pack) / k.pack;
   packed->panels = RoundUp(packed->out, k.panel) / k.panel;
-  const int64_t panel_units = packed->units * k.panel;
+  const int64_t panel_units = PanelUnits(k, packed->units);
   packed->values = buffers.Take(packed->heads * packed->panels * panel_units * 4, "weights");
   if (!buffers.status().ok()) return packed;
   packed->bias.assign(packed->panels * k.panel, 0.0f);
@@ -53,7 +46,7 @@ PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, BufferSource& buf
     }
     std::vector<uint32_t> states(k.panel * p->units);
     k.to_state(floats.data(), k.panel * padded, reinterpret_cast<std::byte*>(states.data()));
-    FillPanel(states.data(), p->units, k.panel, panel);
+    k.pack_panel(states.data(), p->units, panel);
   });
   return packed;
 }
@@ -66,7 +59,7 @@ PackedWeightPtr PackGated(const Kernels& k, ThreadPool& pool, BufferSource& buff
   packed->units = RoundUp(packed->in, k.pack) / k.pack;
   packed->panels = RoundUp(packed->out, k.panel) / k.panel;
   packed->gated = true;
-  const int64_t panel_units = packed->units * k.panel;
+  const int64_t panel_units = PanelUnits(k, packed->units);
   packed->values = buffers.Take(2 * packed->panels * panel_units * 4, "weights");
   if (!buffers.status().ok()) return packed;
   packed->bias.assign(2 * packed->panels * k.panel, 0.0f);

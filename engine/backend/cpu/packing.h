@@ -13,8 +13,8 @@
 
 namespace elserve::cpu {
 
-// Linear and per-head weights: `heads` matrices [in, out], each as panels [out / panel][units][panel columns] of units
-// of `pack` inputs; columns beyond `out` are zeros.
+// Linear and per-head weights: `heads` matrices [in, out], each as panels [out / panel][PanelUnits(kernels, units)] of
+// units of `pack` inputs, in the kernels' layout; columns beyond `out` are zeros.
 struct PackedMatrix : PackedWeight {
   int64_t heads = 1, in = 0, out = 0;
   int64_t units = 0;   // of one column: ceil(in / pack)
@@ -53,9 +53,6 @@ PackedWeightPtr PackMatrix(const Kernels& kernels, ThreadPool& pool, BufferSourc
 PackedWeightPtr PackGated(const Kernels& kernels, ThreadPool& pool, BufferSource& buffers,
                           const Backend::GatedWeights& weights);
 PackedWeightPtr PackTable(const Kernels& kernels, ThreadPool& pool, BufferSource& buffers, const HostTensor& table);
-
-// Bytes from a row of `cols` states to the next: whole cache lines, so that kernels may read past the last column.
-inline int64_t StateStride(const Kernels& kernels, int64_t cols) { return RoundUp(cols, 32) * 4 / kernels.pack; }
 
 }  // namespace elserve::cpu
 

@@ -1,4 +1,4 @@
-#include "engine/backend/cpu/tile_config.h"
+#include "engine/backend/cpu/amx/tile_config.h"
 
 #include <cstdint>
 #include <cstring>

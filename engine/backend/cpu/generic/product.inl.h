@@ -4,8 +4,8 @@
 //
 // A is read by broadcast, at a + m * row_stride + u * unit_stride (units); B by vectors through a loader. Linear, the
 // scores and the weighted sums of all attention forms are this product with different strides and loaders.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_PRODUCT_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_PRODUCT_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PRODUCT_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PRODUCT_INL_H_
 
 #include <cstdint>
 
@@ -167,4 +167,4 @@ inline int Parts(int rows, int most) { return (rows + most - 1) / most; }
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_PRODUCT_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PRODUCT_INL_H_

@@ -1,6 +1,6 @@
 // Compiled with AVX512 F, BW, DQ, VL and BF16.
-#include "engine/backend/cpu/dot_bf16.inl.h"
-#include "engine/backend/cpu/table.inl.h"
+#include "engine/backend/cpu/avx512_bf16/dot_bf16.inl.h"
+#include "engine/backend/cpu/generic/table.inl.h"
 
 namespace elserve::cpu {
 

@@ -1,6 +1,6 @@
 // Elementwise functions over a vector type V.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_MATH_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_MATH_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_MATH_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_MATH_INL_H_
 
 #include "engine/backend/backend.h"
 
@@ -103,4 +103,4 @@ inline typename V::F Activate(Activation activation, typename V::F x) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_MATH_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_MATH_INL_H_

@@ -1,7 +1,7 @@
 // Compiled with AVX512 F, BW, DQ, VL and BF16, AMX-TILE and AMX-BF16: products with packed panels by tiles.
-#include "engine/backend/cpu/dot_bf16.inl.h"
-#include "engine/backend/cpu/table.inl.h"
-#include "engine/backend/cpu/tiles.inl.h"
+#include "engine/backend/cpu/amx/tiles.inl.h"
+#include "engine/backend/cpu/avx512_bf16/dot_bf16.inl.h"
+#include "engine/backend/cpu/generic/table.inl.h"
 
 namespace elserve::cpu {
 namespace {

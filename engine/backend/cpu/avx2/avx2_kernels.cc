@@ -1,6 +1,6 @@
 // Compiled with AVX2 and FMA.
-#include "engine/backend/cpu/table.inl.h"
-#include "engine/backend/cpu/vec256.inl.h"
+#include "engine/backend/cpu/avx2/vec256.inl.h"
+#include "engine/backend/cpu/generic/table.inl.h"
 
 namespace elserve::cpu {
 

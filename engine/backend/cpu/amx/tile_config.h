@@ -1,6 +1,6 @@
 // The shape of AMX's tiles, as LDTILECFG reads it.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_TILE_CONFIG_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_TILE_CONFIG_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_CONFIG_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_CONFIG_H_
 
 #include <cstdint>
 
@@ -31,4 +31,4 @@ inline constexpr TileConfig kWholeTiles = [] {
 
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_TILE_CONFIG_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_CONFIG_H_

@@ -1,16 +1,34 @@
 // EL-attention over states: tokens are rows, queries are columns, so that one layout of the states serves
 // both products.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_EL_ATTENTION_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_EL_ATTENTION_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_EL_ATTENTION_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_EL_ATTENTION_INL_H_
 
+#include <cstring>
+
+#include "engine/backend/cpu/generic/math.inl.h"
+#include "engine/backend/cpu/generic/online_softmax.inl.h"
+#include "engine/backend/cpu/generic/product.inl.h"
+#include "engine/backend/cpu/generic/state_types.inl.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/math.inl.h"
-#include "engine/backend/cpu/online_softmax.inl.h"
-#include "engine/backend/cpu/product.inl.h"
-#include "engine/backend/cpu/state_types.inl.h"
 
 namespace elserve::cpu {
 namespace {
+
+// Queries of one task at most.
+inline constexpr int kElQueries = 48;
+
+// A page: its rows one behind the other.
+template <class S>
+void StoreStates(const StatePage& p) {
+  constexpr int64_t kState = sizeof(typename S::State);
+  const int64_t stride = RoundUp(p.d, 32) * kState;
+  for (int t = 0; t < p.tokens; ++t) std::memcpy(p.page + t * stride, p.rows[t], static_cast<size_t>(stride));
+  // Products may read behind the last token, in pairs, and a weight of 0 does not silence a NaN.
+  std::memset(p.page + p.tokens * stride, 0, static_cast<size_t>((kPageTokens - p.tokens) * stride));
+}
+
+// Queries, scores, weights, sums and what AttendEl keeps of each query.
+inline int64_t ElScratchFloats(int64_t d) { return kElQueries * (RoundUp(d, 32) * 2 + 2 * kStripTokens + 8); }
 
 struct ElScratch {
   uint32_t* q;        // [units, queries]
@@ -139,15 +157,15 @@ void AttendEl(const ElAttention& p) {
   using V = typename S::Vec;
   constexpr int kPanel = 2 * V::kLanes;
   const int queries = static_cast<int>(RoundUp(p.queries, V::kLanes));
-  const int64_t width = RoundUp(p.d, kPanel);
+  const int64_t width = RoundUp(p.d, kPanel), stride = RoundUp(p.d, 32) / S::kPack;
   ElScratch s;
   s.sums = p.scratch;
-  s.scores = s.sums + kMaxQueries * width;
-  s.weights = reinterpret_cast<uint32_t*>(s.scores + kMaxQueries * kStripTokens);
-  s.m = s.scores + 2 * kMaxQueries * kStripTokens;
-  s.l = s.m + kMaxQueries;
-  s.scale = s.l + kMaxQueries;
-  s.q = reinterpret_cast<uint32_t*>(s.scale + kMaxQueries);
+  s.scores = s.sums + kElQueries * width;
+  s.weights = reinterpret_cast<uint32_t*>(s.scores + kElQueries * kStripTokens);
+  s.m = s.scores + 2 * kElQueries * kStripTokens;
+  s.l = s.m + kElQueries;
+  s.scale = s.l + kElQueries;
+  s.q = reinterpret_cast<uint32_t*>(s.scale + kElQueries);
   for (int query = 0; query < queries; ++query) {
     s.m[query] = kNoScore;
     s.l[query] = 0;
@@ -162,7 +180,7 @@ void AttendEl(const ElAttention& p) {
     };
     const int first = begin / kPageTokens, pages = (tokens + kPageTokens - 1) / kPageTokens;
     for (int page = 0; page < pages; ++page) {
-      PageScoresEl<S>(p.pages[first + page], p.page_stride, page_tokens(page), s.q, queries, p.units,
+      PageScoresEl<S>(p.pages[first + page], stride, page_tokens(page), s.q, queries, p.units,
                       s.scores + page * kPageTokens * queries);
     }
     if (p.bias != nullptr) {
@@ -172,7 +190,7 @@ void AttendEl(const ElAttention& p) {
       }
     }
     QueryWeights<S>(s, tokens, queries);
-    AddStrip<S>(s, p.pages + first, p.page_stride, tokens, queries, p.queries, width);
+    AddStrip<S>(s, p.pages + first, stride, tokens, queries, p.queries, width);
   }
   FinishQueries<S>(p, s, width);
 }
@@ -180,4 +198,4 @@ void AttendEl(const ElAttention& p) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_EL_ATTENTION_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_EL_ATTENTION_INL_H_

@@ -1,6 +1,6 @@
 // The state types over a vector type V: how states are stored, and the dot of two units.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_STATE_TYPES_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_STATE_TYPES_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_STATE_TYPES_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_STATE_TYPES_INL_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -92,4 +92,4 @@ void FromState(const std::byte* in, int64_t n, float* out) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_STATE_TYPES_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_STATE_TYPES_INL_H_

@@ -1,6 +1,6 @@
 // 16 float32 lanes in AVX-512. Included by the translation units of the AVX-512 levels alone.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_VEC512_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_VEC512_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_AVX512_VEC512_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_AVX512_VEC512_INL_H_
 
 #include <immintrin.h>
 
@@ -93,4 +93,4 @@ struct Vec512 {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_VEC512_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_AVX512_VEC512_INL_H_

@@ -1,9 +1,9 @@
 // bfloat16 by the processor's own dot and rounding (AVX512-BF16).
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_DOT_BF16_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_DOT_BF16_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_AVX512_BF16_DOT_BF16_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_AVX512_BF16_DOT_BF16_INL_H_
 
-#include "engine/backend/cpu/state_types.inl.h"
-#include "engine/backend/cpu/vec512.inl.h"
+#include "engine/backend/cpu/avx512/vec512.inl.h"
+#include "engine/backend/cpu/generic/state_types.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -24,4 +24,4 @@ struct DotBf16State : WideBf16State<Vec512> {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_DOT_BF16_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_AVX512_BF16_DOT_BF16_INL_H_

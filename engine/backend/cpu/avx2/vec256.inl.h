@@ -1,6 +1,6 @@
 // 8 float32 lanes in AVX2 with FMA. Included by the translation unit of the AVX2 level alone.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_VEC256_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_VEC256_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_AVX2_VEC256_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_AVX2_VEC256_INL_H_
 
 #include <immintrin.h>
 
@@ -114,4 +114,4 @@ struct Vec256 {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_VEC256_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_AVX2_VEC256_INL_H_

@@ -1,12 +1,12 @@
 // Keys and values of one head in packed pages of 64 tokens, as the products of packed_attention.inl.h read them.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_KEY_VALUE_PAGES_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_KEY_VALUE_PAGES_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_KEY_VALUE_PAGES_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_KEY_VALUE_PAGES_INL_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-#include "engine/backend/backend.h"
+#include "engine/backend/cpu/kernels.h"
 
 namespace elserve::cpu {
 namespace {
@@ -63,7 +63,23 @@ void PackValues(const std::byte* rows, int64_t stride, int tokens, int head_dim,
   }
 }
 
+// Units of one head's keys, and of its keys and values, in a page.
+template <class S>
+constexpr int64_t KeyUnits(int head_dim) {
+  return (head_dim + S::kPack - 1) / S::kPack * kPageTokens;
+}
+template <class S>
+int64_t PageUnits(int head_dim) {
+  return KeyUnits<S>(head_dim) + RoundUp(head_dim, 2 * S::Vec::kLanes) * (kPageTokens / S::kPack);
+}
+
+template <class S>
+void PackPage(const KeyValuePage& p) {
+  PackKeys<S>(p.keys, p.stride, p.tokens, p.head_dim, p.page);
+  PackValues<S>(p.values, p.stride, p.tokens, p.head_dim, p.page + KeyUnits<S>(p.head_dim));
+}
+
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_KEY_VALUE_PAGES_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_KEY_VALUE_PAGES_INL_H_

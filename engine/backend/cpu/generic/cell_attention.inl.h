@@ -1,11 +1,11 @@
 // Attention over cells of keys and values: one query a head, so vectors run along the head.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_CELL_ATTENTION_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_CELL_ATTENTION_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_CELL_ATTENTION_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_CELL_ATTENTION_INL_H_
 
+#include "engine/backend/cpu/generic/math.inl.h"
+#include "engine/backend/cpu/generic/online_softmax.inl.h"
+#include "engine/backend/cpu/generic/state_types.inl.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/math.inl.h"
-#include "engine/backend/cpu/online_softmax.inl.h"
-#include "engine/backend/cpu/state_types.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -89,4 +89,4 @@ void AttendCells(const CellAttention& p) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_CELL_ATTENTION_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_CELL_ATTENTION_INL_H_

@@ -1,12 +1,12 @@
 // Attention over packed keys and values: queries are rows, tokens are columns.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PACKED_ATTENTION_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PACKED_ATTENTION_INL_H_
 
+#include "engine/backend/cpu/generic/math.inl.h"
+#include "engine/backend/cpu/generic/online_softmax.inl.h"
+#include "engine/backend/cpu/generic/product.inl.h"
+#include "engine/backend/cpu/generic/state_types.inl.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/math.inl.h"
-#include "engine/backend/cpu/online_softmax.inl.h"
-#include "engine/backend/cpu/product.inl.h"
-#include "engine/backend/cpu/state_types.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -145,6 +145,12 @@ class PackedRows {
   float* l_;                  // [heads, kMost]
 };
 
+// Scores and weights of a strip; sums, maximum and sum of weights of each head.
+template <class S>
+int64_t PackedScratchFloats(int heads, int head_dim) {
+  return S::kRows * (2 * kStripTokens + heads * (RoundUp(head_dim, 2 * S::Vec::kLanes) + 2));
+}
+
 template <class S>
 void AttendPacked(const PackedAttention& p) {
   const int parts = Parts(p.rows, S::kRows);
@@ -158,4 +164,4 @@ void AttendPacked(const PackedAttention& p) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_PACKED_ATTENTION_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PACKED_ATTENTION_INL_H_

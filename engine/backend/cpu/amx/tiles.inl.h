@@ -2,16 +2,16 @@
 // time. A tile has 16 rows of 64 bytes: products read and store rows up to a multiple of 16. Tiles 0 to 3 hold the sums
 // (two by two), 4 and 5 rows of A, 6 and 7 the halves of the panel, whose layout [units][32 columns] is what the unit
 // reads. A row's sum runs over its units in order, whatever the other rows are.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_TILES_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_TILES_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_TILES_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_AMX_TILES_INL_H_
 
 #include <immintrin.h>
 
 #include <cstdint>
 #include <cstring>
 
-#include "engine/backend/cpu/tile_config.h"
-#include "engine/backend/cpu/vec512.inl.h"
+#include "engine/backend/cpu/amx/tile_config.h"
+#include "engine/backend/cpu/avx512/vec512.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -92,4 +92,4 @@ inline void StoreTiles(int rows, float* out, int64_t ldc) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_TILES_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_AMX_TILES_INL_H_

@@ -1,12 +1,12 @@
 // Row-wise operations: norms, embeddings, the choice of candidates.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_ROWS_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_ROWS_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ROWS_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ROWS_INL_H_
 
 #include <cmath>
 #include <limits>
 
+#include "engine/backend/cpu/generic/math.inl.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/math.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -240,4 +240,4 @@ SelectOutcome Select(const SelectArgs& args) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_ROWS_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ROWS_INL_H_

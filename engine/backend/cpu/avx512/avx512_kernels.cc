@@ -1,6 +1,6 @@
 // Compiled with AVX512 F, BW, DQ and VL.
-#include "engine/backend/cpu/table.inl.h"
-#include "engine/backend/cpu/vec512.inl.h"
+#include "engine/backend/cpu/avx512/vec512.inl.h"
+#include "engine/backend/cpu/generic/table.inl.h"
 
 namespace elserve::cpu {
 

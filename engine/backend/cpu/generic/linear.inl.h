@@ -1,19 +1,28 @@
 // Linear: a product with packed weights, and what follows it.
 //
-// A task has up to kRowBlock rows and some panels. For each panel (which streams from the second-level cache) the rows
+// A task has some rows and some panels. For each panel (which streams from the second-level cache) the rows
 // are cut into even parts of at most S::kRows, the product's registers.
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_LINEAR_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_LINEAR_INL_H_
 
 #include <cstdint>
 
+#include "engine/backend/cpu/generic/math.inl.h"
+#include "engine/backend/cpu/generic/product.inl.h"
+#include "engine/backend/cpu/generic/rows.inl.h"
 #include "engine/backend/cpu/kernels.h"
-#include "engine/backend/cpu/math.inl.h"
-#include "engine/backend/cpu/product.inl.h"
-#include "engine/backend/cpu/rows.inl.h"
 
 namespace elserve::cpu {
 namespace {
+
+// A panel: [units][panel columns], the rows turned.
+template <class S>
+void PackPanel(const uint32_t* rows, int64_t units, uint32_t* panel) {
+  constexpr int kPanel = 2 * S::Vec::kLanes;
+  for (int column = 0; column < kPanel; ++column) {
+    for (int64_t u = 0; u < units; ++u) panel[u * kPanel + column] = rows[column * units + u];
+  }
+}
 
 // Some rows' sums of some panels, [rows, stride], and the panels' bias.
 struct PanelSums {
@@ -122,4 +131,4 @@ void Linear(const LinearBlock& b) {
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_LINEAR_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_LINEAR_INL_H_

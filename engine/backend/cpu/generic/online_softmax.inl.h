@@ -1,8 +1,8 @@
 // Attention as matrix work with an online softmax: for each strip of tokens, scores by a product, their weights,
 // and the weighted sum by another product. A query keeps the maximum m, the sum l of its weights and the sum c of
 // weighted states; a strip with a new maximum scales l and c by exp(m - new m).
-#ifndef ELSERVE_ENGINE_BACKEND_CPU_ONLINE_SOFTMAX_INL_H_
-#define ELSERVE_ENGINE_BACKEND_CPU_ONLINE_SOFTMAX_INL_H_
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ONLINE_SOFTMAX_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ONLINE_SOFTMAX_INL_H_
 
 namespace elserve::cpu {
 namespace {
@@ -17,4 +17,4 @@ inline constexpr float kNoScore = -1e30f;
 }  // namespace
 }  // namespace elserve::cpu
 
-#endif  // ELSERVE_ENGINE_BACKEND_CPU_ONLINE_SOFTMAX_INL_H_
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ONLINE_SOFTMAX_INL_H_
