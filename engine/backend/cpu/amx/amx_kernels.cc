@@ -12,7 +12,6 @@ struct TileBf16State : DotBf16State {
 
   static void StorePanel(int rows, int64_t units, const uint32_t* a, int64_t row_stride, const uint32_t* panel,
                          float* out, int64_t ldc) {
-    TileFence();
     ConfigureTiles();
     ClearTiles(rows);
     MultiplyPanel(rows, units, a, row_stride, panel);
@@ -22,7 +21,6 @@ struct TileBf16State : DotBf16State {
   template <class Panel>
   static void AddPanels(int rows, int pages, int64_t units, const uint32_t* a, int64_t row_stride, const Panel& panel,
                         float* out, int64_t ldc, const float* scale) {
-    TileFence();
     ConfigureTiles();
     ClearTiles(rows);
     for (int page = 0; page < pages; ++page) MultiplyPanel(rows, units, a + page * units, row_stride, panel(page));
@@ -37,7 +35,7 @@ struct TileBf16State : DotBf16State {
     }
   }
 
-  static void Leave() { ReleaseTiles(); }
+  static void Leave() { LeaveTiles(); }
 };
 
 }  // namespace

@@ -1,21 +1,19 @@
-// AMX-TILE and AMX-BF16 in software: avx512_bf16.h, and the thread's eight tiles. What a processor answers with a fault
-// ends the process with a message; so does what it lets pass and no kernel can mean.
+// AMX-TILE and AMX-BF16 in software: avx512_bf16.h, and the thread's eight tiles, in the place of the kernels'
+// tile_instructions.inl.h. What a processor answers with a fault ends the process with a message; so does what it lets
+// pass and no kernel can mean.
 #ifndef ELSERVE_TESTS_ENGINE_BACKEND_CPU_EMULATION_AMX_H_
 #define ELSERVE_TESTS_ENGINE_BACKEND_CPU_EMULATION_AMX_H_
 
 #include <cstdio>
 #include <cstdlib>
 
+#include "engine/backend/cpu/amx/tile_config.h"
 #include "tests/engine/backend/cpu/emulation/avx512_bf16.h"
 
-// Macros in some compilers.
-#undef _tile_loadconfig
-#undef _tile_release
-#undef _tile_zero
-#undef _tile_loadd
-#undef _tile_stream_loadd
-#undef _tile_stored
-#undef _tile_dpbf16ps
+#ifdef ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_INSTRUCTIONS_INL_H_
+#error "to be included before the kernels"
+#endif
+#define ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_INSTRUCTIONS_INL_H_
 
 namespace elserve::cpu {
 
@@ -49,14 +47,14 @@ inline EmulatedTile& TileAt(const char* instruction, int tile) {
   return t;
 }
 
-inline void _tile_release() { emulated_tiles.configured = false; }
+inline void ReleaseTiles() { emulated_tiles.configured = false; }
 
 // The processor clears the tiles; here they are full of NaN, since a sum that begins without _tile_zero is a mistake
 // that shows only in the second product under one configuration.
-inline void _tile_loadconfig(const void* config) {
+inline void LoadTileConfig(const TileConfig& config) {
   constexpr const char* kName = "ldtilecfg";
   uint8_t byte[64];
-  std::memcpy(byte, config, sizeof(byte));
+  std::memcpy(byte, &config, sizeof(byte));
   if (byte[0] != 1) TileFault(kName, "palette is %d, allowed is 1", byte[0]);
   if (byte[1] != 0) TileFault(kName, "start_row is %d, allowed is 0", byte[1]);
   const auto reserved = [](int at) { return (at >= 2 && at < 16) || (at >= 32 && at < 48) || at >= 56; };
@@ -76,19 +74,23 @@ inline void _tile_loadconfig(const void* config) {
   emulated_tiles.configured = true;
 }
 
-inline void _tile_zero(int tile) { TileAt("tilezero", tile).Clear(); }
+template <int kTile>
+void ZeroTile() {
+  TileAt("tilezero", kTile).Clear();
+}
 
-inline void _tile_loadd(int tile, const void* base, int64_t stride) {
-  EmulatedTile& t = TileAt("tileloadd", tile);
+template <int kTile>
+void LoadTile(const void* base, int64_t stride) {
+  EmulatedTile& t = TileAt("tileloadd", kTile);
   t.Clear();
   for (int m = 0; m < t.rows; ++m) {
     std::memcpy(t.data[m], static_cast<const uint8_t*>(base) + m * stride, static_cast<size_t>(t.row_bytes));
   }
 }
-inline void _tile_stream_loadd(int tile, const void* base, int64_t stride) { _tile_loadd(tile, base, stride); }
 
-inline void _tile_stored(int tile, void* base, int64_t stride) {
-  const EmulatedTile& t = TileAt("tilestored", tile);
+template <int kTile>
+void StoreTile(void* base, int64_t stride) {
+  const EmulatedTile& t = TileAt("tilestored", kTile);
   if (stride < t.row_bytes && stride > -t.row_bytes && t.rows > 1)
     TileFault("tilestored", "rows of %d bytes at a stride of %d overlap", t.row_bytes, static_cast<int>(stride));
   for (int m = 0; m < t.rows; ++m) {
@@ -115,10 +117,11 @@ inline void MultiplyTileRow(const uint32_t* a, const __m256 (*b)[2][2], int unit
 }
 
 // TDPBF16PS: sum [m, n] += a [m, k] * b [k, n], in 32-bit units.
-inline void _tile_dpbf16ps(int sum, int a, int b) {
+template <int kSum, int kA, int kB>
+void MultiplyTiles() {
   constexpr const char* kName = "tdpbf16ps";
-  EmulatedTile &c = TileAt(kName, sum), &x = TileAt(kName, a), &y = TileAt(kName, b);
-  if (sum == a || sum == b || a == b) TileFault(kName, "tiles %d, %d and %d are not three", sum, a, b);
+  EmulatedTile &c = TileAt(kName, kSum), &x = TileAt(kName, kA), &y = TileAt(kName, kB);
+  if (kSum == kA || kSum == kB || kA == kB) TileFault(kName, "tiles %d, %d and %d are not three", kSum, kA, kB);
   if (c.rows != x.rows || c.row_bytes != y.row_bytes || x.row_bytes != 4 * y.rows)
     TileFault(kName, "[%d, %d bytes] += [%d, %d bytes] * [%d, %d bytes]", c.rows, c.row_bytes, x.rows, x.row_bytes,
               y.rows, y.row_bytes);

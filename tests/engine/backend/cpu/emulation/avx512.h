@@ -17,6 +17,12 @@
 #undef _mm512_cmp_ps_mask
 #undef _mm512_roundscale_ps
 #undef _mm512_ternarylogic_epi32
+#undef _mm512_reduce_ps
+#undef _mm512_shuffle_i32x4
+#undef _mm512_i32gather_ps
+#define _mm512_reduce_ps(a, control) ReduceLanes<control>(a)
+#define _mm512_shuffle_i32x4(a, b, control) ShuffleQuarters<control>(a, b)
+#define _mm512_i32gather_ps(index, base, scale) GatherLanes<scale>(index, base)
 #define _mm512_cmp_ps_mask(a, b, predicate) CompareLanes<predicate>(a, b)
 #define _mm512_roundscale_ps(a, control) RoundLanes<control>(a)
 #define _mm512_ternarylogic_epi32(a, b, c, table) TernaryLogic<table>(a, b, c)
@@ -110,6 +116,12 @@ __m512 RoundLanes(__m512 a) {
   return {_mm256_round_ps(a.low, kControl), _mm256_round_ps(a.high, kControl)};
 }
 
+// a - a rounded as the control says, which for finite lanes is exact.
+template <int kControl>
+__m512 ReduceLanes(__m512 a) {
+  return _mm512_sub_ps(a, RoundLanes<kControl>(a));
+}
+
 // p * 2^floor(n): in float64 the product is exact, so that it is rounded once, to a denormal too.
 inline __m128 ScaleQuarter(__m128 p, __m128 n) {
   const __m256d exact = _mm256_cvtps_pd(n);
@@ -154,6 +166,10 @@ __mmask16 CompareLanes(__m512 a, __m512 b) {
 inline __m256i LanesOf(int mask) {
   const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask), bits), bits);
+}
+inline __m512 _mm512_mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 a) {
+  return {_mm256_blendv_ps(otherwise.low, a.low, _mm256_castsi256_ps(LanesOf(mask))),
+          _mm256_blendv_ps(otherwise.high, a.high, _mm256_castsi256_ps(LanesOf(mask >> 8)))};
 }
 inline __m512i _mm512_mask_mov_epi32(__m512i otherwise, __mmask16 mask, __m512i a) {
   return {_mm256_blendv_epi8(otherwise.low, a.low, LanesOf(mask)),
@@ -210,6 +226,49 @@ inline __m512i _mm512_unpacklo_epi16(__m512i a, __m512i b) {
 }
 inline __m512i _mm512_unpackhi_epi16(__m512i a, __m512i b) {
   return {_mm256_unpackhi_epi16(a.low, b.low), _mm256_unpackhi_epi16(a.high, b.high)};
+}
+inline __m512i _mm512_unpacklo_epi32(__m512i a, __m512i b) {
+  return {_mm256_unpacklo_epi32(a.low, b.low), _mm256_unpacklo_epi32(a.high, b.high)};
+}
+inline __m512i _mm512_unpackhi_epi32(__m512i a, __m512i b) {
+  return {_mm256_unpackhi_epi32(a.low, b.low), _mm256_unpackhi_epi32(a.high, b.high)};
+}
+inline __m512i _mm512_unpacklo_epi64(__m512i a, __m512i b) {
+  return {_mm256_unpacklo_epi64(a.low, b.low), _mm256_unpacklo_epi64(a.high, b.high)};
+}
+inline __m512i _mm512_unpackhi_epi64(__m512i a, __m512i b) {
+  return {_mm256_unpackhi_epi64(a.low, b.low), _mm256_unpackhi_epi64(a.high, b.high)};
+}
+// Two quarters of a, then two of b.
+template <int kControl>
+__m512i ShuffleQuarters(__m512i a, __m512i b) {
+  __m128i x[4], y[4], picked[4];
+  std::memcpy(x, &a, sizeof(x));
+  std::memcpy(y, &b, sizeof(y));
+  for (int i = 0; i < 4; ++i) picked[i] = (i < 2 ? x : y)[kControl >> (2 * i) & 3];
+  __m512i r;
+  std::memcpy(&r, picked, sizeof(r));
+  return r;
+}
+// Lanes of 16 bits: of one vector, or of two.
+inline __m512i _mm512_permutex2var_epi16(__m512i a, __m512i index, __m512i b) {
+  uint16_t values[64], at[32], picked[32];
+  std::memcpy(values, &a, sizeof(a));
+  std::memcpy(values + 32, &b, sizeof(b));
+  std::memcpy(at, &index, sizeof(at));
+  for (int i = 0; i < 32; ++i) picked[i] = values[at[i] & 63];
+  return _mm512_loadu_si512(picked);
+}
+inline __m512i _mm512_permutexvar_epi16(__m512i index, __m512i a) { return _mm512_permutex2var_epi16(a, index, a); }
+template <int kScale>
+__m512 GatherLanes(__m512i index, const void* base) {
+  int32_t at[16];
+  float values[16];
+  std::memcpy(at, &index, sizeof(at));
+  for (int i = 0; i < 16; ++i) {
+    std::memcpy(&values[i], static_cast<const char*>(base) + static_cast<int64_t>(at[i]) * kScale, sizeof(float));
+  }
+  return _mm512_loadu_ps(values);
 }
 inline __m512 _mm512_permutex2var_ps(__m512 a, __m512i index, __m512 b) {
   const __m512 table[2] = {a, b};

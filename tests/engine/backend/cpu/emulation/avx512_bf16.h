@@ -43,6 +43,11 @@ inline __m256i RoundedHalf(__m256 a) {
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
   return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
 }
+// VCVTNE2PS2BF16: `low` is rounded to the lower half.
+inline __m512i _mm512_cvtne2ps_pbh(__m512 high, __m512 low) {
+  return {_mm512_cvtepi32_epi16(__m512i{RoundedHalf(low.low), RoundedHalf(low.high)}),
+          _mm512_cvtepi32_epi16(__m512i{RoundedHalf(high.low), RoundedHalf(high.high)})};
+}
 // The kernels cast the result to __m256i, which it is here.
 inline __m256i _mm512_cvtneps_pbh(__m512 a) {
   return _mm512_cvtepi32_epi16(__m512i{RoundedHalf(a.low), RoundedHalf(a.high)});

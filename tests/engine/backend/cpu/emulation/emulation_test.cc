@@ -126,6 +126,16 @@ TEST(EmulatedBf16, RoundsToNearestEven) {
   }
 }
 
+TEST(EmulatedBf16, RoundsTwoVectorsTheSecondBelow) {
+  std::mt19937 rng(5);
+  for (int round = 0; round < 1000; ++round) {
+    const Lanes low = AnyLanes(rng), high = AnyLanes(rng);
+    const __m512i both = _mm512_cvtne2ps_pbh(high.v(), low.v());
+    const __m256i halves[2] = {_mm512_cvtneps_pbh(low.v()), _mm512_cvtneps_pbh(high.v())};
+    ASSERT_EQ(std::memcmp(&both, halves, sizeof(both)), 0) << "round " << round;
+  }
+}
+
 TEST(EmulatedAvx512, ScalefRoundsOnceAndKnowsInfinities) {
   std::mt19937 rng(3);
   for (int round = 0; round < 20000; ++round) {
@@ -181,6 +191,18 @@ TEST(EmulatedAvx512, LanesAndMasks) {
   EXPECT_EQ(_mm512_cmp_ps_mask(a.v(), _mm512_set1_ps(9), _CMP_GT_OQ), 0xfc00);
   EXPECT_EQ(_mm512_reduce_add_ps(a.v()), 120);
   EXPECT_EQ(_mm512_reduce_max_ps(b.v()), 115);
+  // Whole quarters, and lanes of a gather.
+  const Lanes quarters(_mm512_shuffle_i32x4(a.i(), b.i(), 0xB1));
+  for (int i = 0; i < 16; ++i) {
+    constexpr int kFirst[4] = {4, 0, 112, 108};
+    EXPECT_EQ(quarters.f[i], kFirst[i / 4] + i % 4);
+  }
+  EXPECT_EQ(Lanes(_mm512_i32gather_ps(index, b.f, 4)).f[1], 100);
+  const Lanes backwards(_mm512_i32gather_ps(
+      _mm512_setr_epi32(0, -1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -12, -13, -14, -15), a.f + 15, 4));
+  for (int i = 0; i < 16; ++i) EXPECT_EQ(backwards.f[i], 15 - i);
+  const Lanes masked(_mm512_mask_mov_ps(a.v(), 0x8001, b.v()));
+  for (int i = 0; i < 16; ++i) EXPECT_EQ(masked.f[i], i == 0 || i == 15 ? b.f[i] : a.f[i]);
   // Within each 128 bits.
   Lanes x, y;
   for (int i = 0; i < 16; ++i) {
@@ -195,17 +217,56 @@ TEST(EmulatedAvx512, LanesAndMasks) {
   }
 }
 
+TEST(EmulatedAvx512, UnpacksAndPermutes) {
+  uint16_t a[32], b[32];
+  for (int i = 0; i < 32; ++i) a[i] = static_cast<uint16_t>(i), b[i] = static_cast<uint16_t>(100 + i);
+  const __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
+  const auto halves = [](__m512i v) {
+    std::vector<int> r(32);
+    for (int i = 0; i < 32; ++i) {
+      uint16_t half;
+      std::memcpy(&half, reinterpret_cast<const char*>(&v) + 2 * i, 2);
+      r[i] = half;
+    }
+    return r;
+  };
+  for (const bool high : {false, true}) {
+    const std::vector<int> of32 = halves(high ? _mm512_unpackhi_epi32(x, y) : _mm512_unpacklo_epi32(x, y));
+    const std::vector<int> of64 = halves(high ? _mm512_unpackhi_epi64(x, y) : _mm512_unpacklo_epi64(x, y));
+    for (int i = 0; i < 32; ++i) {
+      const int quarter = i / 8 * 8, at = i % 8, first = quarter + 4 * high;
+      EXPECT_EQ(of32[i], (at / 2 % 2 ? 100 : 0) + first + at / 4 * 2 + at % 2);
+      EXPECT_EQ(of64[i], (at / 4 ? 100 : 0) + first + at % 4);
+    }
+  }
+  uint16_t index[32];
+  for (int i = 0; i < 32; ++i) index[i] = static_cast<uint16_t>(i % 2 ? 32 + i / 2 : i / 2);
+  const __m512i order = _mm512_loadu_si512(index);
+  const std::vector<int> two = halves(_mm512_permutex2var_epi16(x, order, y));
+  const std::vector<int> one = halves(_mm512_permutexvar_epi16(order, y));
+  for (int i = 0; i < 32; ++i) {
+    EXPECT_EQ(two[i], i % 2 ? 100 + i / 2 : i / 2);
+    EXPECT_EQ(one[i], 100 + i / 2);
+  }
+}
+
+TEST(EmulatedAvx512, ReducesToTheFractionAboveTheFloor) {
+  for (const float x : {-3.25f, -0.0f, 2.75f, 1e9f}) {
+    EXPECT_EQ(Lanes(_mm512_reduce_ps(_mm512_set1_ps(x), 0x09)).f[7], x - std::floor(x));
+  }
+  EXPECT_TRUE(std::isnan(Lanes(_mm512_reduce_ps(_mm512_set1_ps(NAN), 0x09)).f[0]));
+}
+
 TEST(EmulatedAvx512, TernaryLogicReadsItsTable) {
   const __m512i a = _mm512_set1_epi32(0xf0), b = _mm512_set1_epi32(0xcc), c = _mm512_set1_epi32(0xaa);
   EXPECT_EQ(Lanes(_mm512_ternarylogic_epi32(a, b, c, 0xCA)).bits(0) & 0xff, 0xCAu);
   EXPECT_EQ(Lanes(_mm512_ternarylogic_epi32(a, b, c, 0x96)).bits(15) & 0xff, 0x96u);
 }
 
-struct TileConfig {
-  uint8_t byte[64] = {1};
-  TileConfig& Shape(int tile, int rows, int row_bytes) {
-    byte[48 + tile] = static_cast<uint8_t>(rows);
-    byte[16 + 2 * tile] = static_cast<uint8_t>(row_bytes);
+struct Shapes : TileConfig {
+  Shapes& Shape(int tile, int tile_rows, int bytes) {
+    rows[tile] = static_cast<uint8_t>(tile_rows);
+    row_bytes[tile] = static_cast<uint16_t>(bytes);
     return *this;
   }
 };
@@ -219,14 +280,13 @@ TEST(EmulatedAmx, ProductSumsThePairsApart) {
     for (int i = 0; i < 16; ++i) a[i] = AnyLanes(rng), b[i] = AnyLanes(rng), c[i] = AnyLanes(rng), got[i] = Lanes(7.0f);
     for (const bool flush : {false, true}) {
       const Mode mode(flush);
-      _tile_loadconfig(
-          &TileConfig{}.Shape(0, rows, 4 * columns).Shape(4, rows, 4 * units).Shape(6, units, 4 * columns));
-      _tile_loadd(0, c, 64);
-      _tile_stream_loadd(4, a, 64);
-      _tile_loadd(6, b, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_stored(0, got, 64);
-      _tile_release();
+      LoadTileConfig(Shapes{}.Shape(0, rows, 4 * columns).Shape(4, rows, 4 * units).Shape(6, units, 4 * columns));
+      LoadTile<0>(c, 64);
+      LoadTile<4>(a, 64);
+      LoadTile<6>(b, 64);
+      MultiplyTiles<0, 4, 6>();
+      StoreTile<0>(got, 64);
+      ReleaseTiles();
       const Mode exact(false);
       for (int m = 0; m < 16; ++m) {
         for (int n = 0; n < 16; ++n) {
@@ -245,33 +305,32 @@ TEST(EmulatedAmx, ProductSumsThePairsApart) {
 
 TEST(EmulatedAmxDeathTest, MistakesEndTheProcess) {
   float memory[16][16] = {};
-  EXPECT_DEATH(_tile_zero(0), "tilezero: the tiles of this thread are not configured");
-  const auto configured = TileConfig{}.Shape(0, 3, 64).Shape(4, 3, 64).Shape(5, 2, 64).Shape(6, 16, 64).Shape(7, 8, 64);
-  _tile_loadconfig(&configured);
-  EXPECT_DEATH(_tile_zero(1), "tilezero: tile 1 has no rows in the configuration");
-  EXPECT_DEATH(_tile_loadd(8, memory, 64), "tileloadd: there is no tile 8");
-  EXPECT_DEATH(_tile_stored(0, memory, 32), "tilestored: rows of 64 bytes at a stride of 32 overlap");
-  EXPECT_DEATH(_tile_dpbf16ps(0, 5, 6), "\\[3, 64 bytes\\] \\+= \\[2, 64 bytes\\] \\* \\[16, 64 bytes\\]");
-  EXPECT_DEATH(_tile_dpbf16ps(0, 4, 7), "\\* \\[8, 64 bytes\\]");
-  EXPECT_DEATH(_tile_dpbf16ps(0, 0, 6), "tiles 0, 0 and 6 are not three");
+  EXPECT_DEATH(ZeroTile<0>(), "tilezero: the tiles of this thread are not configured");
+  const auto configured = Shapes{}.Shape(0, 3, 64).Shape(4, 3, 64).Shape(5, 2, 64).Shape(6, 16, 64).Shape(7, 8, 64);
+  LoadTileConfig(configured);
+  EXPECT_DEATH(ZeroTile<1>(), "tilezero: tile 1 has no rows in the configuration");
+  EXPECT_DEATH(LoadTile<8>(memory, 64), "tileloadd: there is no tile 8");
+  EXPECT_DEATH(StoreTile<0>(memory, 32), "tilestored: rows of 64 bytes at a stride of 32 overlap");
+  EXPECT_DEATH((MultiplyTiles<0, 5, 6>()), "\\[3, 64 bytes\\] \\+= \\[2, 64 bytes\\] \\* \\[16, 64 bytes\\]");
+  EXPECT_DEATH((MultiplyTiles<0, 4, 7>()), "\\* \\[8, 64 bytes\\]");
+  EXPECT_DEATH((MultiplyTiles<0, 0, 6>()), "tiles 0, 0 and 6 are not three");
   // Another thread has tiles of its own.
-  EXPECT_DEATH(std::thread([] { _tile_zero(0); }).join(), "not configured");
+  EXPECT_DEATH(std::thread([] { ZeroTile<0>(); }).join(), "not configured");
   // What no instruction wrote since the configuration is no number.
-  _tile_stored(0, memory, 64);
+  StoreTile<0>(memory, 64);
   EXPECT_TRUE(std::isnan(memory[2][15]));
-  _tile_release();
-  EXPECT_DEATH(_tile_stored(0, memory, 64), "not configured");
+  ReleaseTiles();
+  EXPECT_DEATH(StoreTile<0>(memory, 64), "not configured");
 
-  const auto load = [](const TileConfig& config) { _tile_loadconfig(&config); };
   TileConfig wrong;
-  wrong.byte[0] = 2;
-  EXPECT_DEATH(load(wrong), "palette is 2");
-  wrong.byte[0] = 1;
-  wrong.byte[33] = 1;
-  EXPECT_DEATH(load(wrong), "byte 33 is 1 and has to be 0");
-  EXPECT_DEATH(load(TileConfig{}.Shape(2, 17, 64)), "tile 2 has 17 rows of 64 bytes; at most 16 of 64");
-  EXPECT_DEATH(load(TileConfig{}.Shape(2, 3, 0)), "tile 2 has 3 rows of 0 bytes: both or none");
-  EXPECT_DEATH(load(TileConfig{}.Shape(2, 3, 62)), "whole units");
+  wrong.palette = 2;
+  EXPECT_DEATH(LoadTileConfig(wrong), "palette is 2");
+  wrong.palette = 1;
+  wrong.row_bytes[8] = 256;
+  EXPECT_DEATH(LoadTileConfig(wrong), "byte 33 is 1 and has to be 0");
+  EXPECT_DEATH(LoadTileConfig(Shapes{}.Shape(2, 17, 64)), "tile 2 has 17 rows of 64 bytes; at most 16 of 64");
+  EXPECT_DEATH(LoadTileConfig(Shapes{}.Shape(2, 3, 0)), "tile 2 has 3 rows of 0 bytes: both or none");
+  EXPECT_DEATH(LoadTileConfig(Shapes{}.Shape(2, 3, 62)), "whole units");
 }
 
 }  // namespace
