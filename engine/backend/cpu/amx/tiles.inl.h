@@ -11,12 +11,13 @@
 #include <cstring>
 
 #include "engine/backend/cpu/amx/tile_instructions.inl.h"
+#include "engine/backend/cpu/amx/tile_layout.inl.h"
 #include "engine/backend/cpu/avx512/vec512.inl.h"
 
 namespace elserve::cpu {
 namespace {
 
-inline constexpr int kTileUnits = 16, kTilePanel = 32;
+inline constexpr int kTilePanel = 32;
 
 inline thread_local bool tiles_are_configured = false;
 

@@ -10,6 +10,8 @@
 
 #include "gtest/gtest.h"
 #include "tests/engine/backend/cpu/emulation/amx.h"
+// What kernels do with lanes alone, behind the instructions.
+#include "engine/backend/cpu/amx/tile_layout.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -270,6 +272,28 @@ struct Shapes : TileConfig {
     return *this;
   }
 };
+
+TEST(TileLayout, TransposesAndPairs) {
+  __m512i rows[16];
+  for (int i = 0; i < 16; ++i) {
+    uint32_t row[16];
+    for (int j = 0; j < 16; ++j) row[j] = static_cast<uint32_t>(100 * i + j);
+    rows[i] = _mm512_loadu_si512(row);
+  }
+  Transpose(rows);
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 16; ++j) EXPECT_EQ(Lanes(rows[i]).bits(j), static_cast<uint32_t>(100 * j + i));
+  }
+  Lanes even, odd;
+  for (int i = 0; i < 16; ++i) even.f[i] = static_cast<float>(i), odd.f[i] = static_cast<float>(-i);
+  const Lanes pairs(Pairs(even.v(), odd.v()));
+  const Lanes beside(Rounded(even.v(), odd.v()));
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_EQ(Element(pairs.bits(i), 0), even.f[i]);
+    EXPECT_EQ(Element(pairs.bits(i), 1), odd.f[i]);
+    for (int e = 0; e < 2; ++e) EXPECT_EQ(Element(beside.bits(i), e), (i < 8 ? 1 : -1) * (2 * (i % 8) + e));
+  }
+}
 
 TEST(EmulatedAmx, ProductSumsThePairsApart) {
   std::mt19937 rng(4);
