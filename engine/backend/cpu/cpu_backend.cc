@@ -1,5 +1,7 @@
 #include "engine/backend/cpu/cpu_backend.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -16,12 +18,28 @@ namespace {
 // The kernels read whole vectors: up to this many bytes behind a head's last value.
 constexpr int64_t kReadAhead = 256;
 
+// Blocks of rows of a product begin at multiples of so many.
+constexpr int64_t kRowStep = 32;
+
+// The second-level cache of one processor; where the system does not say, what most have at least.
+int64_t CacheBytes() {
+  const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? bytes : 512 << 10;
+}
+
 // Panels of the vocabulary that make one part of a row's sum.
 constexpr int64_t kSumPanels = 16;
 
 const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<const PackedMatrix*>(weight); }
 
 }  // namespace
+
+CpuBackend::CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root)
+    : type_(state_type),
+      kernels_(KernelsFor(isa, state_type)),
+      cache_bytes_(CacheBytes()),
+      pool_(pool),
+      buffers_(pool, std::move(host_root)) {}
 
 int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
   return s.cross == AttentionForm::kEl ? StatePageBytes(kernels_, s.d) : s.heads * kernels_.page_units(s.head_dim) * 4;
@@ -170,24 +188,32 @@ LinearBlock CpuBackend::BlockOf(const Tensor& input, const PackedMatrix& weight,
 }
 
 void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows) {
-  const int64_t row_block = RowBlock(whole.units), blocks = RoundUp(rows, row_block) / row_block;
-  // Enough tasks to balance, panels enough to keep the input warm. A group of panels is taken for all blocks of rows
-  // before the next group, so that it comes from memory once.
-  const int64_t wanted = 8 * pool_.threads();
+  const int64_t row_block = RowBlock(whole.units), blocks = std::max<int64_t>(1, RoundUp(rows, row_block) / row_block);
+  // Blocks of whole tiles, as even as can be.
+  const int64_t block_rows = RoundUp((rows + blocks - 1) / blocks, kRowStep);
+  // Enough tasks to balance, and no more panels at once than stay in half of the second-level cache. A group of panels
+  // is taken for all blocks of rows before the next group, so that it comes from memory once.
+  const int64_t wanted = 8 * pool_.threads(), panel_units = PanelUnits(kernels_, weight.units) * (weight.gated ? 2 : 1);
+  const int64_t most = std::max<int64_t>(1, cache_bytes_ / 2 / (panel_units * 4));
   // The parts of a row's sum are the same whatever the rows and threads.
   const int64_t group =
-      whole.sums ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, 16);
-  const int64_t groups = RoundUp(weight.panels, group) / group;
+      whole.sums ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, most);
+  const int64_t groups = RoundUp(weight.panels, group) / group, tasks = weight.heads * groups * blocks;
   const int64_t out_bytes = whole.out_stride * (whole.out_state ? 4 / kernels_.pack : 4);
-  pool_.Run(weight.heads * groups * blocks, [&](int64_t i, int) {
-    const int64_t block = i % blocks, head = i / blocks / groups;
-    const int64_t first = block * rows / blocks, last = (block + 1) * rows / blocks;
+  const auto panels_at = [&](int64_t task) {
+    const int64_t head = task / blocks / groups, first = task / blocks % groups * group;
+    return weight.values.as<uint32_t>() + (head * weight.panels + first) * panel_units;
+  };
+  pool_.Run(tasks, [&](int64_t i, int) {
+    const int64_t head = i / blocks / groups, first = i % blocks * block_rows;
     LinearBlock b = whole;
-    b.rows = static_cast<int>(last - first);
+    b.rows = static_cast<int>(std::min(rows - first, block_rows));
+    if (b.rows <= 0) return;
     b.a = whole.a + first * whole.a_stride + head * StateBytes(weight.in) / 4;
-    b.panels = weight.values.as<uint32_t>() + head * weight.panels * PanelUnits(kernels_, weight.units);
+    b.panels = weight.values.as<uint32_t>() + head * weight.panels * panel_units;
     b.panel_begin = static_cast<int>(i / blocks % groups * group);
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));
+    if (const int64_t next = i + pool_.threads(); next < tasks) b.next_panels = panels_at(next);
     if (whole.residual) b.residual = whole.residual + first * whole.residual_stride;
     b.out = whole.out + first * out_bytes + head * StateBytes(weight.out);
     if (whole.sums) b.sums = whole.sums + first * whole.sums_stride + b.panel_begin / kSumPanels;
@@ -240,7 +266,8 @@ void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w, int64_t edit
   if (const int64_t bytes = most * RoundUp(w.out, 32) * 4; logits_.bytes() < bytes) {
     logits_ = buffers_.TakeBacked(bytes, "logits (max_rows)");
   }
-  if (const int64_t bytes = (most + kernels_.rows_ahead) * StateStride(kernels_, w.in); select_input_.bytes() < bytes) {
+  if (const int64_t bytes = (most + kernels_.rows_ahead) * Stride({nullptr, 0, w.in, Storage::kState});
+      select_input_.bytes() < bytes) {
     select_input_ = buffers_.TakeBacked(bytes, "the states that logits are made of (max_rows)");
   }
   if (const size_t parts = most * RoundUp(w.panels, kSumPanels) / kSumPanels; sums_.size() < parts) sums_.resize(parts);

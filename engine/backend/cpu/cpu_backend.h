@@ -22,8 +22,7 @@ namespace elserve::cpu {
 // Memory, products and rows are in cpu_backend.cc, attention is in cpu_attention.cc.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root)
-      : type_(state_type), kernels_(KernelsFor(isa, state_type)), pool_(pool), buffers_(pool, std::move(host_root)) {}
+  CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root);
 
   std::string name() const override { return "cpu"; }
   std::string device_name() const override {
@@ -97,8 +96,9 @@ class CpuBackend final : public Backend {
     return std::max<int64_t>(kernels_.row_block, kernels_.row_block_bytes / (units * 4) / 32 * 32);
   }
   int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
+  // Bytes from a row to the next. Of states an odd number of cache lines: the rows of a block lie in as many sets.
   int64_t Stride(const Tensor& t) const {
-    return t.storage == Storage::kState ? StateStride(kernels_, t.cols) : RoundUp(t.cols, 32) * 4;
+    return t.storage == Storage::kState ? (StateStride(kernels_, t.cols) / 64 | 1) * 64 : RoundUp(t.cols, 32) * 4;
   }
   std::byte* Row(const Tensor& t, int64_t row) const { return t.data + row * Stride(t); }
   int Positions(Phase phase) const {
@@ -124,6 +124,7 @@ class CpuBackend final : public Backend {
 
   const DataType type_;
   const Kernels& kernels_;
+  const int64_t cache_bytes_;  // of a processor's second level
   ThreadPool& pool_;
   BufferSource buffers_;
 

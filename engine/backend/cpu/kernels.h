@@ -31,6 +31,8 @@ struct LinearBlock {
   int64_t units;
   const uint32_t* panels = nullptr;  // B: [panel][PanelUnits(kernels, units)], as pack_panel lays them
   int panel_begin = 0, panel_end = 0;
+  // Where panels lie that are likely wanted next, to be fetched; null: nobody knows.
+  const uint32_t* next_panels = nullptr;
   const float* bias;  // [panels * panel columns], zeros where there is none
   Activation activation = Activation::kNone;
   const float* residual = nullptr;  // [rows, residual_stride], or null
@@ -56,8 +58,8 @@ struct PackedAttention {
   int heads;
   int head_dim;
   int tokens;
-  // Tokens of a strip: kPageTokens reads a page of several heads from end to end, as memory streams
-  // best; kStripTokens takes fewer steps. The bits depend on it.
+  // Tokens of a strip, for kernels whose strips may have more than a page: kPageTokens reads a page of several heads
+  // from end to end, as memory streams best; kStripTokens takes fewer steps. The bits depend on it.
   int strip;
   const uint32_t* const* pages;  // page_units(head_dim) for each head, as pack_page lays them
   // If not null, bias[head * bias_head + row * bias_row + t] is added to the score of token t.

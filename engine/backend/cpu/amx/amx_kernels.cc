@@ -1,47 +1,32 @@
-// Compiled with AVX512 F, BW, DQ, VL and BF16, AMX-TILE and AMX-BF16: products with packed panels by tiles.
-#include "engine/backend/cpu/amx/tiles.inl.h"
+// Compiled with AVX512 F, BW, DQ, VL and BF16, AMX-TILE and AMX-BF16: products and attention by tiles.
+#include "engine/backend/cpu/amx/tile_linear.inl.h"
+#include "engine/backend/cpu/amx/tile_packed_attention.inl.h"
 #include "engine/backend/cpu/avx512_bf16/dot_bf16.inl.h"
 #include "engine/backend/cpu/generic/table.inl.h"
 
 namespace elserve::cpu {
 namespace {
 
-struct TileBf16State : DotBf16State {
-  static constexpr bool kTiles = true;
-  static constexpr int kRows = 2 * kTileRows, kRowsAhead = kTileRows - 1;
-
-  static void StorePanel(int rows, int64_t units, const uint32_t* a, int64_t row_stride, const uint32_t* panel,
-                         float* out, int64_t ldc) {
-    ConfigureTiles();
-    ClearTiles(rows);
-    MultiplyPanel(rows, units, a, row_stride, panel);
-    StoreTiles(rows, out, ldc);
-  }
-
-  template <class Panel>
-  static void AddPanels(int rows, int pages, int64_t units, const uint32_t* a, int64_t row_stride, const Panel& panel,
-                        float* out, int64_t ldc, const float* scale) {
-    ConfigureTiles();
-    ClearTiles(rows);
-    for (int page = 0; page < pages; ++page) MultiplyPanel(rows, units, a + page * units, row_stride, panel(page));
-    alignas(64) float sums[kRows * kTilePanel];
-    StoreTiles(rows, sums, kTilePanel);
-    for (int m = 0; m < rows; ++m) {
-      const __m512 s = Vec512::Set(scale[m]);
-      for (int n = 0; n < kTilePanel; n += Vec512::kLanes) {
-        float* to = out + m * ldc + n;
-        Vec512::Store(to, Vec512::Fma(Vec512::Load(to), s, Vec512::Load(sums + m * kTilePanel + n)));
-      }
-    }
-  }
-
-  static void Leave() { LeaveTiles(); }
-};
+constexpr Kernels TileKernels() {
+  Kernels k = TableOf<DotBf16State>(Isa::kAmx);
+  static_assert(2 * Vec512::kLanes == kTilePanel);
+  k.unit_step = kTileUnits;
+  k.rows_ahead = kBlockRows - 1;
+  k.row_block = 128;
+  k.row_block_bytes = 768 << 10;  // of a second-level cache of 2 MiB
+  k.linear = &LinearByTiles<DotBf16State>;
+  k.pack_panel = &PackTilePanel;
+  k.page_units = &TilePageUnits;
+  k.pack_page = &PackTilePage;
+  k.packed_scratch_floats = &TilePackedScratchFloats;
+  k.packed_attention = &AttendPackedByTiles;
+  return k;
+}
 
 }  // namespace
 
 const Kernels& AmxKernels() {
-  static constexpr Kernels kTable = TableOf<TileBf16State>(Isa::kAmx);
+  static constexpr Kernels kTable = TileKernels();
   return kTable;
 }
 

@@ -106,26 +106,27 @@ void GatedPanel(const LinearBlock& b, int panel) {
 }
 
 template <class S>
-void Linear(const LinearBlock& b) {
-  // Few rows leave registers idle: two panels at once keep as many sums going.
-  int panel = b.panel_begin;
-  if (b.gated) {
-    for (; panel < b.panel_end; ++panel) GatedPanel<S>(b, panel);
-  }
-  if constexpr (!S::kTiles) {
-    if (b.rows <= S::kRows / 2) {
-      for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);
-    }
-  }
-  for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel);
-  if constexpr (S::kTiles) S::Leave();
-  if (!b.sums) return;
+void ShareOfSums(const LinearBlock& b) {
   const int64_t begin = static_cast<int64_t>(b.panel_begin) * 2 * S::Vec::kLanes;
   const int64_t end = static_cast<int64_t>(b.panel_end) * 2 * S::Vec::kLanes;
   for (int row = 0; row < b.rows; ++row) {
     b.sums[row * b.sums_stride] = PartOf<typename S::Vec>(
         reinterpret_cast<const float*>(b.out) + row * b.out_stride + begin, (end < b.cols ? end : b.cols) - begin);
   }
+}
+
+template <class S>
+void Linear(const LinearBlock& b) {
+  // Few rows leave registers idle: two panels at once keep as many sums going.
+  int panel = b.panel_begin;
+  if (b.gated) {
+    for (; panel < b.panel_end; ++panel) GatedPanel<S>(b, panel);
+  }
+  if (b.rows <= S::kRows / 2) {
+    for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);
+  }
+  for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel);
+  if (b.sums) ShareOfSums<S>(b);
 }
 
 }  // namespace

@@ -158,7 +158,6 @@ void AttendPacked(const PackedAttention& p) {
     const int row = static_cast<int>(static_cast<int64_t>(part) * p.rows / parts);
     PackedRows<S>(p, row, static_cast<int>(static_cast<int64_t>(part + 1) * p.rows / parts) - row).Run();
   }
-  if constexpr (S::kTiles) S::Leave();
 }
 
 }  // namespace

@@ -132,14 +132,9 @@ __attribute__((always_inline)) inline void WithRows(int rows, F&& f) {
 template <class S, int NV>
 void StorePanels(int rows, int64_t units, const uint32_t* a, int64_t row_stride, const uint32_t* panel,
                  int64_t panel_units, float* out, int64_t ldc) {
-  if constexpr (S::kTiles) {
-    static_assert(NV == 2);
-    S::StorePanel(rows, units, a, row_stride, panel, out, ldc);
-  } else {
-    WithRows<2 * S::kRows / NV>(rows, [&]<int MR>() {
-      StoreProduct<S, MR, NV>(units, a, row_stride, 1, PanelColumns<S>{panel, panel_units}, out, ldc);
-    });
-  }
+  WithRows<2 * S::kRows / NV>(rows, [&]<int MR>() {
+    StoreProduct<S, MR, NV>(units, a, row_stride, 1, PanelColumns<S>{panel, panel_units}, out, ldc);
+  });
 }
 
 // out[m] = out[m] * scale[m] + products of up to S::kRows rows with a panel of each page: A's units of a page follow
@@ -147,18 +142,14 @@ void StorePanels(int rows, int64_t units, const uint32_t* a, int64_t row_stride,
 template <class S, class Panel>
 void AddPanels(int rows, int pages, int64_t units, const uint32_t* a, int64_t row_stride, const Panel& panel,
                float* out, int64_t ldc, const float* scale) {
-  if constexpr (S::kTiles) {
-    S::AddPanels(rows, pages, units, a, row_stride, panel, out, ldc, scale);
-  } else {
-    WithRows<S::kRows>(rows, [&]<int MR>() {
-      AddProduct<S, MR, 2>(
-          pages, [units](int) { return units; }, a, units, row_stride, 1,
-          [&panel](int page) {
-            return PanelColumns<S>{panel(page), 0};
-          },
-          out, ldc, scale);
-    });
-  }
+  WithRows<S::kRows>(rows, [&]<int MR>() {
+    AddProduct<S, MR, 2>(
+        pages, [units](int) { return units; }, a, units, row_stride, 1,
+        [&panel](int page) {
+          return PanelColumns<S>{panel(page), 0};
+        },
+        out, ldc, scale);
+  });
 }
 
 // Cuts `rows` into the fewest parts of at most `most`, as even as can be: a part's first row is part * rows / parts.

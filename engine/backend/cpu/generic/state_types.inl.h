@@ -13,15 +13,13 @@ namespace {
 template <class V>
 inline constexpr int kRegisterRows = V::kLanes == 16 ? 12 : 6;
 
-// kRows: rows of a product with a panel. kTiles: such products are the state type's own (StorePanel, AddPanels), not
-// product.inl.h's in registers. kRowsAhead: a product with a panel may read so many rows of A behind its last.
+// kRows: rows of a product with a panel.
 template <class V>
 struct Float32State {
   using Vec = V;
   using State = float;
   static constexpr int kPack = 1;
-  static constexpr bool kTiles = false;
-  static constexpr int kRows = kRegisterRows<V>, kRowsAhead = 0;
+  static constexpr int kRows = kRegisterRows<V>;
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
     return V::Fma(V::AsFloat(a), V::AsFloat(b), sum);
   }
@@ -51,8 +49,7 @@ struct WideBf16State {
   using Vec = V;
   using State = uint16_t;
   static constexpr int kPack = 2;
-  static constexpr bool kTiles = false;
-  static constexpr int kRows = kRegisterRows<V>, kRowsAhead = 0;
+  static constexpr int kRows = kRegisterRows<V>;
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
     return V::Fma(V::Odd(a), V::Odd(b), V::Fma(V::Even(a), V::Even(b), sum));
   }

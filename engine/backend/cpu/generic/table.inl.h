@@ -21,7 +21,6 @@ constexpr Kernels TableOf(Isa isa) {
   k.panel = 2 * S::Vec::kLanes;
   k.pack = S::kPack;
   k.unit_step = 1;
-  k.rows_ahead = S::kRowsAhead;
   k.most_queries = kElQueries;
   k.row_block = 64;
   k.linear = &Linear<S>;

@@ -94,6 +94,7 @@ inline __m512 _mm512_maskz_loadu_ps(__mmask16 mask, const void* p) { return Load
 inline __m512i _mm512_maskz_loadu_epi32(__mmask16 mask, const void* p) { return LoadMasked<__m512i, int>(mask, p); }
 inline __m256i _mm256_maskz_loadu_epi16(__mmask16 mask, const void* p) { return LoadMasked<__m256i, int16_t>(mask, p); }
 inline void _mm512_mask_storeu_ps(void* p, __mmask16 mask, __m512 a) { StoreMasked<float>(p, mask, a); }
+inline void _mm512_mask_storeu_epi32(void* p, __mmask16 mask, __m512i a) { StoreMasked<int>(p, mask, a); }
 inline void _mm256_mask_storeu_epi16(void* p, __mmask16 mask, __m256i a) { StoreMasked<int16_t>(p, mask, a); }
 
 // Arithmetic.
@@ -116,10 +117,17 @@ __m512 RoundLanes(__m512 a) {
   return {_mm256_round_ps(a.low, kControl), _mm256_round_ps(a.high, kControl)};
 }
 
-// a - a rounded as the control says, which for finite lanes is exact.
+// a - a rounded as the control says, which is exact; 0 for infinities.
+template <int kControl>
+__m256 ReduceHalf(__m256 a) {
+  const __m256 infinity = _mm256_set1_ps(__builtin_inff());
+  const __m256 infinite = _mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a), infinity, _CMP_EQ_OQ);
+  return _mm256_andnot_ps(infinite, _mm256_sub_ps(a, _mm256_round_ps(a, kControl)));
+}
 template <int kControl>
 __m512 ReduceLanes(__m512 a) {
-  return _mm512_sub_ps(a, RoundLanes<kControl>(a));
+  static_assert(kControl >> 4 == 0, "fractions of fractions are not here");
+  return {ReduceHalf<kControl>(a.low), ReduceHalf<kControl>(a.high)};
 }
 
 // p * 2^floor(n): in float64 the product is exact, so that it is rounded once, to a denormal too.

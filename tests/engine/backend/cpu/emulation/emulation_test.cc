@@ -257,6 +257,7 @@ TEST(EmulatedAvx512, ReducesToTheFractionAboveTheFloor) {
     EXPECT_EQ(Lanes(_mm512_reduce_ps(_mm512_set1_ps(x), 0x09)).f[7], x - std::floor(x));
   }
   EXPECT_TRUE(std::isnan(Lanes(_mm512_reduce_ps(_mm512_set1_ps(NAN), 0x09)).f[0]));
+  EXPECT_EQ(Lanes(_mm512_reduce_ps(_mm512_set1_ps(-kInfinity), 0x09)).f[0], 0.0f);
 }
 
 TEST(EmulatedAvx512, TernaryLogicReadsItsTable) {

@@ -1,0 +1,40 @@
+// Memory that comes to the second-level cache ahead of its use, a few lines at a time between tile instructions: the
+// tile unit loads whole tiles, too far apart for the processor's own prefetchers to be ahead enough.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_FETCH_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_AMX_FETCH_INL_H_
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace elserve::cpu {
+namespace {
+
+class Fetch {
+ public:
+  static constexpr int kLine = 64;  // bytes
+
+  Fetch() = default;
+  // `units` from `from` on in about `calls` calls; null: nothing.
+  Fetch(const uint32_t* from, int64_t units, int64_t calls)
+      : at_(reinterpret_cast<const char*>(from)), left_(from == nullptr ? 0 : (units * 4 + kLine - 1) / kLine) {
+    lines_ = (left_ + calls - 1) / std::max<int64_t>(calls, 1);
+  }
+
+  void operator()() {
+    const int64_t lines = std::min(lines_, left_);
+    for (int64_t i = 0; i < lines; ++i) _mm_prefetch(at_ + i * kLine, _MM_HINT_T1);
+    at_ += lines * kLine;
+    left_ -= lines;
+  }
+
+ private:
+  const char* at_ = nullptr;
+  int64_t left_ = 0, lines_ = 0;  // lines in all, and a call
+};
+
+}  // namespace
+}  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_AMX_FETCH_INL_H_

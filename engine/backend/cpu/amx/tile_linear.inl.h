@@ -1,0 +1,243 @@
+// Linear by tiles: blocks of 32 rows by a panel of 32 columns (two by two tiles), or of 16 rows by two panels (one by
+// four). What follows a block's sums (bias, activation, residual) runs a few rows at a time between the tile
+// instructions of the next block, so that the vector units work while the tile unit does.
+//
+// Tiles are always whole: products read rows of A up to a multiple of 32, and nobody looks at the sums of rows that
+// are not there. A row's sum runs over its units in order, whatever the other rows are.
+#ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_LINEAR_INL_H_
+#define ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_LINEAR_INL_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "engine/backend/cpu/amx/fetch.inl.h"
+#include "engine/backend/cpu/amx/tile_instructions.inl.h"
+#include "engine/backend/cpu/amx/tile_layout.inl.h"
+#include "engine/backend/cpu/generic/linear.inl.h"
+
+namespace elserve::cpu {
+namespace {
+
+inline constexpr int kTilePanel = 2 * kTileUnits;  // columns
+inline constexpr int kTileStep = 2 * kTileSize;    // units of a panel in a step: its two tiles
+inline constexpr int kBlockRows = 2 * kTileRows;   // of two by two tiles
+inline constexpr int kBlockSums = kBlockRows * kTilePanel;
+
+// Rows [kTilePanel, units] -> a panel: [steps of 16 units][2 tiles of 16 columns][16 units][16 columns], zeros behind
+// the last unit.
+inline void PackTilePanel(const uint32_t* rows, int64_t units, uint32_t* panel) {
+  std::memset(panel, 0, static_cast<size_t>(RoundUp(units, kTileUnits)) * kTilePanel * 4);
+  for (int column = 0; column < kTilePanel; ++column) {
+    for (int64_t u = 0; u < units; ++u) {
+      const int64_t tile = u / kTileUnits * 2 + column / kTileUnits;
+      panel[tile * kTileSize + u % kTileUnits * kTileUnits + column % kTileUnits] = rows[column * units + u];
+    }
+  }
+}
+
+// Some rows of A that a block multiplies, and what it reads them with.
+struct TileRows {
+  const uint32_t* a;
+  int64_t stride;  // units
+  int64_t units;
+  int rows;  // that are there: of a last step that is not whole no other may be read
+
+  // The last units of `count` rows from `first`, with zeros behind them, as a tile each of 16 rows.
+  void Tail(int first, int count, uint32_t* to) const {
+    const int64_t whole = units / kTileUnits * kTileUnits;
+    std::memset(to, 0, static_cast<size_t>(count) * kTileBytes);
+    for (int m = 0; m < count && first + m < rows; ++m) {
+      std::memcpy(to + m * kTileUnits, a + (first + m) * stride + whole, static_cast<size_t>(units - whole) * 4);
+    }
+  }
+};
+
+// Sums [32, kTilePanel] of 32 rows and a panel. `between` runs once a step.
+template <class Between>
+__attribute__((always_inline)) inline void MultiplyTwoByTwo(const TileRows& r, const uint32_t* panel, float* sums,
+                                                            Between&& between) {
+  ZeroTile<0>();
+  ZeroTile<1>();
+  ZeroTile<2>();
+  ZeroTile<3>();
+  const auto step = [&panel](const uint32_t* first, const uint32_t* second, int64_t stride)
+      __attribute__((always_inline)) {
+    LoadTile<4>(first, stride);
+    LoadTile<6>(panel, kTileBytes);
+    MultiplyTiles<0, 4, 6>();
+    LoadTile<7>(panel + kTileSize, kTileBytes);
+    MultiplyTiles<1, 4, 7>();
+    LoadTile<5>(second, stride);
+    MultiplyTiles<2, 5, 6>();
+    MultiplyTiles<3, 5, 7>();
+    panel += kTileStep;
+  };
+  const uint32_t* first = r.a;
+  const uint32_t* second = r.a + kTileRows * r.stride;
+  for (int64_t u = 0; u + kTileUnits <= r.units; u += kTileUnits) {
+    step(first, second, r.stride * 4);
+    first += kTileUnits;
+    second += kTileUnits;
+    between();
+  }
+  if (r.units % kTileUnits != 0) {
+    alignas(64) uint32_t tail[2 * kTileSize];
+    r.Tail(0, kBlockRows, tail);
+    step(tail, tail + kTileSize, kTileBytes);
+  }
+  constexpr int64_t kRow = kTilePanel * 4;
+  StoreTile<0>(sums, kRow);
+  StoreTile<1>(sums + kTileUnits, kRow);
+  StoreTile<2>(sums + kTileRows * kTilePanel, kRow);
+  StoreTile<3>(sums + kTileRows * kTilePanel + kTileUnits, kRow);
+}
+
+// Sums [2 panels][16, kTilePanel] of 16 rows: few rows leave half of the tiles above idle.
+template <class Between>
+__attribute__((always_inline)) inline void MultiplyOneByFour(const TileRows& r, const uint32_t* panel,
+                                                             const uint32_t* next, float* sums, Between&& between) {
+  ZeroTile<0>();
+  ZeroTile<1>();
+  ZeroTile<2>();
+  ZeroTile<3>();
+  const auto step = [&panel, &next ](const uint32_t* a, int64_t stride) __attribute__((always_inline)) {
+    LoadTile<4>(a, stride);
+    LoadTile<6>(panel, kTileBytes);
+    MultiplyTiles<0, 4, 6>();
+    LoadTile<7>(panel + kTileSize, kTileBytes);
+    MultiplyTiles<1, 4, 7>();
+    LoadTile<5>(next, kTileBytes);
+    MultiplyTiles<2, 4, 5>();
+    LoadTile<6>(next + kTileSize, kTileBytes);
+    MultiplyTiles<3, 4, 6>();
+    panel += kTileStep;
+    next += kTileStep;
+  };
+  const uint32_t* a = r.a;
+  for (int64_t u = 0; u + kTileUnits <= r.units; u += kTileUnits) {
+    step(a, r.stride * 4);
+    a += kTileUnits;
+    between();
+  }
+  if (r.units % kTileUnits != 0) {
+    alignas(64) uint32_t tail[kTileSize];
+    r.Tail(0, kTileRows, tail);
+    step(tail, kTileBytes);
+  }
+  constexpr int64_t kRow = kTilePanel * 4;
+  StoreTile<0>(sums, kRow);
+  StoreTile<1>(sums + kTileUnits, kRow);
+  StoreTile<2>(sums + kTileRows * kTilePanel, kRow);
+  StoreTile<3>(sums + kTileRows * kTilePanel + kTileUnits, kRow);
+}
+
+// One task's product.
+template <class S>
+class TileLinear {
+ public:
+  explicit TileLinear(const LinearBlock& b)
+      : b_(b), panel_units_(RoundUp(b.units, kTileUnits) * kTilePanel), steps_(b.units / kTileUnits) {}
+
+  void Run() {
+    LoadTileConfig(kWholeTiles);
+    const bool wide = b_.rows <= kTileRows;
+    for (int panel = b_.panel_begin; panel < b_.panel_end;) {
+      const int panels = wide && !b_.gated && panel + 1 < b_.panel_end ? 2 : 1;
+      FetchNext(panel + panels, panels);
+      for (int row = 0; row < b_.rows; row += kBlockRows) Block(panel, panels, row, wide);
+      panel += panels;
+    }
+    Finish(kBlockRows * 2);
+    ReleaseTiles();
+  }
+
+ private:
+  // A block whose sums are there and wait for what follows.
+  struct Waiting {
+    const float* sums = nullptr;  // [rows, kTilePanel] of the first panel
+    int panel = 0, panels = 0;    // of a gated product: one
+    int row = 0, rows = 0;
+    int done = 0;  // rows of all panels
+  };
+
+  const uint32_t* Panel(int64_t stored) const { return b_.panels + stored * panel_units_; }
+
+  // The panels from `panel` on while those before it are multiplied.
+  void FetchNext(int panel, int panels) {
+    const int64_t parts = (b_.rows + kBlockRows - 1) / kBlockRows, stored = b_.gated ? 2 : 1;
+    const uint32_t* next = panel < b_.panel_end ? Panel(stored * panel) : b_.next_panels;
+    const bool twice = b_.gated && b_.rows > kTileRows;  // two products a block
+    fetch_ = Fetch(next, stored * panels * panel_units_, (twice ? 2 : 1) * parts * steps_);
+  }
+
+  void Block(int panel, int panels, int row, bool wide) {
+    const int rows = std::min(kBlockRows, b_.rows - row);
+    const TileRows a{b_.a + row * b_.a_stride, b_.a_stride, b_.units, rows};
+    float* sums = sums_[flip_];
+    // Enough rows a step that the block before is finished when this one is.
+    const int quota = static_cast<int>(kBlockRows / std::max<int64_t>(1, steps_) + 1);
+    const auto between = [ this, quota ]() __attribute__((always_inline)) {
+      fetch_();
+      Finish(quota);
+    };
+    if (wide) {
+      // The second panel: the gate's, or the next, or any where there is none.
+      const int64_t stored = b_.gated ? 2 * panel : panel;
+      const uint32_t* second = Panel(b_.gated || panels == 2 ? stored + 1 : stored);
+      MultiplyOneByFour(a, Panel(stored), second, sums, between);
+    } else if (b_.gated) {
+      MultiplyTwoByTwo(a, Panel(2 * panel), sums, between);
+      MultiplyTwoByTwo(a, Panel(2 * panel + 1), sums + kBlockSums, between);
+    } else {
+      MultiplyTwoByTwo(a, Panel(panel), sums, between);
+    }
+    Finish(2 * kBlockRows);
+    waiting_ = {.sums = sums, .panel = panel, .panels = panels, .row = row, .rows = rows};
+    up_ = wide ? kTileRows * kTilePanel : kBlockSums;
+    flip_ ^= 1;
+  }
+
+  // What follows the waiting block's sums, for `most` more of its rows.
+  __attribute__((always_inline)) void Finish(int most) {
+    Waiting& w = waiting_;
+    for (const int end = std::min(w.done + most, w.panels * w.rows); w.done < end; ++w.done) {
+      FinishRow(w.panel + w.done / w.rows, w.done % w.rows, w.done / w.rows);
+    }
+  }
+
+  void FinishRow(int panel, int row, int part) {
+    const int64_t begin = static_cast<int64_t>(panel) * kTilePanel;
+    const int64_t width = std::min<int64_t>(b_.cols - begin, kTilePanel);
+    const float* sums = waiting_.sums + part * kTileRows * kTilePanel + row * kTilePanel;
+    if (b_.gated) {
+      const float* bias = b_.bias + 2 * begin;
+      FinishLinear<S, true>(b_,
+                            {.sums = sums, .stride = 0, .bias = bias, .up = sums + up_, .up_bias = bias + kTilePanel},
+                            waiting_.row + row, 1, begin, width);
+    } else {
+      FinishLinear<S, false>(b_, {.sums = sums, .stride = 0, .bias = b_.bias + begin}, waiting_.row + row, 1, begin,
+                             width);
+    }
+  }
+
+  const LinearBlock& b_;
+  const int64_t panel_units_;
+  const int64_t steps_;  // whole ones
+  Fetch fetch_{nullptr, 0, 1};
+  Waiting waiting_;
+  int64_t up_ = 0;  // of a gated product: from the gate columns' sums to the up columns'
+  int flip_ = 0;
+  alignas(64) float sums_[2][2 * kBlockSums];
+};
+
+template <class S>
+void LinearByTiles(const LinearBlock& b) {
+  TileLinear<S>(b).Run();
+  if (b.sums) ShareOfSums<S>(b);
+}
+
+}  // namespace
+}  // namespace elserve::cpu
+
+#endif  // ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_LINEAR_INL_H_
