@@ -36,9 +36,6 @@ struct Vec256 {
   static F Min(F a, F b) { return _mm256_min_ps(a, b); }
   static F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F Abs(F a) { return _mm256_andnot_ps(Set(-0.0f), a); }
-  static F CopySign(F magnitude, F sign) {
-    return _mm256_or_ps(_mm256_andnot_ps(Set(-0.0f), magnitude), _mm256_and_ps(Set(-0.0f), sign));
-  }
   static F Round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   // x, or what Scale makes 0 of where x is less; a NaN stays one.
   static F BoundExponent(F x) { return Max(Set(-127.0f), x); }

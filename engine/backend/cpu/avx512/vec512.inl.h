@@ -32,11 +32,6 @@ struct Vec512 {
   static F Min(F a, F b) { return _mm512_min_ps(a, b); }
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F Abs(F a) { return _mm512_abs_ps(a); }
-  static F CopySign(F magnitude, F sign) {
-    const I bit = _mm512_set1_epi32(static_cast<int>(0x80000000u));
-    return _mm512_castsi512_ps(
-        _mm512_ternarylogic_epi32(bit, _mm512_castps_si512(sign), _mm512_castps_si512(magnitude), 0xCA));
-  }
   static F Round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   // x, or what Scale makes 0 of where x is less; a NaN stays one.
   static F BoundExponent(F x) { return Max(Set(-160.0f), x); }

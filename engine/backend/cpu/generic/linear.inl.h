@@ -43,7 +43,7 @@ void FinishLinear(const LinearBlock& b, const PanelSums& p, int row, int rows, i
     const float* residual = b.residual ? b.residual + (row + m) * b.residual_stride + begin : nullptr;
     for (int64_t i = 0; i < width; i += V::kLanes) {
       typename V::F x = V::Add(V::Load(from + i), V::Load(p.bias + i));
-      x = Activate<V>(b.activation, x);
+      x = Activate<V, S::kPack == 1>(b.activation, x);
       if constexpr (kGated) x = V::Mul(x, V::Add(V::Load(p.up + m * p.stride + i), V::Load(p.up_bias + i)));
       const int64_t at = (row + m) * b.out_stride + begin + i;
       const int n = static_cast<int>(width - i);

@@ -16,7 +16,6 @@
 // An operand of these has to be a constant.
 #undef _mm512_cmp_ps_mask
 #undef _mm512_roundscale_ps
-#undef _mm512_ternarylogic_epi32
 #undef _mm512_reduce_ps
 #undef _mm512_shuffle_i32x4
 #undef _mm512_i32gather_ps
@@ -25,7 +24,6 @@
 #define _mm512_i32gather_ps(index, base, scale) GatherLanes<scale>(index, base)
 #define _mm512_cmp_ps_mask(a, b, predicate) CompareLanes<predicate>(a, b)
 #define _mm512_roundscale_ps(a, control) RoundLanes<control>(a)
-#define _mm512_ternarylogic_epi32(a, b, c, table) TernaryLogic<table>(a, b, c)
 // Others that some compilers make macros.
 #undef _mm512_setr_epi32
 #undef _mm512_slli_epi32
@@ -200,25 +198,6 @@ inline __m512i _mm512_slli_epi32(__m512i a, int by) {
 inline __m512i _mm512_srli_epi32(__m512i a, int by) {
   return {_mm256_srli_epi32(a.low, by), _mm256_srli_epi32(a.high, by)};
 }
-// Bit (a << 2 | b << 1 | c) of the table, bit by bit.
-template <int kTable>
-__m256i TernaryHalf(__m256i a, __m256i b, __m256i c) {
-  const __m256i ones = _mm256_set1_epi32(-1);
-  __m256i r = _mm256_setzero_si256();
-  for (int row = 0; row < 8; ++row) {
-    if ((kTable >> row & 1) == 0) continue;
-    const __m256i x = row & 4 ? a : _mm256_xor_si256(a, ones);
-    const __m256i y = row & 2 ? b : _mm256_xor_si256(b, ones);
-    const __m256i z = row & 1 ? c : _mm256_xor_si256(c, ones);
-    r = _mm256_or_si256(r, _mm256_and_si256(x, _mm256_and_si256(y, z)));
-  }
-  return r;
-}
-template <int kTable>
-__m512i TernaryLogic(__m512i a, __m512i b, __m512i c) {
-  return {TernaryHalf<kTable>(a.low, b.low, c.low), TernaryHalf<kTable>(a.high, b.high, c.high)};
-}
-
 // Widths and places.
 inline __m512i _mm512_cvtepu16_epi32(__m256i a) {
   return {_mm256_cvtepu16_epi32(_mm256_castsi256_si128(a)), _mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1))};

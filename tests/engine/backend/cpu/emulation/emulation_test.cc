@@ -260,12 +260,6 @@ TEST(EmulatedAvx512, ReducesToTheFractionAboveTheFloor) {
   EXPECT_EQ(Lanes(_mm512_reduce_ps(_mm512_set1_ps(-kInfinity), 0x09)).f[0], 0.0f);
 }
 
-TEST(EmulatedAvx512, TernaryLogicReadsItsTable) {
-  const __m512i a = _mm512_set1_epi32(0xf0), b = _mm512_set1_epi32(0xcc), c = _mm512_set1_epi32(0xaa);
-  EXPECT_EQ(Lanes(_mm512_ternarylogic_epi32(a, b, c, 0xCA)).bits(0) & 0xff, 0xCAu);
-  EXPECT_EQ(Lanes(_mm512_ternarylogic_epi32(a, b, c, 0x96)).bits(15) & 0xff, 0x96u);
-}
-
 struct Shapes : TileConfig {
   Shapes& Shape(int tile, int tile_rows, int bytes) {
     rows[tile] = static_cast<uint8_t>(tile_rows);
