@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "engine/host_resources.h"
 
 namespace elserve {
@@ -81,20 +84,26 @@ double Documents(const MemoryPlanInput& in, const Shares& s) {
 }
 
 // Seconds of one decode step for one document of a batch of `documents`: the decoder's weights are read once for the
-// batch, the cross-attention's memory once for each document (design: EL reads nd a layer and multiplies 4bhnd + 4bd^2;
-// shared K/V reads 2nd and multiplies 4bnd).
-double StepSeconds(const MemoryPlanInput& in, bool el, double documents) {
+// batch, the cross-attention's memory once for each document, and each row's own history (design: EL reads nd a layer
+// and multiplies 4bhnd + 4bd^2; shared K/V reads 2nd and multiplies 4bnd).
+double StepSeconds(const MemoryPlanInput& in, AttentionForms forms, double documents) {
   const double d = in.d_model, n = in.max_source_tokens, b = kTypicalBeams, h = in.heads,
                inner = double(in.heads) * in.head_dim;
   const OperationFigures& f = in.figures;
   const double weights = in.layers * (6 * d * inner + 2 * d * in.ffn) + d * in.vocab;
   const double products =
       std::max(2 * weights * b / f.product_flops, weights * in.bytes_per_weight / f.bytes_per_second / documents);
-  // EL's queries and sums go through W_K and W_V of each head.
+  const bool el = forms.cross == AttentionForm::kEl, self_el = forms.self == AttentionForm::kEl;
+  // EL's queries and sums go through W_K and W_V of each head. In self-attention keys and values do, as much.
   const double absorbed = el ? 4 * b * d * inner / f.product_flops : 0;
   const double attended = el ? 4 * b * h * n * d / f.el_attention_flops : 4 * b * n * inner / f.kv_attention_flops;
   const double read = (el ? n * d : 2 * n * inner) * in.bytes_per_weight / f.bytes_per_second;
-  return products + in.layers * (absorbed + std::max(attended, read));
+  // Half of the typical answer, on average.
+  const double t = std::min(kTypicalNewTokens, in.max_decoder_tokens) / 2.0;
+  const double self =
+      self_el ? 4 * b * h * t * d / f.el_self_attention_flops : 4 * b * t * inner / f.kv_self_attention_flops;
+  const double self_read = b * (self_el ? t * d : 2 * t * inner) * in.bytes_per_weight / f.bytes_per_second;
+  return products + in.layers * (absorbed + std::max(attended, read) + std::max(self, self_read));
 }
 
 // One way to run: its forms, what it gets of the budget, and what that comes to.
@@ -112,7 +121,7 @@ Choice Evaluate(const MemoryPlanInput& in, AttentionForms forms) {
              .per_decoder_block = (forms.self == AttentionForm::kEl ? in.el : in.kv).per_decoder_block};
   c.shares = Share(in, c.costs);
   c.documents = Documents(in, c.shares);
-  c.seconds = StepSeconds(in, forms.cross == AttentionForm::kEl, c.documents);
+  c.seconds = StepSeconds(in, forms, c.documents);
   return c;
 }
 
@@ -137,15 +146,20 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
     chosen = Evaluate(in, *in.forms);
     plan.reason = "as configured";
   } else {
-    const Choice el = Evaluate(in, kAllEl);
-    const Choice kv = Evaluate(in, kAllKv);
-    // A form that does not fit is no choice.
-    const bool choose_el = !Suffice(in, kv.shares) || (Suffice(in, el.shares) && el.seconds < kv.seconds);
-    chosen = choose_el ? el : kv;
-    plan.reason = absl::StrFormat(
-        "a decode step of a document of %d tokens with %d beams is estimated at %.2f ms by el (%.0f documents fit) and "
-        "%.2f ms by kv (%.0f fit)",
-        in.max_source_tokens, kTypicalBeams, 1e3 * el.seconds, el.documents, 1e3 * kv.seconds, kv.documents);
+    // Those that take less memory first: what is equally fast has to be smaller.
+    std::vector<std::string> estimates;
+    for (const AttentionForm cross : {AttentionForm::kEl, AttentionForm::kKv}) {
+      for (const AttentionForm self : {AttentionForm::kEl, AttentionForm::kKv}) {
+        const Choice choice = Evaluate(in, {cross, self});
+        // A form that does not fit is no choice, unless none fits: then the smallest is refused.
+        const bool better = !Suffice(in, chosen.shares) || choice.seconds < chosen.seconds;
+        if (estimates.empty() || (Suffice(in, choice.shares) && better)) chosen = choice;
+        estimates.push_back(absl::StrFormat("%.2f ms by %s (%.0f fit)", 1e3 * choice.seconds, ToString(choice.forms),
+                                            choice.documents));
+      }
+    }
+    plan.reason = absl::StrFormat("a decode step of a document of %d tokens with %d beams is estimated at %s",
+                                  in.max_source_tokens, kTypicalBeams, absl::StrJoin(estimates, "; "));
   }
   plan.forms = chosen.forms;
   const Shares& s = chosen.shares;

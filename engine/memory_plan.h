@@ -45,8 +45,8 @@ struct MemoryPlan {
 //
 // The budget is shared between encoder and decoder in the proportion that a typical sequence needs (a source of the
 // greatest length, 4 beams, 64 new tokens), but neither gets more than max_rows sequences could use. Where the forms
-// are open the plan compares the time of one decode step of a typical document, each at the batch that its memory
-// allows.
+// are open the plan compares the time of one decode step of a typical document by each pair of forms, at the batch that
+// its memory allows.
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
 
 // Host memory of the lists that stand ready for max_rows sequences of the greatest lengths: sources, hypotheses,

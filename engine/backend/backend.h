@@ -262,7 +262,10 @@ struct OperationFigures {
   double product_flops = 0;       // Linear and PerHeadLinear
   double el_attention_flops = 0;  // CrossAttention over states
   double kv_attention_flops = 0;  // over keys and values, where memory does not hold it up
-  double bytes_per_second = 0;    // of the memory that weights, states, keys and values stream from
+  // SelfAttention of many rows with some dozens of cells each.
+  double el_self_attention_flops = 0;
+  double kv_self_attention_flops = 0;
+  double bytes_per_second = 0;  // of the memory that weights, states, keys and values stream from
 };
 
 class Backend {

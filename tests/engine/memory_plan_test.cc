@@ -28,8 +28,12 @@ MemoryPlanInput Base() {
   in.max_source_tokens = in.max_decoder_tokens = 1024;
   in.max_rows = 256;
   in.budget_bytes = 512 * kMiB;
-  in.figures = {
-      .product_flops = 390e9, .el_attention_flops = 340e9, .kv_attention_flops = 225e9, .bytes_per_second = 50e9};
+  in.figures = {.product_flops = 390e9,
+                .el_attention_flops = 340e9,
+                .kv_attention_flops = 225e9,
+                .el_self_attention_flops = 160e9,
+                .kv_self_attention_flops = 30e9,
+                .bytes_per_second = 50e9};
   return in;
 }
 
@@ -237,17 +241,29 @@ TEST(MemoryPlan, TheEstimateIsTheOneOfTheDesign) {
   MemoryPlanInput in = Base();
   in.forms = std::nullopt;
   in.budget_bytes = int64_t{40} << 30;
-  in.figures = {
-      .product_flops = 1e12, .el_attention_flops = 1e12, .kv_attention_flops = 1e12, .bytes_per_second = 1e11};
-  // 88.1 million weights: 0.71 ms. el: 6 x 0.160 ms; kv: 6 x 0.031 ms.
-  EXPECT_THAT(Plan(in).reason, HasSubstr("1.67 ms by el (64 documents fit) and 0.89 ms by kv (64 fit)"));
+  in.figures = {.product_flops = 1e12,
+                .el_attention_flops = 1e12,
+                .kv_attention_flops = 1e12,
+                .el_self_attention_flops = 1e11,
+                .kv_self_attention_flops = 1e11,
+                .bytes_per_second = 1e11};
+  // 88.1 million weights: 0.71 ms. Cross el: 6 x 0.160 ms; kv: 6 x 0.031 ms. Self, 32 cells: 6 x 0.047 ms and 6 x 0.004
+  // ms.
+  EXPECT_THAT(Plan(in).reason, HasSubstr("1.95 ms by el (64 fit); 1.69 ms by el cross, kv self (64 fit); "
+                                         "1.18 ms by kv cross, el self (64 fit); 0.92 ms by kv (64 fit)"));
+  EXPECT_EQ(Plan(in).forms, kAllKv);
   // One document pays for reading all weights: 1.76 ms.
   in.max_rows = 4;
-  EXPECT_THAT(Plan(in).reason, HasSubstr("2.73 ms by el (1 documents fit) and 1.95 ms by kv (1 fit)"));
-  // Heads that are narrower than the model: 77.5 million weights, 0.62 ms. el: 6 x 0.080 ms; kv: 6 x 0.016 ms.
+  EXPECT_THAT(Plan(in).reason, HasSubstr("3.01 ms by el (1 fit); 2.75 ms by el cross, kv self (1 fit)"));
+  // Heads that are narrower than the model: 77.5 million weights, 0.62 ms. el: 6 x 0.080 ms; kv: 6 x 0.016 ms; half of
+  // self-attention.
   in.max_rows = 256;
   in.heads = 6;
-  EXPECT_THAT(Plan(in).reason, HasSubstr("1.10 ms by el (64 documents fit) and 0.71 ms by kv (64 fit)"));
+  EXPECT_THAT(Plan(in).reason, AllOf(HasSubstr("1.24 ms by el (64 fit)"), HasSubstr("0.73 ms by kv (64 fit)")));
+  // An answer of 16 tokens has 8 cells on average.
+  in.heads = 12;
+  in.max_decoder_tokens = 16;
+  EXPECT_THAT(Plan(in).reason, HasSubstr("1.74 ms by el (64 fit)"));
 }
 
 // A typical document has 4 beams of 64 new tokens, or as many as the model can decode.
@@ -256,15 +272,15 @@ TEST(MemoryPlan, DocumentsAreLimitedByPagesByBlocksAndByRows) {
   in.forms = std::nullopt;
   in.encoder_memory_tokens = 7 * 1024;
   in.decoder_memory_tokens = 9 * 256;
-  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (7 documents fit)"));
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (7 fit)"));
   in.decoder_memory_tokens = 5 * 256;
-  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (5 documents fit)"));
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (5 fit)"));
   in.max_rows = 12;
-  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (3 documents fit)"));
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (3 fit)"));
   in.max_rows = 256;
   in.max_decoder_tokens = 32;
   in.decoder_memory_tokens = 6 * 128;
-  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (6 documents fit)"));
+  EXPECT_THAT(Plan(in).reason, HasSubstr("by el (6 fit)"));
 }
 
 // With 1024 source tokens EL multiplies 12 times what K/V does, and reads half of it.
@@ -277,18 +293,26 @@ TEST(MemoryPlan, AutoFollowsTheFiguresOfEachOperation) {
   in.figures = {.product_flops = kNoLimit,
                 .el_attention_flops = kNoLimit,
                 .kv_attention_flops = kNoLimit,
+                .el_self_attention_flops = kNoLimit,
+                .kv_self_attention_flops = kNoLimit,
                 .bytes_per_second = 1e12};
   EXPECT_EQ(Plan(in).forms, kAllEl) << Plan(in).reason;
   // Memory without end: what is multiplied decides, in each form by its own figure.
-  in.figures = {
-      .product_flops = kNoLimit, .el_attention_flops = 1e12, .kv_attention_flops = 1e12, .bytes_per_second = kNoLimit};
+  in.figures = {.product_flops = kNoLimit,
+                .el_attention_flops = 1e12,
+                .kv_attention_flops = 1e12,
+                .el_self_attention_flops = 1e12,
+                .kv_self_attention_flops = 1e12,
+                .bytes_per_second = kNoLimit};
   EXPECT_EQ(Plan(in).forms, kAllKv) << Plan(in).reason;
   in.figures.el_attention_flops = 24e12;
+  EXPECT_EQ(Plan(in).forms, (AttentionForms{AttentionForm::kEl, AttentionForm::kKv})) << Plan(in).reason;
+  in.figures.el_self_attention_flops = 24e12;
   EXPECT_EQ(Plan(in).forms, kAllEl) << Plan(in).reason;
   // The queries' and sums' way through the heads' weights is EL's alone.
   in.figures.product_flops = 1e12;
   in.figures.kv_attention_flops = 4e12;
-  EXPECT_EQ(Plan(in).forms, kAllKv) << Plan(in).reason;
+  EXPECT_EQ(Plan(in).forms.cross, AttentionForm::kKv) << Plan(in).reason;
 }
 
 }  // namespace

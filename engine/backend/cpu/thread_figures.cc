@@ -10,7 +10,8 @@ struct Row {
 };
 
 // GFLOP/s, and GB/s. AVX2 is of Zen 3, AVX512 and AVX512-BF16 of Zen 4, AMX of Sapphire Rapids. bfloat16 by AVX512
-// alone is float32's by the ratio that AVX2 has.
+// alone is float32's by the ratio that AVX2 has. Self-attention was measured with AVX2 (on
+// another Zen 3, and scaled by what products reach there); above, it is in proportion to el cross-attention and memory.
 constexpr double kG = 1e9;
 constexpr Row kRows[] = {
     {.isa = Isa::kAvx2,
@@ -18,6 +19,8 @@ constexpr Row kRows[] = {
      .figures = {.operations = {.product_flops = 78 * kG,
                                 .el_attention_flops = 65 * kG,
                                 .kv_attention_flops = 67 * kG,
+                                .el_self_attention_flops = 30 * kG,
+                                .kv_self_attention_flops = 6 * kG,
                                 .bytes_per_second = 10 * kG},
                  .rows = 16}},
     {.isa = Isa::kAvx2,
@@ -25,6 +28,8 @@ constexpr Row kRows[] = {
      .figures = {.operations = {.product_flops = 59 * kG,
                                 .el_attention_flops = 52 * kG,
                                 .kv_attention_flops = 52 * kG,
+                                .el_self_attention_flops = 30 * kG,
+                                .kv_self_attention_flops = 7 * kG,
                                 .bytes_per_second = 10 * kG},
                  .rows = 16}},
     {.isa = Isa::kAvx512,
@@ -32,6 +37,8 @@ constexpr Row kRows[] = {
      .figures = {.operations = {.product_flops = 100 * kG,
                                 .el_attention_flops = 80 * kG,
                                 .kv_attention_flops = 78 * kG,
+                                .el_self_attention_flops = 37 * kG,
+                                .kv_self_attention_flops = 8 * kG,
                                 .bytes_per_second = 25 * kG},
                  .rows = 16}},
     {.isa = Isa::kAvx512,
@@ -39,6 +46,8 @@ constexpr Row kRows[] = {
      .figures = {.operations = {.product_flops = 76 * kG,
                                 .el_attention_flops = 62 * kG,
                                 .kv_attention_flops = 60 * kG,
+                                .el_self_attention_flops = 35 * kG,
+                                .kv_self_attention_flops = 9 * kG,
                                 .bytes_per_second = 25 * kG},
                  .rows = 16}},
     {.isa = Isa::kAvx512Bf16,
@@ -46,6 +55,8 @@ constexpr Row kRows[] = {
      .figures = {.operations = {.product_flops = 195 * kG,
                                 .el_attention_flops = 170 * kG,
                                 .kv_attention_flops = 112 * kG,
+                                .el_self_attention_flops = 80 * kG,
+                                .kv_self_attention_flops = 15 * kG,
                                 .bytes_per_second = 25 * kG},
                  .rows = 16}},
     // EL stays with the registers, without tiles.
@@ -54,6 +65,8 @@ constexpr Row kRows[] = {
      .figures = {.operations = {.product_flops = 950 * kG,
                                 .el_attention_flops = 86 * kG,
                                 .kv_attention_flops = 325 * kG,
+                                .el_self_attention_flops = 100 * kG,
+                                .kv_self_attention_flops = 15 * kG,
                                 .bytes_per_second = 14 * kG},
                  .rows = 64}},
 };

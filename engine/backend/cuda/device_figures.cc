@@ -24,14 +24,17 @@ OperationFigures PeakFigures(const CardClocks& card, DataType type) {
   return {.product_flops = flops,
           .el_attention_flops = flops,
           .kv_attention_flops = flops,
+          .el_self_attention_flops = flops,
+          .kv_self_attention_flops = flops,
           .bytes_per_second = 2 * card.memory_hertz * card.memory_bits / 8};
 }
 
 OperationFigures AssumedFigures(const CardClocks& card, DataType type) {
   OperationFigures figures = PeakFigures(card, type);
-  figures.product_flops *= kShareOfFlops;
-  figures.el_attention_flops *= kShareOfFlops;
-  figures.kv_attention_flops *= kShareOfFlops;
+  for (double* flops : {&figures.product_flops, &figures.el_attention_flops, &figures.kv_attention_flops,
+                        &figures.el_self_attention_flops, &figures.kv_self_attention_flops}) {
+    *flops *= kShareOfFlops;
+  }
   figures.bytes_per_second *= kShareOfBandwidth;
   return figures;
 }

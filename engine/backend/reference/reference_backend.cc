@@ -60,7 +60,12 @@ class ReferenceBackend final : public Backend {
 
   // Of plain loops; nobody serves with them.
   OperationFigures Figures() const override {
-    return {.product_flops = 1e9, .el_attention_flops = 1e9, .kv_attention_flops = 1e9, .bytes_per_second = 10e9};
+    return {.product_flops = 1e9,
+            .el_attention_flops = 1e9,
+            .kv_attention_flops = 1e9,
+            .el_self_attention_flops = 1e9,
+            .kv_self_attention_flops = 1e9,
+            .bytes_per_second = 10e9};
   }
   StepSizes PreferredSizes() const override { return {.max_rows = kMaxBeams, .encode_tokens_per_step = 512}; }
   MemoryCosts Costs(const MemoryShape& shape) const override;
