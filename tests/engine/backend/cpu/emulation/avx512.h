@@ -229,10 +229,10 @@ inline __m512i _mm512_unpackhi_epi64(__m512i a, __m512i b) {
 // Two quarters of a, then two of b.
 template <int kControl>
 __m512i ShuffleQuarters(__m512i a, __m512i b) {
-  __m128i x[4], y[4], picked[4];
-  std::memcpy(x, &a, sizeof(x));
-  std::memcpy(y, &b, sizeof(y));
-  for (int i = 0; i < 4; ++i) picked[i] = (i < 2 ? x : y)[kControl >> (2 * i) & 3];
+  const __m512i both[2] = {a, b};
+  __m128i quarters[8], picked[4];
+  std::memcpy(quarters, both, sizeof(quarters));
+  for (int i = 0; i < 4; ++i) picked[i] = quarters[i / 2 * 4 + (kControl >> (2 * i) & 3)];
   __m512i r;
   std::memcpy(&r, picked, sizeof(r));
   return r;

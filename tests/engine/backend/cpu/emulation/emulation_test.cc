@@ -199,7 +199,8 @@ TEST(EmulatedAvx512, LanesAndMasks) {
     constexpr int kFirst[4] = {4, 0, 112, 108};
     EXPECT_EQ(quarters.f[i], kFirst[i / 4] + i % 4);
   }
-  EXPECT_EQ(Lanes(_mm512_i32gather_ps(index, b.f, 4)).f[1], 100);
+  const __m512i two_times[2] = {b.i(), b.i()};
+  EXPECT_EQ(Lanes(_mm512_i32gather_ps(index, two_times, 4)).f[2], 100);
   const Lanes backwards(_mm512_i32gather_ps(
       _mm512_setr_epi32(0, -1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -12, -13, -14, -15), a.f + 15, 4));
   for (int i = 0; i < 16; ++i) EXPECT_EQ(backwards.f[i], 15 - i);
