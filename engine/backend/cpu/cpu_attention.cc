@@ -263,7 +263,11 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
       const int count = std::min(kPageTokens, tokens - begin);
       std::byte* page = s.gathered.data() + begin / kPageTokens * StatePageBytes(kernels_, shape_.d);
       for (int t = 0; t < count; ++t) s.states[t] = cells + ancestry[begin + t] * cell_bytes;
-      kernels_.store_states({.rows = s.states.data(), .tokens = count, .d = shape_.d, .page = page});
+      kernels_.store_states({.rows = s.states.data(),
+                             .tokens = count,
+                             .d = shape_.d,
+                             .page = page,
+                             .reach = static_cast<int>(RoundUp(count, kStateStep))});
       s.pages[begin / kPageTokens] = reinterpret_cast<const uint32_t*>(page);
     }
     for (int begin = 0; begin < heads; begin += kernels_.most_queries) {

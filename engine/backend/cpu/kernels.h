@@ -13,6 +13,8 @@
 
 namespace elserve::cpu {
 
+// An EL-attention reads tokens up to a multiple of this.
+inline constexpr int kStateStep = 32;
 // Tokens of a strip, a step of the online softmax. A constant: the softmax's bits depend on it.
 inline constexpr int kStripTokens = 128;
 inline constexpr float kLog2e = 1.44269504088896340736f;
@@ -89,7 +91,9 @@ struct StatePage {
   const std::byte* const* rows;  // [tokens]: states of d
   int tokens;
   int64_t d;
-  std::byte* page;  // [StatePageBytes(kernels, d)]; what stands behind the last token becomes zeros
+  std::byte* page;  // [StatePageBytes(kernels, d)]
+  // What stands behind the last token becomes zeros, up to here: RoundUp(tokens, kStateStep) at least.
+  int reach = kPageTokens;
 };
 
 // The keys and values of one head of a page.

@@ -24,7 +24,7 @@ void StoreStates(const StatePage& p) {
   const int64_t stride = RoundUp(p.d, 32) * kState;
   for (int t = 0; t < p.tokens; ++t) std::memcpy(p.page + t * stride, p.rows[t], static_cast<size_t>(stride));
   // Products may read behind the last token, in pairs, and a weight of 0 does not silence a NaN.
-  std::memset(p.page + p.tokens * stride, 0, static_cast<size_t>((kPageTokens - p.tokens) * stride));
+  std::memset(p.page + p.tokens * stride, 0, static_cast<size_t>((p.reach - p.tokens) * stride));
 }
 
 // Queries, scores, weights, sums and what AttendEl keeps of each query.
