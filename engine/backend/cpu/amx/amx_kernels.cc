@@ -1,4 +1,5 @@
 // Compiled with AVX512 F, BW, DQ, VL and BF16, AMX-TILE and AMX-BF16: products and attention by tiles.
+#include "engine/backend/cpu/amx/tile_el_attention.inl.h"
 #include "engine/backend/cpu/amx/tile_linear.inl.h"
 #include "engine/backend/cpu/amx/tile_packed_attention.inl.h"
 #include "engine/backend/cpu/avx512_bf16/dot_bf16.inl.h"
@@ -20,6 +21,10 @@ constexpr Kernels TileKernels() {
   k.pack_page = &PackTilePage;
   k.packed_scratch_floats = &TilePackedScratchFloats;
   k.packed_attention = &AttendPackedByTiles;
+  k.most_queries = kMostTileQueries;
+  k.store_states = &StoreStateTiles;
+  k.el_scratch_floats = &TileElScratchFloats;
+  k.el_attention = &AttendElByTiles;
   return k;
 }
 

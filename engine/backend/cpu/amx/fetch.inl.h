@@ -16,21 +16,27 @@ class Fetch {
   static constexpr int kLine = 64;  // bytes
 
   Fetch() = default;
-  // `units` from `from` on in about `calls` calls; null: nothing.
-  Fetch(const uint32_t* from, int64_t units, int64_t calls)
-      : at_(reinterpret_cast<const char*>(from)), left_(from == nullptr ? 0 : (units * 4 + kLine - 1) / kLine) {
+  // `units` from `from` on in about `calls` calls; null: nothing. `step`: bytes to the next line that is asked for: 128
+  // where the processor, which takes lines in pairs, gets the other one by itself.
+  Fetch(const uint32_t* from, int64_t units, int64_t calls, int64_t step = kLine)
+      : at_(reinterpret_cast<const char*>(from)),
+        step_(step),
+        left_(from == nullptr ? 0 : (units * 4 + step - 1) / step) {
     lines_ = (left_ + calls - 1) / std::max<int64_t>(calls, 1);
   }
 
+  bool done() const { return left_ == 0; }
+
   void operator()() {
     const int64_t lines = std::min(lines_, left_);
-    for (int64_t i = 0; i < lines; ++i) _mm_prefetch(at_ + i * kLine, _MM_HINT_T1);
-    at_ += lines * kLine;
+    for (int64_t i = 0; i < lines; ++i) _mm_prefetch(at_ + i * step_, _MM_HINT_T1);
+    at_ += lines * step_;
     left_ -= lines;
   }
 
  private:
   const char* at_ = nullptr;
+  int64_t step_ = kLine;
   int64_t left_ = 0, lines_ = 0;  // lines in all, and a call
 };
 
