@@ -68,7 +68,9 @@ fi
 endef
 
 bench: build ## measure the served system against its peers (Python in build/bench-venv; over an hour)
-	@set -e; $(call python,bench-venv,tests/bench/requirements.txt); build/bench-venv/bin/python tests/bench/run.py $(BENCH)
+	@set -e; $(call python,bench-venv,tests/bench/requirements.txt); \
+	if [ -n "$(OPENVINO)" ]; then $(call python,openvino-venv,tests/bench/openvino_requirements.txt); fi; \
+	build/bench-venv/bin/python tests/bench/run.py $(BENCH) $(if $(OPENVINO),--openvino build/openvino-venv/bin/python)
 
 test-gpu: build ## the cuda backend on a GPU: every operation, golden parity, batch properties; fails where there is none
 	@cmake --build --preset release --target gpu_tests && tests/bench/gpu.sh test

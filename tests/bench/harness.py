@@ -177,9 +177,9 @@ class Load:
 
 # ---- The peers ----
 
-def peer(engine, model, timeout, **flags):
+def peer(engine, model, timeout, python=sys.executable, **flags):
     """One line of peers.py."""
-    command = [sys.executable, f"{HERE}/peers.py", engine, model]
+    command = [python, f"{HERE}/peers.py", engine, model]
     for key, value in flags.items():
         command += [f"--{key}", str(value)]
     return json.loads(output_of(command, timeout).splitlines()[-1])

@@ -23,6 +23,7 @@ PARTS = ("peers", "forms", "online", "first-text")
 CASES = {"1024": ("1024", 4), "256": ("256", 4), "mix": ("mix", 4), "greedy": ("1024", 1)}  # name -> source, beams
 BATCHES, DTYPES = (8, 16, 32), ("float32", "int8")
 PRECISIONS = ("float32", "bfloat16")
+OPENVINO = "OpenVINO bfloat16"  # by optimum-intel
 
 
 class Bench:
@@ -53,10 +54,18 @@ class Bench:
         return harness.peer("ct2", self.a.model, self.a.timeout * 4, dtype=dtype, batch=batch, src=source, beam=beams, docs=self.a.docs,
                             out=self.a.out, threads=len(os.sched_getaffinity(0)))["docs_per_second"]
 
-    def compare_case(self, servers, source, beams):
-        """(rates of ours by precision, phases of ours, rates of CTranslate2 by type, its best batch by type): medians over rounds.
+    def openvino(self, batch, source, beams):
+        self.quiet.wait()
+        return harness.peer("openvino", self.a.model, self.a.timeout * 8, python=self.a.openvino, dtype="bfloat16", batch=batch, src=source,
+                            beam=beams, docs=self.a.docs, out=self.a.out, threads=len(os.sched_getaffinity(0)))["docs_per_second"]
 
-        The first round tries all batch sizes, the others each type's best; within a round one contender follows the other."""
+    def peer_rate(self, contender, batch, source, beams):
+        return self.openvino(batch, source, beams) if contender == OPENVINO else self.ct2(contender, batch, source, beams)
+
+    def compare_case(self, servers, source, beams):
+        """(rates of ours by precision, phases of ours, rates of the peers by contender, their best batches): medians over rounds.
+
+        The first round tries all batch sizes, the others each contender's best; within a round one contender follows the other."""
         rates, phases, best_batch = {}, {}, {}
         for round_number in range(self.a.rounds):
             first = round_number == 0
@@ -66,12 +75,13 @@ class Bench:
                 result = self.closed(server, source, self.a.docs, beams)
                 rates.setdefault(precision, []).append(result["documents_per_second"])
                 phases.setdefault(precision, []).append(result["phases"])
-                dtype = DTYPES[PRECISIONS.index(precision)]
-                for batch in self.a.batches if first else [best_batch[dtype]]:
-                    rate = self.ct2(dtype, batch, source, beams)
-                    tried.setdefault(dtype, {}).setdefault(batch, []).append(rate)
-                best_batch[dtype] = max(tried[dtype], key=lambda b: max(tried[dtype][b]))
-        peers = {dtype: statistics.median(by_batch[best_batch[dtype]]) for dtype, by_batch in tried.items()}
+                contenders = [DTYPES[PRECISIONS.index(precision)]] + ([OPENVINO] if self.a.openvino and precision == "bfloat16" else [])
+                for contender in contenders:
+                    for batch in self.a.batches if first else [best_batch[contender]]:
+                        rate = self.peer_rate(contender, batch, source, beams)
+                        tried.setdefault(contender, {}).setdefault(batch, []).append(rate)
+                    best_batch[contender] = max(tried[contender], key=lambda b: max(tried[contender][b]))
+        peers = {contender: statistics.median(by_batch[best_batch[contender]]) for contender, by_batch in tried.items()}
         middle = {p: {k: statistics.median(x[k] for x in all_) for k in all_[0]} for p, all_ in phases.items()}
         return {p: statistics.median(r) for p, r in rates.items()}, middle, peers, best_batch
 
@@ -82,8 +92,9 @@ class Bench:
             for case in self.a.cases:
                 source, beams = CASES[case]
                 ours, phases, theirs, batch = self.compare_case(servers, source, beams)
-                best = max(theirs.values())
-                rows.append([case, f"{ours['float32']:.2f}", f"{ours['bfloat16']:.2f}"] + [f"{theirs[d]:.2f} (batch {batch[d]})" for d in DTYPES] +
+                best = max(theirs[d] for d in DTYPES)
+                contenders = [*DTYPES, *([OPENVINO] if self.a.openvino else [])]
+                rows.append([case, f"{ours['float32']:.2f}", f"{ours['bfloat16']:.2f}"] + [f"{theirs[c]:.2f} (batch {batch[c]})" for c in contenders] +
                             [f"{ours['float32'] / theirs['float32']:.2f}x", f"{ours['bfloat16'] / best:.2f}x"])
                 for precision, phase in phases.items():
                     milliseconds = [f"{1e3 * phase[p]:.1f}" for p in (*harness.PHASES, "step")]
@@ -91,7 +102,8 @@ class Bench:
                 print(f"  {case} done", file=sys.stderr, flush=True)
         return "\n\n".join([
             f"### Documents a second, {self.a.docs} documents, {self.a.out} new tokens each",
-            markdown(["case", "elserve float32", "elserve bfloat16", "CTranslate2 float32", "CTranslate2 int8", "float32 to float32",
+            markdown(["case", "elserve float32", "elserve bfloat16", "CTranslate2 float32", "CTranslate2 int8",
+                      *([OPENVINO] if self.a.openvino else []), "float32 to float32",
                       "bfloat16 to CTranslate2's best"], rows),
             "Milliseconds a document, from /metrics:",
             markdown(["case", "precision", *harness.PHASES, "steps in all", "wall"], phase_rows)])
@@ -233,7 +245,8 @@ def arguments():
     ap.add_argument("--work", default=f"{harness.ROOT}/build/bench", help="folder for the model, documents, logs and results")
     ap.add_argument("--model", help="checkpoint directory; default: a random BART-base, made in --work")
     ap.add_argument("--cases", type=names(CASES), default=list(CASES), help="of peers, by commas: " + ",".join(CASES))
-    ap.add_argument("--batches", type=names(None, int), default=list(BATCHES), help="of CTranslate2")
+    ap.add_argument("--batches", type=names(None, int), default=list(BATCHES), help="of the peers")
+    ap.add_argument("--openvino", metavar="PYTHON", help="interpreter with openvino_requirements.txt: OpenVINO is a peer too")
     ap.add_argument("--beams", type=names(None, int), default=[1, 4, 8], help="of forms")
     ap.add_argument("--docs", type=int, default=32, help="documents in a closed loop")
     ap.add_argument("--out", type=int, default=64, help="new tokens of each")
