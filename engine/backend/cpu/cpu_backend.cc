@@ -27,9 +27,6 @@ int64_t CacheBytes() {
   return bytes > 0 ? bytes : 512 << 10;
 }
 
-// Panels of the vocabulary that make one part of a row's sum.
-constexpr int64_t kSumPanels = 16;
-
 const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<const PackedMatrix*>(weight); }
 
 }  // namespace
@@ -198,14 +195,14 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
   const int64_t most = std::max<int64_t>(1, cache_bytes_ / 2 / (panel_units * 4));
   // The parts of a row's sum are the same whatever the rows and threads.
   const int64_t group =
-      whole.sums ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, most);
+      whole.logits ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, most);
   const int64_t groups = RoundUp(weight.panels, group) / group, tasks = weight.heads * groups * blocks;
   const int64_t out_bytes = whole.out_stride * (whole.out_state ? 4 / kernels_.pack : 4);
   const auto panels_at = [&](int64_t task) {
     const int64_t head = task / blocks / groups, first = task / blocks % groups * group;
     return weight.values.as<uint32_t>() + (head * weight.panels + first) * panel_units;
   };
-  pool_.Run(tasks, [&](int64_t i, int) {
+  pool_.Run(tasks, [&](int64_t i, int thread) {
     const int64_t head = i / blocks / groups, first = i % blocks * block_rows;
     LinearBlock b = whole;
     b.rows = static_cast<int>(std::min(rows - first, block_rows));
@@ -216,8 +213,12 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));
     if (const int64_t next = i + pool_.threads(); next < tasks) b.next_panels = panels_at(next);
     if (whole.residual) b.residual = whole.residual + first * whole.residual_stride;
-    b.out = whole.out + first * out_bytes + head * StateBytes(weight.out);
-    if (whole.sums) b.sums = whole.sums + first * whole.sums_stride + b.panel_begin / kSumPanels;
+    if (whole.logits) {
+      b.logits = whole.logits + thread * select_.rows + first;
+      b.parts = whole.parts + first * whole.parts_stride + b.panel_begin / kSumPanels;
+    } else {
+      b.out = whole.out + first * out_bytes + head * StateBytes(weight.out);
+    }
     kernels_.linear(b);
   });
 }
@@ -259,53 +260,6 @@ void CpuBackend::Norm(const NormArgs& args) {
                      .residual = args.residual ? reinterpret_cast<float*>(Row(*args.residual, p)) : nullptr,
                      .state = Row(args.state, p)});
     }
-  });
-}
-
-void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w, int64_t edits) {
-  const int64_t most = std::max<int64_t>(rows, limits_.select_rows);
-  if (const int64_t bytes = most * RoundUp(w.out, 32) * 4; logits_.bytes() < bytes) {
-    logits_ = buffers_.TakeBacked(bytes, "logits (max_rows)");
-  }
-  if (const int64_t bytes = (most + kernels_.rows_ahead) * Stride({nullptr, 0, w.in, Storage::kState});
-      select_input_.bytes() < bytes) {
-    select_input_ = buffers_.TakeBacked(bytes, "the states that logits are made of (max_rows)");
-  }
-  if (const size_t parts = most * RoundUp(w.panels, kSumPanels) / kSumPanels; sums_.size() < parts) sums_.resize(parts);
-  for (RowScratch& s : scratch_) {
-    // At most one edit a token.
-    if (const size_t most_edits = 2 * std::max(edits, w.out); s.raw.size() < most_edits) s.raw.resize(most_edits);
-  }
-}
-
-void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
-  const PackedMatrix& w = Matrix(args.weight);
-  const std::span<const SelectRow> rows = layout_.decode.select;
-  int64_t edits = 0;
-  for (const SelectRow& row : rows) edits = std::max<int64_t>(edits, static_cast<int64_t>(row.edits.size()));
-  ReserveSelect(static_cast<int64_t>(rows.size()), w, edits);
-  if (!buffers_.status().ok()) return;
-  const Tensor input{select_input_.data(), static_cast<int64_t>(rows.size()), args.input.cols, Storage::kState};
-  const Tensor logits{logits_.data(), static_cast<int64_t>(rows.size()), w.out, Storage::kResidual};
-  const int64_t parts = RoundUp(w.panels, kSumPanels) / kSumPanels;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(Row(input, i), Row(args.input, rows[i].position), Stride(input));
-  }
-  LinearBlock b = BlockOf(input, w, logits);
-  b.sums = sums_.data();
-  b.sums_stride = parts;
-  RunLinear(b, w, static_cast<int64_t>(rows.size()));
-  selected_.resize(rows.size());
-  pool_.Run(static_cast<int64_t>(rows.size()), [&](int64_t i, int thread) {
-    Candidate* out = candidates_.data() + i * kMaxCandidates;
-    const SelectOutcome outcome = kernels_.select({.logits = reinterpret_cast<float*>(Row(logits, i)),
-                                                   .vocab = static_cast<int>(w.out),
-                                                   .parts = sums_.data() + i * parts,
-                                                   .parts_count = parts,
-                                                   .row = &rows[i],
-                                                   .out = out,
-                                                   .raw = scratch_[thread].raw.data()});
-    selected_[i] = {.candidates = std::span<const Candidate>(out, outcome.count), .finite = outcome.finite};
   });
 }
 

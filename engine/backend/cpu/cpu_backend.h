@@ -19,7 +19,7 @@
 
 namespace elserve::cpu {
 
-// Memory, products and rows are in cpu_backend.cc, attention is in cpu_attention.cc.
+// Memory, products and rows are in cpu_backend.cc, attention is in cpu_attention.cc, selection in cpu_select.cc.
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root);
@@ -88,7 +88,19 @@ class CpuBackend final : public Backend {
     std::vector<const uint32_t*> q, pages;
     std::vector<const float*> bias;  // of the queries
     std::vector<std::byte*> out;
-    std::vector<float> raw;  // [edits of a row]
+  };
+  // What SelectTokens works in.
+  struct SelectMemory {
+    int64_t rows = 0;                     // room for so many
+    AlignedBuffer input;                  // [rows]: states
+    AlignedBuffer kept;                   // RowLogits [threads, rows]
+    AlignedBuffer best;                   // TokenLogit [threads, rows, kMostLogits]
+    AlignedBuffer logits;                 // [vocabulary], of one row at a time
+    std::vector<SumPart> parts;           // [rows, parts of the vocabulary]
+    std::vector<int32_t> apart;           // the tokens of each row that stand apart, row by row
+    std::vector<float> apart_logits;      // of each
+    std::vector<int64_t> apart_end;       // [rows]: where a row's end
+    std::vector<SelectOutcome> outcomes;  // [rows]
   };
 
   // A product's rows of `units` in one task.
@@ -109,7 +121,7 @@ class CpuBackend final : public Backend {
 
   // output = input * weight + bias, all rows; Linear and SelectTokens add what else they want.
   LinearBlock BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const;
-  // The first `rows` rows of `whole`, all heads, cut into tasks.
+  // The first `rows` rows of `whole`, all heads, cut into tasks. `whole.logits` are the first thread's.
   void RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows);
   template <class Page>
   void PackPage(const std::byte* keys, const std::byte* values, int64_t stride, int tokens, int heads, int head_dim,
@@ -120,7 +132,10 @@ class CpuBackend final : public Backend {
   void RunEl(RowScratch& s, int queries, int tokens, bool biased);
   void CrossEl(const CrossAttentionArgs& args);
   void CrossPacked(const CrossAttentionArgs& args);
-  void ReserveSelect(int64_t rows, const PackedMatrix& weight, int64_t edits);
+  void ReserveSelect(int64_t rows, const PackedMatrix& weight);
+  void ListApart(std::span<const SelectRow> rows, int64_t vocab);
+  void ResetKept(std::span<const SelectRow> rows);
+  float* RowOfLogits(const Tensor& input, int64_t row, const PackedMatrix& weight);
 
   const DataType type_;
   const Kernels& kernels_;
@@ -139,9 +154,8 @@ class CpuBackend final : public Backend {
   StepLayout layout_;
   std::vector<DocumentTask> tasks_;
   std::vector<int64_t> first_page_;  // [encode documents]: where a document's pages begin in packed_
-  AlignedBuffer select_input_, logits_;
-  std::vector<SumPart> sums_;  // [rows, parts of the vocabulary]
-  std::vector<Candidate> candidates_;
+  SelectMemory select_;
+  std::vector<Candidate> candidates_;  // [rows, kMaxCandidates]
   std::vector<SelectedRow> selected_;
 };
 

@@ -7,6 +7,7 @@
 #define ELSERVE_ENGINE_BACKEND_CPU_KERNELS_H_
 
 #include <cstdint>
+#include <limits>
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/isa.h"
@@ -19,10 +20,46 @@ inline constexpr int kStateStep = 32;
 inline constexpr int kStripTokens = 128;
 inline constexpr float kLog2e = 1.44269504088896340736f;
 
-// A part of a row's sum of exp(logit - max).
+// Panels of the vocabulary that make one part of a row's sum of exp(logit), and one task. A constant: the sum's bits
+// depend on it.
+inline constexpr int kSumPanels = 16;
+
+// A part of a row's sum: exp(reference) * sum.
 struct SumPart {
-  float max;
+  float reference;
   float sum;
+};
+
+struct TokenLogit {
+  int32_t token;
+  float logit;
+};
+
+// The logits that a row keeps are this many more than the candidates that it wants: see SelectOutcome::needs_logits.
+inline constexpr int kSpareLogits = 4;
+inline constexpr int kMostLogits = kMaxCandidates + kSpareLogits;
+
+// Whether candidates are ranked by the very logits.
+inline bool RanksLogits(const SelectRow& row) { return row.space == SelectSpace::kLogits && !row.renormalize; }
+
+inline constexpr int32_t kNoToken = std::numeric_limits<int32_t>::max();
+
+// What one thread keeps of a row's logits while the product with the vocabulary makes them.
+struct alignas(64) RowLogits {
+  // Of the task's panels, a token's exp(logit - reference) in the lane of its column: the sum so far.
+  float lanes[16];
+  float reference;
+  float limit;  // a logit from here on is one of the best, or may be too far above the reference
+  // Of all the thread's tasks: the greatest logits above -infinity, greatest first, the lower token first among equals.
+  TokenLogit* best;  // [room]
+  int32_t room;
+  int32_t taken;
+  // Tokens whose logits are wanted for themselves, ascending: they come into neither the sums nor the best.
+  const int32_t* apart;  // [apart_count]
+  float* apart_logits;   // [apart_count]
+  int32_t apart_count;
+  int32_t apart_at;    // the first that is still to come in the task
+  int32_t apart_next;  // apart[apart_at], or kNoToken
 };
 
 // out = activation(a B + bias) + residual for some rows and panels.
@@ -46,9 +83,11 @@ struct LinearBlock {
   // B and bias have a panel of gate columns, then one of up columns, for each panel of the product:
   // out = activation(a B_gate + bias_gate) * (a B_up + bias_up) + residual.
   bool gated = false;
-  // [rows, sums_stride]: if not null, the part that these panels' float32 outputs have in each row's sum.
-  SumPart* sums = nullptr;
-  int64_t sums_stride = 0;
+  // If not null, a B + bias are logits, and go nowhere but there: [rows], and [rows, parts_stride] the part that these
+  // panels have in each row's sum. `cols` is the vocabulary then.
+  RowLogits* logits = nullptr;
+  SumPart* parts = nullptr;
+  int64_t parts_stride = 0;
 };
 
 // softmax(q K) V by packed keys and values, of heads that stand side by side: the K/V form, and the encoder's own
@@ -139,19 +178,25 @@ struct EmbedRow {
   float* out;  // [d]
 };
 
-// One row of logits, and the parts of its sum, -> its best tokens.
+// What was kept of a row's logits -> its best tokens.
 struct SelectArgs {
-  float* logits;  // [vocab]; used as scratch, the same afterwards
-  int vocab;
-  const SumPart* parts;  // that linear() made of the logits
-  int64_t parts_count;
   const SelectRow* row;
+  int vocab;
+  const RowLogits* kept;  // of the first thread; apart are the edits' tokens, or those that ChooseForced reads
+  int threads;
+  int64_t kept_stride;   // from a thread's to the next one's
+  const SumPart* parts;  // [parts_count]
+  int64_t parts_count;
+  // [vocab]: all of the row's logits, to choose from instead of the best that were kept. Used as scratch.
+  float* logits = nullptr;
   Candidate* out;  // [row->count]
-  float* raw;      // [2 * edits]: scratch
 };
 struct SelectOutcome {
-  int count;
-  bool finite;
+  int count = 0;
+  bool finite = true;
+  // Two logits may have one value, so that the lower token counts, and it may not be among those that were kept: only
+  // all of the row's logits can tell.
+  bool needs_logits = false;
 };
 
 // A set of kernels, and the layouts that its own kernels read: weights, states and keys and values lie in memory as the

@@ -78,7 +78,8 @@ class SelectSession {
     }
     session_.backend().BeginStep(step.Layout());
     session_.backend().Write(input_, states);
-    session_.backend().SelectTokens({.input = input_, .weight = weight_.get()});
+    // Of two answers in one step the last one counts.
+    for (int i = 0; i < per_row; ++i) session_.backend().SelectTokens({.input = input_, .weight = weight_.get()});
     const auto selected = session_.backend().Selected();
     std::vector<Answer> answers;
     if (!selected.ok()) {
@@ -167,6 +168,7 @@ void CheckBackend(const Problem& problem, const BackendUnderTest& under_test, co
   for (int row : all) {
     SCOPED_TRACE("row " + std::to_string(row));
     ExpectNear(expected[row], actual[row], problem.vocab, problem.asks[row].count, kTolerance);
+    if (testing::Test::HasFailure()) return;
     for (size_t i = 0; same_tokens && expected[row].finite && i < expected[row].candidates.size(); ++i) {
       EXPECT_EQ(actual[row].candidates[i].token, expected[row].candidates[i].token) << "place " << i;
     }
@@ -245,6 +247,7 @@ Ask RandomAsk(std::mt19937& engine, int vocab) {
         ask.edits.push_back({.token = token, .add = 1.25f, .negative = -0.5f, .positive = 1.25f});
     }
   }
+  std::ranges::sort(ask.edits, {}, &LogitEdit::token);
   ask.renormalize = ask.force.empty() && below(3) == 0;
   return ask;
 }
@@ -346,6 +349,123 @@ TEST(BackendSelect, ARowWithoutATokenLeftIsMinusInfinity) {
   }
 }
 
+// Sums and lists are made by panels of 16 or 32 tokens and by 16 panels: what is apart or best may stand on each
+// border.
+TEST(BackendSelect, BordersOfPanelsAndOfParts) {
+  constexpr int kVocab = 1041;
+  const std::vector<int32_t> borders = {0,   1,   15,  16,  31,  32,  33,   255,  256,
+                                        257, 511, 512, 513, 767, 768, 1023, 1024, kVocab - 1};
+  Problem problem = RandomProblem(91, kVocab, 40, 12);
+  for (const int32_t token : borders) problem.bias[token] += 12;
+  for (size_t row = 0; row < problem.asks.size(); ++row) {
+    Ask& ask = problem.asks[row];
+    ask = {.space = row % 2 == 0 ? SelectSpace::kLogProbs : SelectSpace::kLogits, .count = 12};
+    ask.renormalize = row % 3 == 0;
+    // All of them, none, every second, every third.
+    for (size_t i = 0; row % 4 != 1 && i < borders.size(); i += row % 4 == 0 ? 1 : row % 4) {
+      ask.edits.push_back({.token = borders[i], .ban = i % 2 == 0, .add = -2.5f});
+    }
+  }
+  problem.asks[10].force = {kVocab - 1, 256};
+  problem.asks[11].force = {15, 512};
+  CheckSelect(problem);
+}
+
+// What was best before the edits is nothing afterwards.
+TEST(BackendSelect, MoreOfTheBestAreBannedThanAreWanted) {
+  constexpr int kVocab = 900;
+  Problem problem = RandomProblem(92, kVocab, 40, 8);
+  for (int i = 0; i < 100; ++i) problem.bias[(i * 101) % kVocab] += 20 + 0.25f * static_cast<float>(i);
+  for (size_t row = 0; row < problem.asks.size(); ++row) {
+    Ask& ask = problem.asks[row];
+    ask = {.space = row % 2 == 0 ? SelectSpace::kLogProbs : SelectSpace::kLogits, .count = row < 4 ? 1 : 5};
+    ask.renormalize = row % 4 >= 2;
+    for (int32_t token = 0; token < kVocab; ++token) {
+      if (problem.bias[token] > 15) ask.edits.push_back({.token = token, .ban = true});
+    }
+  }
+  CheckSelect(problem);
+}
+
+// The sum without the banned token cannot be had from the sum with it: next to e^60 nothing is left of it.
+TEST(BackendSelect, ABannedTokenHadNearlyAllOfTheSum) {
+  for (const int32_t token : {3, 40, 700}) {  // the first of its part, or far above what came before
+    Problem problem = RandomProblem(93, 1000, 40, 6);
+    problem.bias[token] = 90;
+    for (size_t row = 0; row < problem.asks.size(); ++row) {
+      problem.asks[row] = {.space = row % 2 == 0 ? SelectSpace::kLogProbs : SelectSpace::kLogits,
+                           .count = 5,
+                           .edits = {{.token = token, .ban = row < 4, .add = -90}},
+                           .renormalize = row != 2 && row != 3};
+    }
+    CheckSelect(problem);
+    if (HasFailure()) return;
+  }
+}
+
+// Wherever the greatest logits are, none of their exponentials may overflow, and all sums keep their digits.
+TEST(BackendSelect, LogitsRiseAndFallFar) {
+  for (const float step : {4.0f, -4.0f, 49.0f, 51.0f, 400.0f, -400.0f}) {
+    SCOPED_TRACE("by " + std::to_string(step));
+    Problem problem = RandomProblem(94, 1000, 40, 4);
+    for (int token = 0; token < problem.vocab; ++token) {
+      problem.bias[token] += step * static_cast<float>(token * 7 / 16 % 61);
+    }
+    for (size_t row = 0; row < problem.asks.size(); ++row) {
+      problem.asks[row] = {.space = row % 2 == 0 ? SelectSpace::kLogProbs : SelectSpace::kLogits, .count = 9};
+    }
+    CheckSelect(problem);
+    if (HasFailure()) return;
+  }
+}
+
+// Logits that differ by less than their log-probabilities can show: the lower token is first among equal values, though
+// its logit is among the least. Only all logits can tell.
+TEST(BackendSelect, DifferentLogitsOfOneValueGoToTheLowerToken) {
+  constexpr int kVocab = 1000;
+  for (const bool distinct_best : {false, true}) {
+    Problem problem = RandomProblem(95, kVocab, 40, 14);
+    std::ranges::fill(problem.states, 0.0f);
+    for (int token = 0; token < kVocab; ++token) problem.bias[token] = 0x1p-40f * static_cast<float>(token);
+    problem.bias[500] = 16;
+    if (distinct_best) problem.bias[900] = 14, problem.bias[20] = 13;
+    const int counts[] = {1, 2, 3, 5, 33, kMaxCandidates};
+    for (size_t row = 0; row < problem.asks.size(); ++row) {
+      Ask& ask = problem.asks[row];
+      ask = {.space = SelectSpace::kLogProbs, .count = counts[row % 6]};
+      if (row >= 6) ask.edits = {{.token = 0, .ban = true}, {.token = 2, .add = 1}, {.token = 5, .add = -1}};
+    }
+    // Raw logits do not tie, but their log-softmax does.
+    problem.asks[0].space = problem.asks[3].space = problem.asks[7].space = problem.asks[8].space =
+        SelectSpace::kLogits;
+    problem.asks[9].renormalize = true;
+    // The cuda backend takes as many as are wanted by their logits, and ranks only those again.
+    problem.asks[8].renormalize = !CudaIsAmongBackends();
+    problem.asks[12] = {.count = 4, .force = {7, 900}};
+    CheckSelect(problem, /*same_tokens=*/true);
+    if (HasFailure()) return;
+  }
+}
+
+TEST(BackendSelect, FewTokensThatTheCheckpointAllows) {
+  constexpr int kVocab = 600;
+  for (const std::vector<int32_t>& allowed : {std::vector<int32_t>{580}, {3, 255, 256}, {0, 1, 2, 17, 18, 300, 599}}) {
+    Problem problem = RandomProblem(96, kVocab, 40, 8);
+    std::vector<float> bias(kVocab, -kInfinity);
+    for (const int32_t token : allowed) bias[token] = problem.bias[token];
+    problem.bias = bias;
+    for (size_t row = 0; row < problem.asks.size(); ++row) {
+      Ask& ask = problem.asks[row];
+      ask = {.space = row % 2 == 0 ? SelectSpace::kLogProbs : SelectSpace::kLogits, .count = row < 4 ? 3 : 40};
+      ask.renormalize = row % 4 == 3;
+      if (row >= 2) ask.edits = {{.token = 1, .ban = true}, {.token = 4, .add = 5}, {.token = 256, .add = -1}};
+    }
+    problem.asks[7].edits.push_back({.token = 580, .ban = true});
+    CheckSelect(problem, /*same_tokens=*/true);
+    if (HasFailure()) return;
+  }
+}
+
 // A sequence whose logits are not numbers fails alone.
 TEST(BackendSelect, RowsThatAreNotFiniteSaySo) {
   for (int vocab : {7, 211, 1000}) {
@@ -361,11 +481,16 @@ TEST(BackendSelect, RowsThatAreNotFiniteSaySo) {
     CheckSelect(problem);
     if (HasFailure()) return;
   }
-  // One logit of +infinity, wherever it stands.
-  for (int32_t token : {0, 1, 100, 210}) {
-    Problem problem = RandomProblem(89, 211, 40, 2);
-    problem.bias[token] = kInfinity;
-    CheckSelect(problem);
+  // One logit of +infinity or that is no number, wherever it stands; a ban or a forced token hides nothing either.
+  for (const float value : {kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+    for (int32_t token : {0, 1, 100, 210}) {
+      Problem problem = RandomProblem(89, 211, 40, 4);
+      problem.bias[token] = value;
+      problem.asks[1].space = SelectSpace::kLogits;
+      problem.asks[2].edits = {{.token = token, .ban = true}};
+      problem.asks[3].force = {7};
+      CheckSelect(problem);
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // Linear by tiles: blocks of 32 rows by a panel of 32 columns (two by two tiles), or of 16 rows by two panels (one by
-// four). What follows a block's sums (bias, activation, residual) runs a few rows at a time between the tile
-// instructions of the next block, so that the vector units work while the tile unit does.
+// four). What follows a block's sums (bias, activation, residual, or LogitEpilogue) runs a few rows at a time between
+// the tile instructions of the next block, so that the vector units work while the tile unit does.
 //
 // Tiles are always whole: products read rows of A up to a multiple of 32, and nobody looks at the sums of rows that
 // are not there. A row's sum runs over its units in order, whatever the other rows are.
@@ -15,6 +15,7 @@
 #include "engine/backend/cpu/amx/tile_instructions.inl.h"
 #include "engine/backend/cpu/amx/tile_layout.inl.h"
 #include "engine/backend/cpu/generic/linear.inl.h"
+#include "engine/backend/cpu/generic/logit_epilogue.inl.h"
 
 namespace elserve::cpu {
 namespace {
@@ -137,9 +138,10 @@ template <class S>
 class TileLinear {
  public:
   explicit TileLinear(const LinearBlock& b)
-      : b_(b), panel_units_(RoundUp(b.units, kTileUnits) * kTilePanel), steps_(b.units / kTileUnits) {}
+      : b_(b), logits_(b), panel_units_(RoundUp(b.units, kTileUnits) * kTilePanel), steps_(b.units / kTileUnits) {}
 
   void Run() {
+    if (b_.logits) logits_.Begin();
     LoadTileConfig(kWholeTiles);
     const bool wide = b_.rows <= kTileRows;
     for (int panel = b_.panel_begin; panel < b_.panel_end;) {
@@ -150,13 +152,14 @@ class TileLinear {
     }
     Finish(kBlockRows * 2);
     ReleaseTiles();
+    if (b_.logits) logits_.End();
   }
 
  private:
   // A block whose sums are there and wait for what follows.
   struct Waiting {
-    const float* sums = nullptr;  // [rows, kTilePanel] of the first panel
-    int panel = 0, panels = 0;    // of a gated product: one
+    float* sums = nullptr;      // [rows, kTilePanel] of the first panel
+    int panel = 0, panels = 0;  // of a gated product: one
     int row = 0, rows = 0;
     int done = 0;  // rows of all panels
   };
@@ -209,8 +212,10 @@ class TileLinear {
   void FinishRow(int panel, int row, int part) {
     const int64_t begin = static_cast<int64_t>(panel) * kTilePanel;
     const int64_t width = std::min<int64_t>(b_.cols - begin, kTilePanel);
-    const float* sums = waiting_.sums + part * kTileRows * kTilePanel + row * kTilePanel;
-    if (b_.gated) {
+    float* sums = waiting_.sums + part * kTileRows * kTilePanel + row * kTilePanel;
+    if (b_.logits) {
+      logits_.Take({.sums = sums, .stride = 0, .row = waiting_.row + row, .rows = 1, .panel = panel});
+    } else if (b_.gated) {
       const float* bias = b_.bias + 2 * begin;
       FinishLinear<S, true>(b_,
                             {.sums = sums, .stride = 0, .bias = bias, .up = sums + up_, .up_bias = bias + kTilePanel},
@@ -222,6 +227,7 @@ class TileLinear {
   }
 
   const LinearBlock& b_;
+  const LogitEpilogue<S> logits_;
   const int64_t panel_units_;
   const int64_t steps_;  // whole ones
   Fetch fetch_{nullptr, 0, 1};
@@ -234,7 +240,6 @@ class TileLinear {
 template <class S>
 void LinearByTiles(const LinearBlock& b) {
   TileLinear<S>(b).Run();
-  if (b.sums) ShareOfSums<S>(b);
 }
 
 }  // namespace

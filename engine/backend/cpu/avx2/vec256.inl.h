@@ -57,6 +57,9 @@ struct Vec256 {
   static uint32_t Greater(F a, F b) {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
   }
+  static uint32_t AtLeast(F a, F b) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+  }
 
   static F AsFloat(I a) { return _mm256_castsi256_ps(a); }
   // The even (low) and the odd (high) bfloat16 of each unit, as float32.

@@ -48,6 +48,7 @@ struct Vec512 {
   static float ReduceAdd(F a) { return _mm512_reduce_add_ps(a); }
   static float ReduceMax(F a) { return _mm512_reduce_max_ps(a); }
   static uint32_t Greater(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+  static uint32_t AtLeast(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 
   static F AsFloat(I a) { return _mm512_castsi512_ps(a); }
   // The even (low) and the odd (high) bfloat16 of each unit, as float32.

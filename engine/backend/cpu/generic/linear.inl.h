@@ -7,9 +7,9 @@
 
 #include <cstdint>
 
+#include "engine/backend/cpu/generic/logit_epilogue.inl.h"
 #include "engine/backend/cpu/generic/math.inl.h"
 #include "engine/backend/cpu/generic/product.inl.h"
-#include "engine/backend/cpu/generic/rows.inl.h"
 #include "engine/backend/cpu/kernels.h"
 
 namespace elserve::cpu {
@@ -66,12 +66,12 @@ void FinishLinear(const LinearBlock& b, const PanelSums& p, int row, int rows, i
   }
 }
 
-// Panels [panel, panel + NV / 2) for all rows of the block.
+// Panels [panel, panel + NV / 2) for all rows of the block. The sums go to `logits` where the block has logits.
 template <class S, int NV>
-void LinearPanels(const LinearBlock& b, int panel) {
+void LinearPanels(const LinearBlock& b, int panel, const LogitEpilogue<S>& logits) {
   using V = typename S::Vec;
   constexpr int kMost = 2 * S::kRows / NV;
-  constexpr int64_t kWidth = NV * V::kLanes;
+  constexpr int64_t kWidth = NV * V::kLanes, kPanel = 2 * V::kLanes;
   alignas(64) float sums[kMost * kWidth];
   const int64_t panel_units = b.units * 2 * V::kLanes;
   const uint32_t* columns = b.panels + panel * panel_units;
@@ -81,7 +81,13 @@ void LinearPanels(const LinearBlock& b, int panel) {
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
     StorePanels<S, NV>(rows, b.units, b.a + row * b.a_stride, b.a_stride, columns, panel_units, sums, kWidth);
-    FinishLinear<S, false>(b, {.sums = sums, .stride = kWidth, .bias = b.bias + begin}, row, rows, begin, width);
+    if (b.logits == nullptr) {
+      FinishLinear<S, false>(b, {.sums = sums, .stride = kWidth, .bias = b.bias + begin}, row, rows, begin, width);
+      continue;
+    }
+    for (int i = 0; i < NV / 2; ++i) {
+      logits.Take({.sums = sums + i * kPanel, .stride = kWidth, .row = row, .rows = rows, .panel = panel + i});
+    }
   }
 }
 
@@ -106,27 +112,19 @@ void GatedPanel(const LinearBlock& b, int panel) {
 }
 
 template <class S>
-void ShareOfSums(const LinearBlock& b) {
-  const int64_t begin = static_cast<int64_t>(b.panel_begin) * 2 * S::Vec::kLanes;
-  const int64_t end = static_cast<int64_t>(b.panel_end) * 2 * S::Vec::kLanes;
-  for (int row = 0; row < b.rows; ++row) {
-    b.sums[row * b.sums_stride] = PartOf<typename S::Vec>(
-        reinterpret_cast<const float*>(b.out) + row * b.out_stride + begin, (end < b.cols ? end : b.cols) - begin);
-  }
-}
-
-template <class S>
 void Linear(const LinearBlock& b) {
+  const LogitEpilogue<S> logits(b);
+  if (b.logits) logits.Begin();
   // Few rows leave registers idle: two panels at once keep as many sums going.
   int panel = b.panel_begin;
   if (b.gated) {
     for (; panel < b.panel_end; ++panel) GatedPanel<S>(b, panel);
   }
   if (b.rows <= S::kRows / 2) {
-    for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel);
+    for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel, logits);
   }
-  for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel);
-  if (b.sums) ShareOfSums<S>(b);
+  for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel, logits);
+  if (b.logits) logits.End();
 }
 
 }  // namespace

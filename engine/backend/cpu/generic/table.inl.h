@@ -8,6 +8,7 @@
 #include "engine/backend/cpu/generic/linear.inl.h"
 #include "engine/backend/cpu/generic/packed_attention.inl.h"
 #include "engine/backend/cpu/generic/rows.inl.h"
+#include "engine/backend/cpu/generic/select.inl.h"
 #include "engine/backend/cpu/generic/state_types.inl.h"
 #include "engine/backend/cpu/kernels.h"
 
