@@ -133,96 +133,134 @@ __attribute__((always_inline)) inline void MultiplyOneByFour(const TileRows& r, 
   StoreTile<3>(sums + kTileRows * kTilePanel + kTileUnits, kRow);
 }
 
+// What follows the sums of whole panels: activation(sums + bias), times up + its bias where there is one, + residual.
+template <class S, bool kGated>
+void FinishWholePanel(const LinearBlock& b, const PanelSums& p, int row, int rows, int64_t begin) {
+  using V = typename S::Vec;
+  constexpr int kHalf = V::kLanes;
+  const __m512 bias[2] = {V::Load(p.bias), V::Load(p.bias + kHalf)};
+  for (int m = 0; m < rows; ++m) {
+    __m512 x[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      x[i] = V::Add(V::Load(p.sums + m * p.stride + i * kHalf), bias[i]);
+      x[i] = Activate<V, S::kPack == 1>(b.activation, x[i]);
+      if constexpr (kGated) {
+        x[i] = V::Mul(x[i], V::Add(V::Load(p.up + m * p.stride + i * kHalf), V::Load(p.up_bias + i * kHalf)));
+      }
+      if (b.residual) x[i] = V::Add(x[i], V::Load(b.residual + (row + m) * b.residual_stride + begin + i * kHalf));
+    }
+    const int64_t at = (row + m) * b.out_stride + begin;
+    if (b.out_state) {
+      _mm512_storeu_si512(reinterpret_cast<typename S::State*>(b.out) + at, Rounded(x[0], x[1]));
+    } else {
+      V::Store(reinterpret_cast<float*>(b.out) + at, x[0]);
+      V::Store(reinterpret_cast<float*>(b.out) + at + kHalf, x[1]);
+    }
+  }
+}
+
 // One task's product.
 template <class S>
 class TileLinear {
  public:
   explicit TileLinear(const LinearBlock& b)
-      : b_(b), logits_(b), panel_units_(RoundUp(b.units, kTileUnits) * kTilePanel), steps_(b.units / kTileUnits) {}
+      : b_(b),
+        logits_(b),
+        panel_units_(RoundUp(b.units, kTileUnits) * kTilePanel),
+        steps_(b.units / kTileUnits),
+        few_(b.rows <= kTileRows),
+        // Enough rows a step that the block before is finished when this one is.
+        quota_(static_cast<int>((kBlockRows + steps_ - 1) / std::max<int64_t>(1, steps_))) {}
 
   void Run() {
     if (b_.logits) logits_.Begin();
     LoadTileConfig(kWholeTiles);
-    const bool wide = b_.rows <= kTileRows;
     for (int panel = b_.panel_begin; panel < b_.panel_end;) {
-      const int panels = wide && !b_.gated && panel + 1 < b_.panel_end ? 2 : 1;
+      const int panels = few_ && !b_.gated && panel + 1 < b_.panel_end ? 2 : 1;
       FetchNext(panel + panels, panels);
-      for (int row = 0; row < b_.rows; row += kBlockRows) Block(panel, panels, row, wide);
+      for (int row = 0; row < b_.rows; row += kBlockRows) Block(panel, panels, row);
       panel += panels;
     }
-    Finish(kBlockRows * 2);
+    Finish(2 * kBlockRows);
     ReleaseTiles();
     if (b_.logits) logits_.End();
   }
 
  private:
-  // A block whose sums are there and wait for what follows.
+  // A block whose sums are there and wait for what follows them.
   struct Waiting {
-    float* sums = nullptr;      // [rows, kTilePanel] of the first panel
-    int panel = 0, panels = 0;  // of a gated product: one
-    int row = 0, rows = 0;
-    int done = 0;  // rows of all panels
+    float* sums = nullptr;      // [rows, kTilePanel] of its panels
+    int panel = 0, panels = 0;  // those that are left
+    int row = 0, rows = 0;      // of the task
+    int done = 0;               // rows of the first panel that is left
   };
 
   const uint32_t* Panel(int64_t stored) const { return b_.panels + stored * panel_units_; }
 
-  // The panels from `panel` on while those before it are multiplied.
+  // The panels from `panel` on, while those before it are multiplied.
   void FetchNext(int panel, int panels) {
     const int64_t parts = (b_.rows + kBlockRows - 1) / kBlockRows, stored = b_.gated ? 2 : 1;
     const uint32_t* next = panel < b_.panel_end ? Panel(stored * panel) : b_.next_panels;
-    const bool twice = b_.gated && b_.rows > kTileRows;  // two products a block
-    fetch_ = Fetch(next, stored * panels * panel_units_, (twice ? 2 : 1) * parts * steps_);
+    const int64_t products = b_.gated && !few_ ? 2 * parts : parts;
+    fetch_ = Fetch(next, stored * panels * panel_units_, products * steps_);
   }
 
-  void Block(int panel, int panels, int row, bool wide) {
+  void Block(int panel, int panels, int row) {
     const int rows = std::min(kBlockRows, b_.rows - row);
     const TileRows a{b_.a + row * b_.a_stride, b_.a_stride, b_.units, rows};
     float* sums = sums_[flip_];
-    // Enough rows a step that the block before is finished when this one is.
-    const int quota = static_cast<int>(kBlockRows / std::max<int64_t>(1, steps_) + 1);
-    const auto between = [ this, quota ]() __attribute__((always_inline)) {
-      fetch_();
-      Finish(quota);
-    };
-    if (wide) {
-      // The second panel: the gate's, or the next, or any where there is none.
-      const int64_t stored = b_.gated ? 2 * panel : panel;
+    const auto between = [this]() __attribute__((always_inline)) { Between(); };
+    const int64_t stored = b_.gated ? 2 * panel : panel;
+    if (few_) {
+      // The second panel: the up columns, or the next, or any where there is none.
       const uint32_t* second = Panel(b_.gated || panels == 2 ? stored + 1 : stored);
       MultiplyOneByFour(a, Panel(stored), second, sums, between);
-    } else if (b_.gated) {
-      MultiplyTwoByTwo(a, Panel(2 * panel), sums, between);
-      MultiplyTwoByTwo(a, Panel(2 * panel + 1), sums + kBlockSums, between);
     } else {
-      MultiplyTwoByTwo(a, Panel(panel), sums, between);
+      MultiplyTwoByTwo(a, Panel(stored), sums, between);
+      if (b_.gated) MultiplyTwoByTwo(a, Panel(stored + 1), sums + kBlockSums, between);
     }
     Finish(2 * kBlockRows);
     waiting_ = {.sums = sums, .panel = panel, .panels = panels, .row = row, .rows = rows};
-    up_ = wide ? kTileRows * kTilePanel : kBlockSums;
     flip_ ^= 1;
   }
 
-  // What follows the waiting block's sums, for `most` more of its rows.
-  __attribute__((always_inline)) void Finish(int most) {
+  __attribute__((noinline)) void Between() {
+    fetch_();
+    Finish(quota_);
+  }
+
+  // What follows the waiting block's sums, for up to `most` more of its rows.
+  void Finish(int most) {
     Waiting& w = waiting_;
-    for (const int end = std::min(w.done + most, w.panels * w.rows); w.done < end; ++w.done) {
-      FinishRow(w.panel + w.done / w.rows, w.done % w.rows, w.done / w.rows);
+    while (most > 0 && w.panels > 0) {
+      const int rows = std::min(most, w.rows - w.done);
+      FinishRows(w.panel, w.sums + w.done * kTilePanel, w.row + w.done, rows);
+      most -= rows;
+      w.done += rows;
+      if (w.done < w.rows) continue;
+      w.sums += kTileRows * kTilePanel;
+      w.done = 0;
+      ++w.panel;
+      --w.panels;
     }
   }
 
-  void FinishRow(int panel, int row, int part) {
+  void FinishRows(int panel, float* sums, int row, int rows) {
+    if (b_.logits) return logits_.Take({.sums = sums, .stride = kTilePanel, .row = row, .rows = rows, .panel = panel});
     const int64_t begin = static_cast<int64_t>(panel) * kTilePanel;
-    const int64_t width = std::min<int64_t>(b_.cols - begin, kTilePanel);
-    float* sums = waiting_.sums + part * kTileRows * kTilePanel + row * kTilePanel;
-    if (b_.logits) {
-      logits_.Take({.sums = sums, .stride = 0, .row = waiting_.row + row, .rows = 1, .panel = panel});
-    } else if (b_.gated) {
-      const float* bias = b_.bias + 2 * begin;
-      FinishLinear<S, true>(b_,
-                            {.sums = sums, .stride = 0, .bias = bias, .up = sums + up_, .up_bias = bias + kTilePanel},
-                            waiting_.row + row, 1, begin, width);
+    PanelSums p{.sums = sums, .stride = kTilePanel, .bias = b_.bias + (b_.gated ? 2 : 1) * begin};
+    if (b_.gated) {
+      p.up = sums + (few_ ? kTileRows * kTilePanel : kBlockSums);
+      p.up_bias = p.bias + kTilePanel;
+    }
+    const int64_t width = b_.cols - begin;
+    if (width < kTilePanel) {
+      b_.gated ? FinishLinear<S, true>(b_, p, row, rows, begin, width)
+               : FinishLinear<S, false>(b_, p, row, rows, begin, width);
     } else {
-      FinishLinear<S, false>(b_, {.sums = sums, .stride = 0, .bias = b_.bias + begin}, waiting_.row + row, 1, begin,
-                             width);
+      b_.gated ? FinishWholePanel<S, true>(b_, p, row, rows, begin)
+               : FinishWholePanel<S, false>(b_, p, row, rows, begin);
     }
   }
 
@@ -230,9 +268,10 @@ class TileLinear {
   const LogitEpilogue<S> logits_;
   const int64_t panel_units_;
   const int64_t steps_;  // whole ones
-  Fetch fetch_{nullptr, 0, 1};
+  const bool few_;       // rows: one by four
+  const int quota_;
+  Fetch fetch_;
   Waiting waiting_;
-  int64_t up_ = 0;  // of a gated product: from the gate columns' sums to the up columns'
   int flip_ = 0;
   alignas(64) float sums_[2][2 * kBlockSums];
 };
