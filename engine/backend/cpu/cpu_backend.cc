@@ -77,9 +77,10 @@ OperationFigures CpuBackend::Figures() const {
 }
 
 StepSizes CpuBackend::PreferredSizes() const {
+  const ThreadFigures& figures = FiguresOf(kernels_.isa, type_);
   // A single request has up to kMaxBeams rows.
-  return {.max_rows = std::clamp(FiguresOf(kernels_.isa, type_).rows * pool_.threads(), kMaxBeams, 256),
-          .encode_tokens_per_step = std::clamp(128 * pool_.threads(), 256, 2048)};
+  return {.max_rows = std::clamp(figures.rows * pool_.threads(), kMaxBeams, 256),
+          .encode_tokens_per_step = std::clamp(figures.encode_tokens * pool_.threads(), 256, 4096)};
 }
 
 MemoryCosts CpuBackend::Costs(const MemoryShape& s) const {

@@ -9,7 +9,8 @@ namespace elserve::cpu {
 
 struct ThreadFigures {
   OperationFigures operations;
-  int rows;  // of a decode step: with more a row gets hardly cheaper
+  int rows;           // of a decode step: with more a row gets hardly cheaper
+  int encode_tokens;  // a step: with fewer, products lose speed
 };
 
 // isa: Kernels::isa of tables of that state type. Half of what two threads reach at BART-base's shapes.
