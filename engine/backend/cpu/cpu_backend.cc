@@ -197,6 +197,12 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
   // The parts of a row's sum are the same whatever the rows and threads.
   const int64_t group =
       whole.logits ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, most);
+  for (RowScratch& s : scratch_) {
+    if (const int64_t bytes = 4 * kernels_.wide_numbers(row_block, whole.units); s.wide.bytes() < bytes) {
+      s.wide = buffers_.TakeBacked(bytes, "rows of a product in float32");
+    }
+  }
+  if (!buffers_.status().ok()) return;
   const int64_t groups = RoundUp(weight.panels, group) / group, tasks = weight.heads * groups * blocks;
   const int64_t out_bytes = whole.out_stride * (whole.out_state ? 4 / kernels_.pack : 4);
   const auto panels_at = [&](int64_t task) {
@@ -209,6 +215,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     b.rows = static_cast<int>(std::min(rows - first, block_rows));
     if (b.rows <= 0) return;
     b.a = whole.a + first * whole.a_stride + head * StateBytes(weight.in) / 4;
+    b.wide = scratch_[thread].wide.as<uint32_t>();
     b.panels = weight.values.as<uint32_t>() + head * weight.panels * panel_units;
     b.panel_begin = static_cast<int>(i / blocks % groups * group);
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));

@@ -84,6 +84,7 @@ class CpuBackend final : public Backend {
   struct RowScratch {
     std::vector<float> attention;
     AlignedBuffer gathered;                // el self-attention: a row's cells side by side
+    AlignedBuffer wide;                    // rows of a product as its kernel widens them
     std::vector<const std::byte*> states;  // [kPageTokens]: of a page that is stored
     std::vector<const uint32_t*> q, pages;
     std::vector<const float*> bias;  // of the queries

@@ -64,8 +64,9 @@ struct alignas(64) RowLogits {
 
 // out = activation(a B + bias) + residual for some rows and panels.
 struct LinearBlock {
-  const uint32_t* a;  // [rows, a_stride]: states, `units` of each row
-  int64_t a_stride;   // units
+  const uint32_t* a;         // [rows, a_stride]: states, `units` of each row
+  int64_t a_stride;          // units
+  uint32_t* wide = nullptr;  // [wide_numbers(rows, units)]: scratch
   int rows = 0;
   int64_t units;
   const uint32_t* panels = nullptr;  // B: [panel][PanelUnits(kernels, units)], as pack_panel lays them
@@ -214,6 +215,7 @@ struct Kernels {
   int row_block;
   int64_t row_block_bytes;
   void (*linear)(const LinearBlock& block);
+  int64_t (*wide_numbers)(int64_t rows, int64_t units);  // of LinearBlock::wide
   // Rows [panel columns, units] -> a panel.
   void (*pack_panel)(const uint32_t* rows, int64_t units, uint32_t* panel);
   // `to_state` rounds floats to states.

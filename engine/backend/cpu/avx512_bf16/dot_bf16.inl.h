@@ -9,6 +9,7 @@ namespace elserve::cpu {
 namespace {
 
 struct DotBf16State : WideBf16State<Vec512> {
+  using AsRows = DotBf16State;
   static __m512 Dot(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }

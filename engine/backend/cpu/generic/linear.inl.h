@@ -1,7 +1,8 @@
 // Linear: a product with packed weights, and what follows it.
 //
-// A task has some rows and some panels. For each panel (which streams from the second-level cache) the rows
-// are cut into even parts of at most S::kRows, the product's registers.
+// A task has some rows and some panels. For each panel (which streams from the second-level cache) the rows are cut
+// into even parts of at most S::kRows, the product's registers. bfloat16 rows that are multiplied as float32 are
+// widened once, for all panels.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_LINEAR_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_LINEAR_INL_H_
 
@@ -10,6 +11,7 @@
 #include "engine/backend/cpu/generic/logit_epilogue.inl.h"
 #include "engine/backend/cpu/generic/math.inl.h"
 #include "engine/backend/cpu/generic/product.inl.h"
+#include "engine/backend/cpu/generic/state_types.inl.h"
 #include "engine/backend/cpu/kernels.h"
 
 namespace elserve::cpu {
@@ -80,7 +82,8 @@ void LinearPanels(const LinearBlock& b, int panel, const LogitEpilogue<S>& logit
   const int parts = Parts(b.rows, kMost);
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
-    StorePanels<S, NV>(rows, b.units, b.a + row * b.a_stride, b.a_stride, columns, panel_units, sums, kWidth);
+    StorePanels<typename S::AsRows, NV>(rows, b.units, b.a + row * b.a_stride, b.a_stride, columns, panel_units, sums,
+                                        kWidth);
     if (b.logits == nullptr) {
       FinishLinear<S, false>(b, {.sums = sums, .stride = kWidth, .bias = b.bias + begin}, row, rows, begin, width);
       continue;
@@ -103,16 +106,31 @@ void GatedPanel(const LinearBlock& b, int panel) {
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
     const uint32_t* a = b.a + row * b.a_stride;
-    StorePanels<S, 2>(rows, b.units, a, b.a_stride, columns, panel_units, gate, kWidth);
-    StorePanels<S, 2>(rows, b.units, a, b.a_stride, columns + panel_units, panel_units, up, kWidth);
+    StorePanels<typename S::AsRows, 2>(rows, b.units, a, b.a_stride, columns, panel_units, gate, kWidth);
+    StorePanels<typename S::AsRows, 2>(rows, b.units, a, b.a_stride, columns + panel_units, panel_units, up, kWidth);
     const float* bias = b.bias + 2 * begin;
     FinishLinear<S, true>(b, {.sums = gate, .stride = kWidth, .bias = bias, .up = up, .up_bias = bias + kWidth}, row,
                           rows, begin, width);
   }
 }
 
+// Numbers of 32 bits that `rows` rows of `units` have once they are widened; none where they are read as they are.
 template <class S>
-void Linear(const LinearBlock& b) {
+constexpr int64_t WideNumbers(int64_t rows, int64_t units) {
+  return S::AsRows::kHalves == S::kHalves ? 0 : rows * units * S::AsRows::kHalves;
+}
+
+template <class S>
+void Linear(const LinearBlock& states) {
+  LinearBlock b = states;
+  if (WideNumbers<S>(1, 1) != 0) {
+    b.a = states.wide;
+    b.a_stride = WideNumbers<S>(1, b.units);
+    for (int row = 0; row < b.rows; ++row) {
+      FromState<S>(reinterpret_cast<const std::byte*>(states.a + row * states.a_stride), b.units * S::kPack,
+                   reinterpret_cast<float*>(states.wide + row * b.a_stride));
+    }
+  }
   const LogitEpilogue<S> logits(b);
   if (b.logits) logits.Begin();
   // Few rows leave registers idle: two panels at once keep as many sums going.

@@ -2,8 +2,8 @@
 //
 //   C[m, n] = sum over units u of dot(A[m, u], B[u, n])
 //
-// A is read by broadcast, at a + m * row_stride + u * unit_stride (units); B by vectors through a loader. Linear, the
-// scores and the weighted sums of all attention forms are this product with different strides and loaders.
+// A is read by broadcast, at a + m * row_stride + u * unit_stride (numbers of 32 bits); B by vectors through a loader.
+// Linear, the scores and the weighted sums of all attention forms are this product with different strides and loaders.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PRODUCT_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PRODUCT_INL_H_
 
@@ -63,22 +63,33 @@ __attribute__((always_inline)) inline void Clear(typename S::Vec::F (&c)[MR][NV]
   }
 }
 
+// c += the product of one step of a unit.
+template <class S, int half, int MR, int NV, class Columns>
+__attribute__((always_inline)) inline void ProductStep(int64_t u, const uint32_t* a, int64_t row_stride,
+                                                       const Columns& columns, typename S::Vec::F (&c)[MR][NV]) {
+  using V = typename S::Vec;
+  typename V::I units[NV];
+  columns.template Load<NV>(u, units);
+  decltype(S::template Half<half>(units[0])) b[NV];
+#pragma GCC unroll 8
+  for (int n = 0; n < NV; ++n) b[n] = S::template Half<half>(units[n]);
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+    const typename V::I x = V::Broadcast(a + m * row_stride + half);
+#pragma GCC unroll 8
+    for (int n = 0; n < NV; ++n) c[m][n] = S::Dot(c[m][n], x, b[n]);
+  }
+}
+
 // c += product.
 template <class S, int MR, int NV, class Columns>
 __attribute__((always_inline)) inline void Product(int64_t units, const uint32_t* a, int64_t row_stride,
                                                    int64_t unit_stride, const Columns& columns,
                                                    typename S::Vec::F (&c)[MR][NV]) {
-  using V = typename S::Vec;
   for (int64_t u = 0; u < units; ++u) {
-    typename V::I b[NV];
-    columns.template Load<NV>(u, b);
     const uint32_t* at = a + u * unit_stride;
-#pragma GCC unroll 32
-    for (int m = 0; m < MR; ++m) {
-      const typename V::I x = V::Broadcast(at + m * row_stride);
-#pragma GCC unroll 8
-      for (int n = 0; n < NV; ++n) c[m][n] = S::Dot(c[m][n], x, b[n]);
-    }
+    ProductStep<S, 0>(u, at, row_stride, columns, c);
+    if constexpr (S::kHalves == 2) ProductStep<S, 1>(u, at, row_stride, columns, c);
   }
 }
 
@@ -133,7 +144,7 @@ template <class S, int NV>
 void StorePanels(int rows, int64_t units, const uint32_t* a, int64_t row_stride, const uint32_t* panel,
                  int64_t panel_units, float* out, int64_t ldc) {
   WithRows<2 * S::kRows / NV>(rows, [&]<int MR>() {
-    StoreProduct<S, MR, NV>(units, a, row_stride, 1, PanelColumns<S>{panel, panel_units}, out, ldc);
+    StoreProduct<S, MR, NV>(units, a, row_stride, S::kHalves, PanelColumns<S>{panel, panel_units}, out, ldc);
   });
 }
 

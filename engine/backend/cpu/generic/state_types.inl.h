@@ -13,13 +13,20 @@ namespace {
 template <class V>
 inline constexpr int kRegisterRows = V::kLanes == 16 ? 12 : 6;
 
-// kRows: rows of a product with a panel.
+// kRows: rows of a product with a panel. Broadcast and Dot are the product's: a unit of A for all lanes, and its
+// product with a unit of B each. kLeft: numbers of 32 bits that a unit of A has. Products with weights read A as
+// AsRows.
 template <class V>
 struct Float32State {
   using Vec = V;
   using State = float;
-  static constexpr int kPack = 1;
+  using AsRows = Float32State;
+  static constexpr int kPack = 1, kHalves = 1;
   static constexpr int kRows = kRegisterRows<V>;
+  template <int>
+  static typename V::I Half(typename V::I b) {
+    return b;
+  }
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
     return V::Fma(V::AsFloat(a), V::AsFloat(b), sum);
   }
@@ -43,13 +50,21 @@ struct Float32State {
   }
 };
 
+template <class V>
+struct WidenedRows;
+
 // bfloat16 by two float32 multiplications a unit.
 template <class V>
 struct WideBf16State {
   using Vec = V;
   using State = uint16_t;
-  static constexpr int kPack = 2;
+  using AsRows = WidenedRows<V>;
+  static constexpr int kPack = 2, kHalves = 1;
   static constexpr int kRows = kRegisterRows<V>;
+  template <int>
+  static typename V::I Half(typename V::I b) {
+    return b;
+  }
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
     return V::Fma(V::Odd(a), V::Odd(b), V::Fma(V::Even(a), V::Even(b), sum));
   }
@@ -65,6 +80,20 @@ struct WideBf16State {
     V::Unzip(a, b, first, second);
   }
   static uint32_t Unit(State even, State odd) { return even | static_cast<uint32_t>(odd) << 16; }
+};
+
+// The same with rows of A that were widened before: a unit is two float32, and needs no shift and no mask for each
+// vector of columns. First the even numbers, then the odd ones: so the sums leave registers for both operands.
+template <class V>
+struct WidenedRows : WideBf16State<V> {
+  static constexpr int kHalves = 2;
+  template <int half>
+  static typename V::F Half(typename V::I b) {
+    return half == 0 ? V::Even(b) : V::Odd(b);
+  }
+  static typename V::F Dot(typename V::F sum, typename V::I a, typename V::F b) {
+    return V::Fma(V::AsFloat(a), b, sum);
+  }
 };
 
 // n float32 numbers -> states, and back.

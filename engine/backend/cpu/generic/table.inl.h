@@ -25,6 +25,7 @@ constexpr Kernels TableOf(Isa isa) {
   k.most_queries = kElQueries;
   k.row_block = 64;
   k.linear = &Linear<S>;
+  k.wide_numbers = &WideNumbers<S>;
   k.pack_panel = &PackPanel<S>;
   k.to_state = &ToState<S>;
   k.from_state = &FromState<S>;
