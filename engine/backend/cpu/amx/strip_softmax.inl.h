@@ -3,15 +3,12 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_STRIP_SOFTMAX_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_AMX_STRIP_SOFTMAX_INL_H_
 
+#include "engine/backend/cpu/amx/lazy_reference.inl.h"
 #include "engine/backend/cpu/amx/tile_el_scratch.inl.h"
 #include "engine/backend/cpu/avx512/vec512.inl.h"
 
 namespace elserve::cpu {
 namespace {
-
-// A query's reference stays until a strip has a score above it by so many powers of 2: weights up to 2^8 are as precise
-// as those up to 1, and sums are hardly ever scaled.
-inline constexpr float kReferenceSlack = 8;
 
 class StripSoftmax {
  public:
@@ -80,12 +77,10 @@ class StripSoftmax {
 
     float* const reference = s_.reference + tile_ * kTileRows;
     float* const total = s_.total + tile_ * kTileRows;
-    const __m512 old = Vec512::Load(reference), strip = Vec512::Mul(top[0], Vec512::Set(kLog2e));
-    const auto moves = static_cast<__mmask16>(Vec512::Greater(strip, Vec512::Add(old, Vec512::Set(kReferenceSlack))));
-    const __m512 scale = _mm512_mask_mov_ps(Vec512::Set(1.0f), moves, Vec512::Exp2Cubic(Vec512::Sub(old, strip)));
-    Vec512::Store(reference, _mm512_mask_mov_ps(old, moves, strip));
-    Vec512::Store(total, Vec512::Mul(Vec512::Load(total), scale));
-    Vec512::Store(s_.scale + tile_ * kTileRows, scale);
+    const LazyReference next = LazyReference::Follow(Vec512::Load(reference), top[0]);
+    Vec512::Store(reference, next.reference);
+    Vec512::Store(total, Vec512::Mul(Vec512::Load(total), next.scale));
+    Vec512::Store(s_.scale + tile_ * kTileRows, next.scale);
   }
 
   // Behind 32 tokens: their weights, 16 pairs of tokens by 16 queries, are turned where they lie.

@@ -11,10 +11,10 @@
 #include <cstring>
 
 #include "engine/backend/cpu/amx/fetch.inl.h"
+#include "engine/backend/cpu/amx/lazy_reference.inl.h"
 #include "engine/backend/cpu/amx/tile_instructions.inl.h"
 #include "engine/backend/cpu/amx/tile_layout.inl.h"
 #include "engine/backend/cpu/avx512_bf16/dot_bf16.inl.h"
-#include "engine/backend/cpu/generic/math.inl.h"
 #include "engine/backend/cpu/generic/online_softmax.inl.h"
 #include "engine/backend/cpu/kernels.h"
 
@@ -108,14 +108,11 @@ class TileWeights {
     for (int group = 0; group < kGroups; ++group) {
       __m512 top = Vec512::Set(kNoScore);
       for (int t = 0; t < tokens; ++t) top = Vec512::Max(Vec512::Load(scores + t * kLanes + group * 16), top);
-      top = Vec512::Mul(top, Vec512::Set(kLog2e));
-      const __m512 old = Vec512::Load(reference + group * 16);
-      const __mmask16 up = _mm512_cmp_ps_mask(top, Vec512::Add(old, Vec512::Set(kSlack)), _CMP_GT_OQ);
-      const __m512 next = _mm512_mask_mov_ps(old, up, top);
-      Vec512::Store(reference + group * 16, next);
-      minus_[group] = Vec512::Sub(Vec512::Zero(), next);
-      scale_[group] = _mm512_mask_mov_ps(Vec512::Set(1), up, Exp2<Vec512>(Vec512::Sub(old, next)));
-      moved_ = moved_ || up != 0;
+      const LazyReference next = LazyReference::Follow(Vec512::Load(reference + group * 16), top);
+      Vec512::Store(reference + group * 16, next.reference);
+      minus_[group] = Vec512::Sub(Vec512::Zero(), next.reference);
+      scale_[group] = next.scale;
+      moved_ = moved_ || next.moved != 0;
       sum_[group] = Vec512::Mul(Vec512::Load(total + group * 16), scale_[group]);
     }
   }
@@ -154,9 +151,6 @@ class TileWeights {
   }
 
  private:
-  // A reference follows its maximum only when that is so far above it: weights stay below 2^8.
-  static constexpr float kSlack = 8;
-
   __attribute__((always_inline)) __m512 Weight(const float* score, int group) const {
     return Vec512::Exp2Cubic(Vec512::Fma(Vec512::Load(score), Vec512::Set(kLog2e), minus_[group]));
   }
