@@ -140,7 +140,6 @@ class CpuBackend final : public Backend {
 
   const DataType type_;
   const Kernels& kernels_;
-  const int64_t cache_bytes_;  // of a processor's second level
   ThreadPool& pool_;
   BufferSource buffers_;
 
