@@ -60,10 +60,8 @@ void CpuBackend::PlanEncoderAttention(int heads, int head_dim) {
   const int64_t most =
       limits_.encode_positions / kPageTokens + std::max<int64_t>(limits_.select_rows, layout_.encode.documents.size());
   const int64_t page_bytes = kernels_.page_units(head_dim) * 4;
-  if (const int64_t bytes = most * heads * page_bytes; packed_.bytes() < bytes) {
-    packed_ = buffers_.TakeBacked(
-        bytes, "the encoder's keys and values (max_rows, max_source_tokens, encode_tokens_per_step)");
-  }
+  Reserve(most * heads * page_bytes,
+          "the encoder's keys and values (max_rows, max_source_tokens, encode_tokens_per_step)", &packed_);
   for (RowScratch& s : scratch_) {
     // The encoder's heads may be wider than the decoder's.
     const auto floats = static_cast<size_t>(kernels_.packed_scratch_floats(1, head_dim));

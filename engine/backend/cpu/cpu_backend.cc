@@ -187,9 +187,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
   const int64_t group =
       whole.logits ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, kMostPanels);
   for (RowScratch& s : scratch_) {
-    if (const int64_t bytes = 4 * kernels_.wide_numbers(row_block, whole.units); s.wide.bytes() < bytes) {
-      s.wide = buffers_.TakeBacked(bytes, "rows of a product in float32");
-    }
+    Reserve(4 * kernels_.wide_numbers(row_block, whole.units), "rows of a product in float32", &s.wide);
   }
   if (!buffers_.status().ok()) return;
   const int64_t groups = RoundUp(weight.panels, group) / group, tasks = weight.heads * groups * blocks;

@@ -106,7 +106,7 @@ class CpuBackend final : public Backend {
 
   // A product's rows of `units` in one task.
   int64_t RowBlock(int64_t units) const {
-    return std::max<int64_t>(kernels_.row_block, kernels_.row_block_bytes / (units * 4) / 32 * 32);
+    return std::max<int64_t>(kernels_.row_block, kernels_.row_block_bytes / (units * 4));
   }
   int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
   // Bytes from a row to the next. Of states an odd number of cache lines: the rows of a block lie in as many sets.
@@ -119,6 +119,11 @@ class CpuBackend final : public Backend {
   }
   int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
   int64_t CellBytes(const MemoryShape& shape) const;
+
+  // At least so many bytes: taken at load, where Prepare runs every operation. What: see BufferSource::TakeBacked.
+  void Reserve(int64_t bytes, const char* what, AlignedBuffer* buffer) {
+    if (buffer->bytes() < bytes) *buffer = buffers_.TakeBacked(bytes, what);
+  }
 
   // output = input * weight + bias, all rows; Linear and SelectTokens add what else they want.
   LinearBlock BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const;

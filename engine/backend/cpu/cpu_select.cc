@@ -16,15 +16,12 @@ void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w) {
   SelectMemory& s = select_;
   s.rows = std::max({s.rows, rows, int64_t{limits_.select_rows}});
   const int64_t threads = pool_.threads();
-  const auto reserve = [this](int64_t bytes, const char* what, AlignedBuffer* buffer) {
-    if (buffer->bytes() < bytes) *buffer = buffers_.TakeBacked(bytes, what);
-  };
-  reserve((s.rows + kernels_.rows_ahead) * Stride({nullptr, 0, w.in, Storage::kState}),
+  Reserve((s.rows + kernels_.rows_ahead) * Stride({nullptr, 0, w.in, Storage::kState}),
           "the states that logits are made of (max_rows)", &s.input);
-  reserve(threads * s.rows * static_cast<int64_t>(sizeof(RowLogits)), "sums of logits (max_rows)", &s.kept);
-  reserve(threads * s.rows * kMostLogits * static_cast<int64_t>(sizeof(TokenLogit)), "the best logits (max_rows)",
+  Reserve(threads * s.rows * static_cast<int64_t>(sizeof(RowLogits)), "sums of logits (max_rows)", &s.kept);
+  Reserve(threads * s.rows * kMostLogits * static_cast<int64_t>(sizeof(TokenLogit)), "the best logits (max_rows)",
           &s.best);
-  reserve(RoundUp(w.out, 32) * 4, "a row's logits", &s.logits);
+  Reserve(RoundUp(w.out, 32) * 4, "a row's logits", &s.logits);
   if (const size_t parts = s.rows * Parts(w); s.parts.size() < parts) s.parts.resize(parts);
   s.apart_end.resize(s.rows);
   s.outcomes.resize(s.rows);

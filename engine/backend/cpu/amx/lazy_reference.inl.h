@@ -15,6 +15,28 @@ namespace {
 // Weights stay below 2^8.
 inline constexpr float kReferenceSlack = 8;
 
+// The greatest of many vectors, lane by lane, in four chains: one after the other they would wait for each other.
+class Greatest {
+ public:
+  // `n` vectors, `stride` floats from one to the next.
+  __attribute__((always_inline)) void Take(const float* from, int64_t stride, int n) {
+    int i = 0;
+    for (; i + 4 <= n; i += 4) {
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) top_[j] = Vec512::Max(Vec512::Load(from + (i + j) * stride), top_[j]);
+    }
+    for (; i < n; ++i) top_[0] = Vec512::Max(Vec512::Load(from + i * stride), top_[0]);
+  }
+  // -infinity where there was none.
+  __attribute__((always_inline)) __m512 Of() const {
+    return Vec512::Max(Vec512::Max(top_[0], top_[1]), Vec512::Max(top_[2], top_[3]));
+  }
+
+ private:
+  static __m512 None() { return Vec512::Set(-__builtin_inff()); }
+  __m512 top_[4] = {None(), None(), None(), None()};
+};
+
 struct LazyReference {
   __m512 reference;
   __m512 scale;     // of the sums so far; 1 where the reference stays

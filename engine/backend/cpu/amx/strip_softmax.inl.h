@@ -3,6 +3,9 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_STRIP_SOFTMAX_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_AMX_STRIP_SOFTMAX_INL_H_
 
+#include <algorithm>
+#include <cstdint>
+
 #include "engine/backend/cpu/amx/lazy_reference.inl.h"
 #include "engine/backend/cpu/amx/tile_el_scratch.inl.h"
 #include "engine/backend/cpu/avx512/vec512.inl.h"
@@ -63,21 +66,15 @@ class StripSoftmax {
 
   // Before the tile's first token: the strip's maximum, and what follows from it.
   __attribute__((always_inline)) void MoveReference() {
-    __m512 top[4];
-#pragma GCC unroll 4
-    for (__m512& t : top) t = Vec512::Set(-__builtin_inff());
+    Greatest greatest;
     const float* scores = score_;
-    int token = 0;
-    for (; token + kTileRows <= tokens_; token += kTileRows, scores += next_tile_) {
-#pragma GCC unroll 16
-      for (int i = 0; i < kTileRows; ++i) top[i % 4] = Vec512::Max(Vec512::Load(scores + i * kTileUnits), top[i % 4]);
+    for (int token = 0; token < tokens_; token += kTileRows, scores += next_tile_) {
+      greatest.Take(scores, kTileUnits, std::min(tokens_ - token, kTileRows));
     }
-    for (; token < tokens_; ++token, scores += kTileUnits) top[0] = Vec512::Max(Vec512::Load(scores), top[0]);
-    top[0] = Vec512::Max(Vec512::Max(top[0], top[1]), Vec512::Max(top[2], top[3]));
 
     float* const reference = s_.reference + tile_ * kTileRows;
     float* const total = s_.total + tile_ * kTileRows;
-    const LazyReference next = LazyReference::Follow(Vec512::Load(reference), top[0]);
+    const LazyReference next = LazyReference::Follow(Vec512::Load(reference), greatest.Of());
     Vec512::Store(reference, next.reference);
     Vec512::Store(total, Vec512::Mul(Vec512::Load(total), next.scale));
     Vec512::Store(s_.scale + tile_ * kTileRows, next.scale);

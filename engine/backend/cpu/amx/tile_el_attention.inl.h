@@ -91,11 +91,9 @@ inline void PackQueries(const ElAttention& p, QueryTiles queries, int64_t panels
     for (int64_t unit = 0; unit < p.units; unit += kTileUnits, to += queries.group * kTileSize) {
       const int n = static_cast<int>(std::min<int64_t>(p.units - unit, kTileUnits));
       __m512i rows[kTileRows];
-      for (int i = 0; i < kTileRows; ++i) {
-        rows[i] = i < present ? Vec512::LoadUnitsN(p.q[first + i] + unit, n) : _mm512_set1_epi32(0);
-      }
-      Transpose(rows);
-      for (int i = 0; i < kTileRows; ++i) _mm512_storeu_si512(to + i * kTileUnits, rows[i]);
+      LoadTurned(
+          present, n, [&](int i) { return p.q[first + i] + unit; }, rows);
+      StoreWholeTile(rows, to);
     }
   }
 }
@@ -127,10 +125,8 @@ inline void AddBias(const ElAttention& p, int begin, int tokens, QueryTiles quer
     for (int t = 0; t < tokens; t += kTileRows, to += queries.group * kTileSize) {
       const int n = std::min(tokens - t, kTileRows);
       __m512i rows[kTileRows];
-      for (int i = 0; i < kTileRows; ++i) {
-        rows[i] = _mm512_castps_si512(i < present ? Vec512::LoadN(p.bias[first + i] + begin + t, n) : Vec512::Zero());
-      }
-      Transpose(rows);
+      const auto row = [&](int i) { return reinterpret_cast<const uint32_t*>(p.bias[first + i] + begin + t); };
+      LoadTurned(present, n, row, rows);
       for (int i = 0; i < kTileRows; ++i) {
         float* const score = to + i * kTileUnits;
         Vec512::Store(score, Vec512::Add(Vec512::Load(score), Vec512::AsFloat(rows[i])));

@@ -31,7 +31,7 @@ struct QueryTiles {
 // All of it in tiles of 1 KiB, end to end. [groups][n][group]: what a product takes together stands side by side.
 struct TileElScratch {
   TileElScratch(float* memory, int64_t panels) {
-    float* at = memory + (-reinterpret_cast<uintptr_t>(memory) / sizeof(float)) % kBoundary;
+    float* at = FirstBoundary(memory);
     const auto take = [&at](int64_t tiles) {
       float* const taken = at;
       at += tiles * kTileSize;
@@ -50,12 +50,9 @@ struct TileElScratch {
   static int64_t Floats(int64_t panels) {
     constexpr int64_t kFixed =
         2 * kQueryTiles * kStripTokens / kTileRows + kQueryTiles * kStripSteps + 2 * kValueSlots + 1;
-    return (3 * kQueryTiles * panels + kFixed) * kTileSize + kBoundary;
+    return (3 * kQueryTiles * panels + kFixed) * kTileSize + kScratchBoundary;
   }
 
-  // Floats from one boundary of 4 KiB to the next: pages begin there too, and whether a load waits for a store to other
-  // memory depends on their places between such boundaries.
-  static constexpr int kBoundary = 4096 / sizeof(float);
   static constexpr int kQueryTiles = kMostTileQueries / kTileRows;
   // A strip's steps, and the two that are made ahead.
   static constexpr int kValueSlots = kStripSteps + 2;

@@ -8,12 +8,20 @@
 #include <cstdint>
 
 #include "engine/backend/cpu/amx/tile_config.h"
+#include "engine/backend/cpu/avx512/vec512.inl.h"
 
 namespace elserve::cpu {
 namespace {
 
 // A tile in memory: 16 rows of 16 units, end to end.
 inline constexpr int kTileUnits = kTileBytes / 4, kTileSize = kTileRows * kTileUnits;  // units
+
+// Floats from one boundary of 4 KiB to the next. Scratch begins at one, as pages do: whether a load waits for a store
+// to other memory depends on their places between such boundaries.
+inline constexpr int64_t kScratchBoundary = 4096 / sizeof(float);
+inline float* FirstBoundary(float* memory) {
+  return memory + (-reinterpret_cast<uintptr_t>(memory) / sizeof(float)) % kScratchBoundary;
+}
 
 // 16 rows of 16 units: rows become columns.
 inline void Transpose(__m512i (&r)[16]) {
@@ -44,6 +52,17 @@ inline void Transpose(__m512i (&r)[16]) {
     r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
     r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
   }
+}
+
+// The first `units` units, up to 16, of row(0), row(1), ..., turned: unit by unit, a lane a row. Zeros for units and
+// rows that are not there; `rows` may be any number.
+template <class Row>
+void LoadTurned(int rows, int units, const Row& row, __m512i (&r)[16]) {
+  for (int i = 0; i < 16; ++i) r[i] = i < rows ? Vec512::LoadUnitsN(row(i), units) : _mm512_set1_epi32(0);
+  Transpose(r);
+}
+inline void StoreWholeTile(const __m512i (&r)[16], uint32_t* to) {
+  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * kTileUnits, r[i]);
 }
 
 // Two vectors of 16 numbers, rounded to bfloat16 -> 16 units of one number of each: `even` is the lower one.

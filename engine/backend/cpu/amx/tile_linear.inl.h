@@ -44,24 +44,37 @@ struct TileRows {
   int64_t units;
   int rows;  // that are there: of a last step that is not whole no other may be read
 
-  // The last units of `count` rows from `first`, with zeros behind them, as a tile each of 16 rows.
-  void Tail(int first, int count, uint32_t* to) const {
+  // The last units of `count` rows, with zeros behind them, as a tile each of 16 rows.
+  void Tail(int count, uint32_t* to) const {
     const int64_t whole = units / kTileUnits * kTileUnits;
     std::memset(to, 0, static_cast<size_t>(count) * kTileBytes);
-    for (int m = 0; m < count && first + m < rows; ++m) {
-      std::memcpy(to + m * kTileUnits, a + (first + m) * stride + whole, static_cast<size_t>(units - whole) * 4);
+    for (int m = 0; m < std::min(count, rows); ++m) {
+      std::memcpy(to + m * kTileUnits, a + m * stride + whole, static_cast<size_t>(units - whole) * 4);
     }
   }
 };
+
+// A block's four sums, tiles 0 to 3: side by side, then those of the rows or of the panel behind.
+inline void ZeroBlock() {
+  ZeroTile<0>();
+  ZeroTile<1>();
+  ZeroTile<2>();
+  ZeroTile<3>();
+}
+inline void StoreBlock(float* sums) {
+  constexpr int64_t kRow = kTilePanel * 4;
+  float* const behind = sums + kTileRows * kTilePanel;
+  StoreTile<0>(sums, kRow);
+  StoreTile<1>(sums + kTileUnits, kRow);
+  StoreTile<2>(behind, kRow);
+  StoreTile<3>(behind + kTileUnits, kRow);
+}
 
 // Sums [32, kTilePanel] of 32 rows and a panel. `between` runs once a step.
 template <class Between>
 __attribute__((always_inline)) inline void MultiplyTwoByTwo(const TileRows& r, const uint32_t* panel, float* sums,
                                                             Between&& between) {
-  ZeroTile<0>();
-  ZeroTile<1>();
-  ZeroTile<2>();
-  ZeroTile<3>();
+  ZeroBlock();
   const auto step = [&panel](const uint32_t* first, const uint32_t* second, int64_t stride)
       __attribute__((always_inline)) {
     LoadTile<4>(first, stride);
@@ -84,24 +97,17 @@ __attribute__((always_inline)) inline void MultiplyTwoByTwo(const TileRows& r, c
   }
   if (r.units % kTileUnits != 0) {
     alignas(64) uint32_t tail[2 * kTileSize];
-    r.Tail(0, kBlockRows, tail);
+    r.Tail(kBlockRows, tail);
     step(tail, tail + kTileSize, kTileBytes);
   }
-  constexpr int64_t kRow = kTilePanel * 4;
-  StoreTile<0>(sums, kRow);
-  StoreTile<1>(sums + kTileUnits, kRow);
-  StoreTile<2>(sums + kTileRows * kTilePanel, kRow);
-  StoreTile<3>(sums + kTileRows * kTilePanel + kTileUnits, kRow);
+  StoreBlock(sums);
 }
 
 // Sums [2 panels][16, kTilePanel] of 16 rows: few rows leave half of the tiles above idle.
 template <class Between>
 __attribute__((always_inline)) inline void MultiplyOneByFour(const TileRows& r, const uint32_t* panel,
                                                              const uint32_t* next, float* sums, Between&& between) {
-  ZeroTile<0>();
-  ZeroTile<1>();
-  ZeroTile<2>();
-  ZeroTile<3>();
+  ZeroBlock();
   const auto step = [&panel, &next ](const uint32_t* a, int64_t stride) __attribute__((always_inline)) {
     LoadTile<4>(a, stride);
     LoadTile<6>(panel, kTileBytes);
@@ -123,41 +129,10 @@ __attribute__((always_inline)) inline void MultiplyOneByFour(const TileRows& r, 
   }
   if (r.units % kTileUnits != 0) {
     alignas(64) uint32_t tail[kTileSize];
-    r.Tail(0, kTileRows, tail);
+    r.Tail(kTileRows, tail);
     step(tail, kTileBytes);
   }
-  constexpr int64_t kRow = kTilePanel * 4;
-  StoreTile<0>(sums, kRow);
-  StoreTile<1>(sums + kTileUnits, kRow);
-  StoreTile<2>(sums + kTileRows * kTilePanel, kRow);
-  StoreTile<3>(sums + kTileRows * kTilePanel + kTileUnits, kRow);
-}
-
-// What follows the sums of whole panels: activation(sums + bias), times up + its bias where there is one, + residual.
-template <class S, bool kGated>
-void FinishWholePanel(const LinearBlock& b, const PanelSums& p, int row, int rows, int64_t begin) {
-  using V = typename S::Vec;
-  constexpr int kHalf = V::kLanes;
-  const __m512 bias[2] = {V::Load(p.bias), V::Load(p.bias + kHalf)};
-  for (int m = 0; m < rows; ++m) {
-    __m512 x[2];
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      x[i] = V::Add(V::Load(p.sums + m * p.stride + i * kHalf), bias[i]);
-      x[i] = Activate<V, S::kPack == 1>(b.activation, x[i]);
-      if constexpr (kGated) {
-        x[i] = V::Mul(x[i], V::Add(V::Load(p.up + m * p.stride + i * kHalf), V::Load(p.up_bias + i * kHalf)));
-      }
-      if (b.residual) x[i] = V::Add(x[i], V::Load(b.residual + (row + m) * b.residual_stride + begin + i * kHalf));
-    }
-    const int64_t at = (row + m) * b.out_stride + begin;
-    if (b.out_state) {
-      _mm512_storeu_si512(reinterpret_cast<typename S::State*>(b.out) + at, Rounded(x[0], x[1]));
-    } else {
-      V::Store(reinterpret_cast<float*>(b.out) + at, x[0]);
-      V::Store(reinterpret_cast<float*>(b.out) + at + kHalf, x[1]);
-    }
-  }
+  StoreBlock(sums);
 }
 
 // One task's product.
@@ -254,14 +229,9 @@ class TileLinear {
       p.up = sums + (few_ ? kTileRows * kTilePanel : kBlockSums);
       p.up_bias = p.bias + kTilePanel;
     }
-    const int64_t width = b_.cols - begin;
-    if (width < kTilePanel) {
-      b_.gated ? FinishLinear<S, true>(b_, p, row, rows, begin, width)
-               : FinishLinear<S, false>(b_, p, row, rows, begin, width);
-    } else {
-      b_.gated ? FinishWholePanel<S, true>(b_, p, row, rows, begin)
-               : FinishWholePanel<S, false>(b_, p, row, rows, begin);
-    }
+    const int64_t width = std::min<int64_t>(b_.cols - begin, kTilePanel);
+    b_.gated ? FinishLinear<S, true>(b_, p, row, rows, begin, width)
+             : FinishLinear<S, false>(b_, p, row, rows, begin, width);
   }
 
   const LinearBlock& b_;

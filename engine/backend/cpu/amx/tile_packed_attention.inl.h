@@ -31,10 +31,8 @@ inline int64_t TilePageUnits(int head_dim) {
   return int64_t{kKeyGroups + 2 * kValueGroups} * TileSteps(head_dim) * kTileSize;
 }
 
-// A tile's row: up to 16 units at `from`, zeros behind them.
-inline __m512i LoadRow(const void* from, int units) {
-  return _mm512_maskz_loadu_epi32(Vec512::Mask(std::clamp(units, 0, kTileUnits)), from);
-}
+// Units of a head's `step`.
+inline int StepUnits(int head_dim, int step) { return std::min(head_dim / 2 - step * kTileUnits, kTileUnits); }
 
 // 32 tokens' row of 32 values each, turned -> two tiles.
 inline void PackValueTiles(const std::byte* rows, int64_t stride, int tokens, int units, uint32_t* tiles) {
@@ -43,12 +41,10 @@ inline void PackValueTiles(const std::byte* rows, int64_t stride, int tokens, in
                                                      32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62};
   const __m512i even = _mm512_loadu_si512(kEven), odd = _mm512_or_si512(even, _mm512_set1_epi32(0x00010001));
   __m512i low[16], high[16];
-  for (int t = 0; t < 16; ++t) {
-    low[t] = LoadRow(rows + t * stride, t < tokens ? units : 0);
-    high[t] = LoadRow(rows + (16 + t) * stride, 16 + t < tokens ? units : 0);
-  }
-  Transpose(low);
-  Transpose(high);
+  const auto row = [&](int t) { return reinterpret_cast<const uint32_t*>(rows + t * stride); };
+  LoadTurned(tokens, units, row, low);
+  LoadTurned(
+      tokens - 16, units, [&](int t) { return row(16 + t); }, high);
   for (int i = 0; i < 16; ++i) {
     _mm512_storeu_si512(tiles + 2 * i * kTileUnits, _mm512_permutex2var_epi16(low[i], even, high[i]));
     _mm512_storeu_si512(tiles + (2 * i + 1) * kTileUnits, _mm512_permutex2var_epi16(low[i], odd, high[i]));
@@ -56,27 +52,26 @@ inline void PackValueTiles(const std::byte* rows, int64_t stride, int tokens, in
 }
 
 inline void PackTilePage(const KeyValuePage& p) {
-  const int steps = TileSteps(p.head_dim), units = p.head_dim / 2;
+  const int steps = TileSteps(p.head_dim);
   uint32_t* to = p.page;
   for (int first = 0; first < kPageTokens; first += kTileRows) {
     for (int step = 0; step < steps; ++step, to += kTileSize) {
       for (int i = 0; i < kTileRows; ++i) {
-        const int left = first + i < p.tokens ? units - step * kTileUnits : 0;
-        _mm512_storeu_si512(to + i * kTileUnits, LoadRow(p.keys + (first + i) * p.stride + step * kTileBytes, left));
+        const int units = first + i < p.tokens ? StepUnits(p.head_dim, step) : 0;
+        const std::byte* const row = p.keys + (first + i) * p.stride + step * kTileBytes;
+        _mm512_storeu_si512(to + i * kTileUnits, Vec512::LoadUnitsN(reinterpret_cast<const uint32_t*>(row), units));
       }
     }
   }
   for (int first = 0; first < kPageTokens; first += 32) {
     for (int step = 0; step < steps; ++step, to += 2 * kTileSize) {
       PackValueTiles(p.values + first * p.stride + step * kTileBytes, p.stride, p.tokens - first,
-                     units - step * kTileUnits, to);
+                     StepUnits(p.head_dim, step), to);
     }
   }
 }
 
-// Memory of up to 32 queries' attention, in units from a boundary of 4 KiB: a load whose low 12 bits are those of a
-// store before waits for it, and pages begin there too.
-inline constexpr int64_t kScratchBoundary = 4096;
+// Memory of up to 32 queries' attention, in units from a boundary.
 struct TilePackedScratch {
   int64_t q, scores, pairs, sums, lanes, end;
   TilePackedScratch(int heads, int head_dim, int groups) {
@@ -90,7 +85,7 @@ struct TilePackedScratch {
   }
 };
 inline int64_t TilePackedScratchFloats(int heads, int head_dim) {
-  return TilePackedScratch(heads, head_dim, 2).end + kScratchBoundary / 4;
+  return TilePackedScratch(heads, head_dim, 2).end + kScratchBoundary;
 }
 
 // The weights of one item's scores, a few pairs of tokens at a time. Made and used within one function, so that what it
@@ -106,9 +101,9 @@ class TileWeights {
       : scores_(scores), pairs_(pairs), tokens_(static_cast<unsigned>(tokens)), left_((tokens_ + 31) / 32 * 16) {
 #pragma GCC unroll 2
     for (int group = 0; group < kGroups; ++group) {
-      __m512 top = Vec512::Set(kNoScore);
-      for (int t = 0; t < tokens; ++t) top = Vec512::Max(Vec512::Load(scores + t * kLanes + group * 16), top);
-      const LazyReference next = LazyReference::Follow(Vec512::Load(reference + group * 16), top);
+      Greatest greatest;
+      greatest.Take(scores + group * 16, kLanes, tokens);
+      const LazyReference next = LazyReference::Follow(Vec512::Load(reference + group * 16), greatest.Of());
       Vec512::Store(reference + group * 16, next.reference);
       minus_[group] = Vec512::Sub(Vec512::Zero(), next.reference);
       scale_[group] = next.scale;
@@ -175,7 +170,7 @@ class TilePackedRows {
         page_units_(TilePageUnits(p.head_dim)),
         items_(p.heads * ((p.tokens + kPageTokens - 1) / kPageTokens)) {
     const TilePackedScratch at(p.heads, p.head_dim, kGroups);
-    auto* base = reinterpret_cast<uint32_t*>(RoundUp(reinterpret_cast<intptr_t>(p.scratch), kScratchBoundary));
+    auto* base = reinterpret_cast<uint32_t*>(FirstBoundary(p.scratch));
     q_ = base + at.q;
     scores_ = reinterpret_cast<float*>(base + at.scores);
     pairs_ = base + at.pairs;
@@ -233,14 +228,10 @@ class TilePackedRows {
     for (int step = 0; step < steps_; ++step) {
       for (int group = 0; group < kGroups; ++group) {
         __m512i r[16];
-        for (int i = 0; i < 16; ++i) {
-          const int query = group * 16 + i;
-          r[i] = LoadRow(p_.q + (row_ + query) * p_.q_stride + head * units + step * kTileUnits,
-                         query < rows_ ? units - step * kTileUnits : 0);
-        }
-        Transpose(r);
-        uint32_t* to = q_ + ((head * steps_ + step) * kGroups + group) * kTileSize;
-        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * kTileUnits, r[i]);
+        const uint32_t* const q = p_.q + (row_ + group * 16) * p_.q_stride + head * units + step * kTileUnits;
+        LoadTurned(
+            rows_ - group * 16, StepUnits(p_.head_dim, step), [&](int i) { return q + i * p_.q_stride; }, r);
+        StoreWholeTile(r, q_ + ((head * steps_ + step) * kGroups + group) * kTileSize);
       }
     }
   }
@@ -356,7 +347,7 @@ class TilePackedRows {
                             Vec512::Mul(Vec512::Load(sums + (2 * i + 1) * kLanes), by));
         }
         Transpose(r);
-        const int units = std::min(p_.head_dim / 2 - step * kTileUnits, kTileUnits);
+        const int units = StepUnits(p_.head_dim, step);
         const int64_t column = 2 * (static_cast<int64_t>(head) * p_.head_dim + 32 * step);
         for (int i = 0; i < 16 && group * 16 + i < rows_; ++i) {
           _mm512_mask_storeu_epi32(p_.out + (row_ + group * 16 + i) * p_.out_stride + column, Vec512::Mask(units),

@@ -13,20 +13,25 @@ namespace {
 template <class V>
 inline constexpr int kRegisterRows = V::kLanes == 16 ? 12 : 6;
 
-// kRows: rows of a product with a panel. Broadcast and Dot are the product's: a unit of A for all lanes, and its
-// product with a unit of B each. kLeft: numbers of 32 bits that a unit of A has. Products with weights read A as
-// AsRows.
+// A product takes a unit in kHalves steps: each multiplies one number of 32 bits of A, for all lanes, by what Half
+// makes of the units of B. Here in one, as they are.
 template <class V>
-struct Float32State {
-  using Vec = V;
-  using State = float;
-  using AsRows = Float32State;
-  static constexpr int kPack = 1, kHalves = 1;
-  static constexpr int kRows = kRegisterRows<V>;
+struct WholeUnits {
+  static constexpr int kHalves = 1;
   template <int>
   static typename V::I Half(typename V::I b) {
     return b;
   }
+};
+
+// kRows: rows of a product with a panel. Dot: sum + the product of a step. Products with weights read A as AsRows.
+template <class V>
+struct Float32State : WholeUnits<V> {
+  using Vec = V;
+  using State = float;
+  using AsRows = Float32State;
+  static constexpr int kPack = 1;
+  static constexpr int kRows = kRegisterRows<V>;
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
     return V::Fma(V::AsFloat(a), V::AsFloat(b), sum);
   }
@@ -55,16 +60,12 @@ struct WidenedRows;
 
 // bfloat16 by two float32 multiplications a unit.
 template <class V>
-struct WideBf16State {
+struct WideBf16State : WholeUnits<V> {
   using Vec = V;
   using State = uint16_t;
   using AsRows = WidenedRows<V>;
-  static constexpr int kPack = 2, kHalves = 1;
+  static constexpr int kPack = 2;
   static constexpr int kRows = kRegisterRows<V>;
-  template <int>
-  static typename V::I Half(typename V::I b) {
-    return b;
-  }
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
     return V::Fma(V::Odd(a), V::Odd(b), V::Fma(V::Even(a), V::Even(b), sum));
   }
