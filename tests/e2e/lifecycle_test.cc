@@ -43,7 +43,7 @@ class RunningStream {
 };
 
 TEST(LifecycleTest, DrainFinishesWhatRunsAndTakesNothingNew) {
-  ServerUnderTest server;
+  ServerUnderTest server({.server = {"drain_seconds: 600"}});
   grpc::health::v1::HealthCheckRequest everything;
   grpc::health::v1::HealthCheckResponse health;
   const auto health_stub = grpc::health::v1::Health::NewStub(server.channel());
