@@ -231,9 +231,11 @@ struct CrossAttentionArgs {
 // Writes the positions' states into their cells, then attends over the ancestry, in the form MemoryShape::self.
 struct SelfAttentionArgs {
   int layer;
-  Tensor states;  // el: kState [positions, d]; kv: kState [positions, 2 * heads * head_dim], k and v side by side
-  Tensor query;   // as CrossAttention's
-  Tensor output;
+  // el: kState [positions, d]; kv: kState [positions, 3 * heads * head_dim], q, k and v side by side. k and v are
+  // written.
+  Tensor states;
+  Tensor query;   // el: as CrossAttention's; kv: none, the states have it
+  Tensor output;  // as CrossAttention's
   PositionBias bias = {};
 };
 

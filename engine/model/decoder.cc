@@ -20,7 +20,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelConfig& conf
                          {{&decoder->query_, inner, Storage::kState},
                           {&decoder->absorbed_, el ? wide : 0, Storage::kState},
                           {&decoder->attended_, el ? wide : 0, Storage::kState},
-                          {&decoder->kv_, forms.self == AttentionForm::kKv ? 2 * inner : 0, Storage::kState},
+                          {&decoder->qkv_, forms.self == AttentionForm::kKv ? 3 * inner : 0, Storage::kState},
                           {&decoder->context_, inner, Storage::kState}}));
   if (!status.ok()) return status;
   return decoder;
@@ -33,32 +33,44 @@ void Decoder::Run() {
 
 void Decoder::RunLayer(int layer) {
   const PackedDecoderLayer& w = weights_.decoder[layer];
-  Attend(w.self_attention, layer, true);
-  Attend(w.cross_attention, layer, false);
+  SelfAttention(w.self_attention, layer);
+  CrossAttention(w.cross_attention, layer);
   stream_.FeedForward(w.feed_forward);
 }
 
-void Decoder::Attend(const PackedDecoderAttention& w, int layer, bool self) {
-  const bool el = (self ? forms_.self : forms_.cross) == AttentionForm::kEl;
-  backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.q.get(), .output = query_});
-  if (el) {
-    backend_.PerHeadLinear({.phase = kPhase, .input = query_, .weight = w.absorb.get(), .output = absorbed_});
-  } else if (self) {
-    backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.kv.get(), .output = kv_});
-  }
-  const Tensor& query = el ? absorbed_ : query_;
-  const Tensor& attended = el ? attended_ : context_;
-  if (self) {
-    backend_.SelfAttention({.layer = layer,
-                            .states = el ? stream_.state() : kv_,
-                            .query = query,
-                            .output = attended,
-                            .bias = weights_.decoder_bias.view()});
+void Decoder::SelfAttention(const PackedDecoderAttention& w, int layer) {
+  const PositionBias bias = weights_.decoder_bias.view();
+  if (forms_.self == AttentionForm::kEl) {
+    Absorb(w);
+    backend_.SelfAttention(
+        {.layer = layer, .states = stream_.state(), .query = absorbed_, .output = attended_, .bias = bias});
+    Expand(w);
   } else {
-    backend_.CrossAttention({.layer = layer, .query = query, .output = attended});
+    backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.qkv.get(), .output = qkv_});
+    backend_.SelfAttention({.layer = layer, .states = qkv_, .query = {}, .output = context_, .bias = bias});
   }
-  if (el) backend_.PerHeadLinear({.phase = kPhase, .input = attended_, .weight = w.expand.get(), .output = context_});
   stream_.Add(context_, w.o, w.norm);
+}
+
+void Decoder::CrossAttention(const PackedDecoderAttention& w, int layer) {
+  if (forms_.cross == AttentionForm::kEl) {
+    Absorb(w);
+    backend_.CrossAttention({.layer = layer, .query = absorbed_, .output = attended_});
+    Expand(w);
+  } else {
+    backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.q.get(), .output = query_});
+    backend_.CrossAttention({.layer = layer, .query = query_, .output = context_});
+  }
+  stream_.Add(context_, w.o, w.norm);
+}
+
+void Decoder::Absorb(const PackedDecoderAttention& w) {
+  backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.q.get(), .output = query_});
+  backend_.PerHeadLinear({.phase = kPhase, .input = query_, .weight = w.absorb.get(), .output = absorbed_});
+}
+
+void Decoder::Expand(const PackedDecoderAttention& w) {
+  backend_.PerHeadLinear({.phase = kPhase, .input = attended_, .weight = w.expand.get(), .output = context_});
 }
 
 }  // namespace elserve

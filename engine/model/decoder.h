@@ -34,7 +34,11 @@ class Decoder {
 
   void RunLayer(int layer);
   // The attention sublayer over the row's own history, or over its document.
-  void Attend(const PackedDecoderAttention& w, int layer, bool self);
+  void SelfAttention(const PackedDecoderAttention& w, int layer);
+  void CrossAttention(const PackedDecoderAttention& w, int layer);
+  // el: the state's queries over states, and back from what they attended to.
+  void Absorb(const PackedDecoderAttention& w);
+  void Expand(const PackedDecoderAttention& w);
 
   const ModelConfig& config_;
   const PackedModel& weights_;
@@ -44,7 +48,7 @@ class Decoder {
   Tensor query_;     // [positions, a]
   Tensor absorbed_;  // el: [positions, heads * d]: q~
   Tensor attended_;  // el: [positions, heads * d]: softmax(q~ H^T) H
-  Tensor kv_;        // self kv: [positions, 2a]
+  Tensor qkv_;       // self kv: [positions, 3a]
   Tensor context_;   // [positions, a]
 };
 

@@ -64,34 +64,29 @@ class Packer {
   }
 
   PackedEncoderLayer EncoderLayer(const LayerWeights& w) {
-    Floats qkv;
-    Append(w.self_attention.q, config_.encoder.score_scale, &qkv);
-    Append(w.self_attention.k, 1.0f, &qkv);
-    Append(w.self_attention.v, 1.0f, &qkv);
-    return {
-        .qkv = Linear(qkv), .o = Linear(w.self_attention.o), .norm = {}, .feed_forward = FeedForward(w.feed_forward)};
+    return {.qkv = QueriesKeysValues(w.self_attention, config_.encoder.score_scale),
+            .o = Linear(w.self_attention.o),
+            .norm = {},
+            .feed_forward = FeedForward(w.feed_forward)};
   }
 
-  PackedDecoderAttention DecoderAttention(const AttentionWeights& w, AttentionForm form) {
+  PackedDecoderAttention SelfAttention(const AttentionWeights& w, AttentionForm form) {
+    if (form == AttentionForm::kEl) return ElAttention(w);
     PackedDecoderAttention packed;
-    Floats q;
-    Append(w.q, config_.decoder.score_scale, &q);
-    packed.q = Linear(q);
-    if (form == AttentionForm::kKv) {
-      Floats kv;
-      Append(w.k, 1.0f, &kv);
-      Append(w.v, 1.0f, &kv);
-      packed.kv = Linear(kv);
-      packed.o = Linear(w.o);
-      return packed;
-    }
-    const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
-    // A head's rows of W_K, [head_dim, d], are W_K,i^T as they are.
-    HostTensor keys = w.k.weight;
-    keys.shape = {heads, head_dim, d};
-    packed.absorb = Count(backend_.PackPerHead(keys));
-    packed.expand = Expand(w.v, heads, head_dim, d);
-    packed.o = OutputWithValueBias(w);
+    packed.qkv = QueriesKeysValues(w, config_.decoder.score_scale);
+    packed.o = Linear(w.o);
+    return packed;
+  }
+
+  PackedDecoderAttention CrossAttention(const AttentionWeights& w, AttentionForm form) {
+    if (form == AttentionForm::kEl) return ElAttention(w);
+    PackedDecoderAttention packed;
+    packed.q = Queries(w);
+    Floats kv;
+    Append(w.k, 1.0f, &kv);
+    Append(w.v, 1.0f, &kv);
+    packed.kv = Linear(kv);
+    packed.o = Linear(w.o);
     return packed;
   }
 
@@ -139,6 +134,33 @@ class Packer {
     return {.weight = Count(backend_.PackNorm(config_.norm_kind, View(gamma, norm->gamma.shape),
                                               norm->beta ? &beta_view : nullptr, config_.norm_epsilon)),
             .to_residual = to_residual};
+  }
+
+  PackedWeightPtr Queries(const AttentionWeights& w) {
+    Floats q;
+    Append(w.q, config_.decoder.score_scale, &q);
+    return Linear(q);
+  }
+
+  PackedWeightPtr QueriesKeysValues(const AttentionWeights& w, float score_scale) {
+    Floats qkv;
+    Append(w.q, score_scale, &qkv);
+    Append(w.k, 1.0f, &qkv);
+    Append(w.v, 1.0f, &qkv);
+    return Linear(qkv);
+  }
+
+  PackedDecoderAttention ElAttention(const AttentionWeights& w) {
+    const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
+    // A head's rows of W_K, [head_dim, d], are W_K,i^T as they are.
+    HostTensor keys = w.k.weight;
+    keys.shape = {heads, head_dim, d};
+    PackedDecoderAttention packed;
+    packed.q = Queries(w);
+    packed.absorb = Count(backend_.PackPerHead(keys));
+    packed.expand = Expand(w.v, heads, head_dim, d);
+    packed.o = OutputWithValueBias(w);
+    return packed;
   }
 
   PackedWeightPtr Gated(const LinearWeights& gate, const LinearWeights& up) {
@@ -197,8 +219,8 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, At
   packed.decoder_embedding = packer.Embedding(weights.decoder.embedding, true);
   packed.decoder_bias = packer.Bias(weights.decoder.position_bias);
   for (const LayerWeights& layer : weights.decoder.layers) {
-    packed.decoder.push_back({.self_attention = packer.DecoderAttention(layer.self_attention, forms.self),
-                              .cross_attention = packer.DecoderAttention(*layer.cross_attention, forms.cross),
+    packed.decoder.push_back({.self_attention = packer.SelfAttention(layer.self_attention, forms.self),
+                              .cross_attention = packer.CrossAttention(*layer.cross_attention, forms.cross),
                               .feed_forward = packer.FeedForward(layer.feed_forward)});
   }
   std::vector<PackedNorm*> encoder_norms, decoder_norms;

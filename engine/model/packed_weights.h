@@ -39,12 +39,13 @@ struct PackedEncoderLayer {
 
 // Attention of the decoder, over its own history or the document.
 //   el: q~_i = q_i W_K,i^T by `absorb`, c_i W_V,i by `expand`; b_K cancels in the softmax, b_V is folded into o's bias.
-//   kv: `kv` makes keys and values side by side.
+//   kv: `qkv` makes queries, keys and values of the history side by side; `kv` keys and values of the document.
 struct PackedDecoderAttention {
-  PackedWeightPtr q;       // d -> a, scaled by score_scale
+  PackedWeightPtr q;       // d -> a, scaled by score_scale; self kv: in qkv
   PackedWeightPtr absorb;  // el: per head, head_dim -> d
   PackedWeightPtr expand;  // el: per head, d -> head_dim
-  PackedWeightPtr kv;      // kv: d -> 2a
+  PackedWeightPtr qkv;     // self kv: d -> 3a
+  PackedWeightPtr kv;      // cross kv: d -> 2a
   PackedWeightPtr o;       // a -> d
   PackedNorm norm;
 };

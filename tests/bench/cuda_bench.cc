@@ -106,7 +106,7 @@ void RunAttention(const Reporter& reporter, DataType type, bool el, int rows, in
   CudaWorld world(type, {.el = el, .layers = layers, .documents = static_cast<int>(documents), .source = source});
   const int64_t width = el ? int64_t{kHeads} * kWidth : inner;
   const Tensor query = world.Make(rows, width, Storage::kState), output = world.Make(rows, width, Storage::kState);
-  const Tensor states = world.Make(rows, el ? kWidth : 2 * inner, Storage::kState);
+  const Tensor states = world.Make(rows, el ? kWidth : 3 * inner, Storage::kState);
   world.FillPages();
   world.Begin(Phase::kDecode);
   const double bytes = static_cast<double>(SizeOf(type));

@@ -194,18 +194,23 @@ void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
   });
 }
 
+int64_t CpuBackend::HeadGroups() const {
+  const int64_t wanted = 4 * pool_.threads(), documents = std::max<int64_t>(1, layout_.decode.documents.size());
+  return std::clamp<int64_t>(RoundUp(wanted, documents) / documents, 1, shape_.heads);
+}
+
+CpuBackend::HeadRange CpuBackend::HeadsOf(int64_t group, int64_t groups) const {
+  const int64_t begin = group * shape_.heads / groups;
+  return {begin, static_cast<int>((group + 1) * shape_.heads / groups - begin)};
+}
+
 void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
   const auto& documents = layout_.decode.documents;
-  if (documents.empty()) return;
-  // A task reads its heads' keys and values page after page, so memory streams; as many heads as leave all threads
-  // busy.
-  const int64_t wanted = 4 * pool_.threads();
-  const int64_t groups =
-      std::clamp<int64_t>(RoundUp(wanted, documents.size()) / static_cast<int64_t>(documents.size()), 1, shape_.heads);
+  // A task reads its heads' keys and values page after page, so memory streams.
+  const int64_t groups = HeadGroups();
   pool_.Run(static_cast<int64_t>(documents.size()) * groups, [&](int64_t i, int thread) {
     const DecodeDocument& d = documents[i / groups];
-    const int64_t group = i % groups, head = group * shape_.heads / groups;
-    const int heads = static_cast<int>((group + 1) * shape_.heads / groups - head);
+    const auto [head, heads] = HeadsOf(i % groups, groups);
     RowScratch& s = scratch_[thread];
     for (size_t page = 0; page < d.pages.size(); ++page) {
       s.pages[page] =
@@ -233,7 +238,42 @@ void CpuBackend::CrossAttention(const CrossAttentionArgs& args) {
   shape_.cross == AttentionForm::kEl ? CrossEl(args) : CrossPacked(args);
 }
 
-void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
+// A task has some heads of a document's rows: it writes its part of their cells, which only they read, then attends.
+void CpuBackend::SelfPacked(const SelfAttentionArgs& args) {
+  const DecodeLayout& l = layout_.decode;
+  const int64_t groups = HeadGroups(), cell_bytes = CellBytes(shape_);
+  const int64_t inner = static_cast<int64_t>(shape_.heads) * shape_.head_dim, inner_bytes = StateBytes(inner);
+  pool_.Run(static_cast<int64_t>(l.documents.size()) * groups, [&](int64_t i, int thread) {
+    const DecodeDocument& d = l.documents[i / groups];
+    const HeadRange range = HeadsOf(i % groups, groups);
+    const int64_t column = StateBytes(range.begin * shape_.head_dim), bytes = StateBytes(range.count * shape_.head_dim);
+    std::byte* cells = decoder_[args.layer].data() + column;
+    RowScratch& s = scratch_[thread];
+    for (int j = 0; j < d.positions; ++j) {
+      const int64_t p = d.begin + j;
+      const std::byte* q = Row(args.states, p) + column;
+      std::byte* cell = cells + l.cells[p] * cell_bytes;
+      std::memcpy(cell, q + inner_bytes, bytes);
+      std::memcpy(cell + inner_bytes, q + 2 * inner_bytes, bytes);
+      s.rows[j] = {.q = q,
+                   .ancestry = l.ancestry + p * l.ancestry_stride,
+                   .tokens = l.position_ids[p] + 1,
+                   .bias = BiasAt(args.bias, range.begin, l.position_ids[p]),
+                   .out = Row(args.output, p) + column};
+    }
+    kernels_.cell_attention({.rows = s.rows.data(),
+                             .count = d.positions,
+                             .heads = range.count,
+                             .head_dim = shape_.head_dim,
+                             .cells = cells,
+                             .cell_stride = cell_bytes,
+                             .values = inner,
+                             .bias_head = BiasDistances(args.bias),
+                             .scratch = s.attention.data()});
+  });
+}
+
+void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
   const DecodeLayout& l = layout_.decode;
   std::byte* cells = decoder_[args.layer].data();
   const int64_t cell_bytes = CellBytes(shape_);
@@ -243,20 +283,6 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
     RowScratch& s = scratch_[thread];
     const int tokens = l.position_ids[p] + 1;
     const int32_t* ancestry = l.ancestry + p * l.ancestry_stride;
-    if (shape_.self == AttentionForm::kKv) {
-      kernels_.cell_attention({.q = Row(args.query, p),
-                               .heads = heads,
-                               .head_dim = shape_.head_dim,
-                               .tokens = tokens,
-                               .cells = cells,
-                               .cell_stride = cell_bytes,
-                               .ancestry = ancestry,
-                               .bias = BiasAt(args.bias, 0, l.position_ids[p]),
-                               .bias_head = BiasDistances(args.bias),
-                               .out = Row(args.output, p),
-                               .scratch = s.attention.data()});
-      return;
-    }
     for (int begin = 0; begin < tokens; begin += kPageTokens) {
       const int count = std::min(kPageTokens, tokens - begin);
       std::byte* page = s.gathered.data() + begin / kPageTokens * StatePageBytes(kernels_, shape_.d);
@@ -279,6 +305,10 @@ void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
       RunEl(s, count, tokens, args.bias.table != nullptr);
     }
   });
+}
+
+void CpuBackend::SelfAttention(const SelfAttentionArgs& args) {
+  shape_.self == AttentionForm::kEl ? SelfEl(args) : SelfPacked(args);
 }
 
 }  // namespace elserve::cpu

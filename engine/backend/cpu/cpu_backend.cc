@@ -31,7 +31,9 @@ int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
 }
 
 int64_t CpuBackend::CellBytes(const MemoryShape& s) const {
-  return StateStride(kernels_, s.self == AttentionForm::kEl ? s.d : int64_t{2} * s.heads * s.head_dim);
+  if (s.self == AttentionForm::kEl) return StateStride(kernels_, s.d);
+  // One head of many cells is read at a time.
+  return OddLines(StateStride(kernels_, int64_t{2} * s.heads * s.head_dim));
 }
 
 PackedWeightPtr CpuBackend::PackPositionBias(const HostTensor& table) {
@@ -102,8 +104,9 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
       RoundUp(std::max({limits.source_length, limits.decoder_length, limits.encode_positions}), kPageTokens) /
       kPageTokens;
   for (RowScratch& s : scratch_) {
-    s.attention.resize(std::max({kernels_.el_scratch_floats(shape.d),
-                                 kernels_.packed_scratch_floats(shape.heads, shape.head_dim), cells + 64}));
+    s.attention.resize(
+        std::max({kernels_.el_scratch_floats(shape.d), kernels_.packed_scratch_floats(shape.heads, shape.head_dim),
+                  kernels_.cell_scratch_floats(shape.heads, shape.head_dim, cells)}));
     if (shape.self == AttentionForm::kEl) {
       s.gathered = buffers_.TakeBacked(cells / kPageTokens * StatePageBytes(kernels_, shape.d),
                                        "a row's cells (max_decoder_tokens)");
@@ -113,6 +116,7 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
     s.q.resize(kernels_.most_queries);
     s.bias.resize(kernels_.most_queries);
     s.pages.resize(pages);
+    s.rows.resize(limits.decode_positions);
   }
   tasks_.reserve(static_cast<size_t>(limits.decode_positions + limits.encode_positions) * std::max(1, shape.heads));
   first_page_.reserve(limits.encode_positions + 1);

@@ -89,6 +89,7 @@ class CpuBackend final : public Backend {
     std::vector<const uint32_t*> q, pages;
     std::vector<const float*> bias;  // of the queries
     std::vector<std::byte*> out;
+    std::vector<CellRow> rows;  // of one document
   };
   // What SelectTokens works in.
   struct SelectMemory {
@@ -109,9 +110,11 @@ class CpuBackend final : public Backend {
     return std::max<int64_t>(kernels_.row_block, kernels_.row_block_bytes / (units * 4));
   }
   int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
-  // Bytes from a row to the next. Of states an odd number of cache lines: the rows of a block lie in as many sets.
+  // An odd number of cache lines: pieces of rows that are so far apart lie in as many sets of the caches.
+  static int64_t OddLines(int64_t bytes) { return (bytes / 64 | 1) * 64; }
+  // Bytes from a row to the next.
   int64_t Stride(const Tensor& t) const {
-    return t.storage == Storage::kState ? (StateStride(kernels_, t.cols) / 64 | 1) * 64 : RoundUp(t.cols, 32) * 4;
+    return t.storage == Storage::kState ? OddLines(StateStride(kernels_, t.cols)) : RoundUp(t.cols, 32) * 4;
   }
   std::byte* Row(const Tensor& t, int64_t row) const { return t.data + row * Stride(t); }
   int Positions(Phase phase) const {
@@ -138,6 +141,16 @@ class CpuBackend final : public Backend {
   void RunEl(RowScratch& s, int queries, int tokens, bool biased);
   void CrossEl(const CrossAttentionArgs& args);
   void CrossPacked(const CrossAttentionArgs& args);
+  void SelfEl(const SelfAttentionArgs& args);
+  void SelfPacked(const SelfAttentionArgs& args);
+  // The heads of the decode documents in groups, one of which is a task with one document: no more groups than keep all
+  // threads busy.
+  struct HeadRange {
+    int64_t begin;
+    int count;
+  };
+  int64_t HeadGroups() const;
+  HeadRange HeadsOf(int64_t group, int64_t groups) const;
   void ReserveSelect(int64_t rows, const PackedMatrix& weight);
   void ListApart(std::span<const SelectRow> rows, int64_t vocab);
   void ResetKept(std::span<const SelectRow> rows);

@@ -145,18 +145,26 @@ struct KeyValuePage {
   uint32_t* page;  // [page_units(head_dim)]
 };
 
-// softmax(q K) V of one position, all heads, over cells of keys and values in rows.
-struct CellAttention {
-  const std::byte* q;  // states [heads * head_dim]
-  int heads, head_dim, tokens;
-  const std::byte* cells;   // row c: keys [heads * head_dim], values [heads * head_dim]
-  int64_t cell_stride;      // bytes
+// A row of a document in self-attention over cells of keys and values.
+struct CellRow {
+  const std::byte* q;       // states: its queries of heads * head_dim, scaled
   const int32_t* ancestry;  // [tokens]: the cells
+  int tokens;
   // If not null, bias[head * bias_head + t] is added to the score of token t.
-  const float* bias = nullptr;
-  int64_t bias_head = 0;
+  const float* bias;
   std::byte* out;  // states [heads * head_dim]
-  float* scratch;  // [tokens, up to whole vectors]
+};
+
+// softmax(q K) V of rows that share most of their cells, of heads that stand side by side.
+struct CellAttention {
+  const CellRow* rows;
+  int count;  // any number
+  int heads, head_dim;
+  const std::byte* cells;  // the first of the heads' key in cell 0
+  int64_t cell_stride;     // bytes
+  int64_t values;          // states from a head's key to its value
+  int64_t bias_head = 0;
+  float* scratch;  // [cell_scratch_floats(heads, head_dim, the most tokens of a row)]
 };
 
 struct NormRow {
@@ -231,6 +239,7 @@ struct Kernels {
   int64_t (*el_scratch_floats)(int64_t d);
   void (*el_attention)(const ElAttention& args);
 
+  int64_t (*cell_scratch_floats)(int heads, int head_dim, int64_t tokens);
   void (*cell_attention)(const CellAttention& args);
 
   void (*norm)(const NormRow& args);

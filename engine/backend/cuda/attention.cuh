@@ -89,8 +89,9 @@ inline bool FitsTensorCores(DataType type, int width) { return type == DataType:
 // A DecodeAttentionKernelArgs as the kernels read it.
 template <typename T>
 struct AttentionArgs {
-  const T* query;  // [rows, heads * width], as output
-  T* output;
+  const T* query;        // [rows, heads * width]
+  int64_t query_stride;  // heads * width but of self-attention's q, k and v
+  T* output;             // [rows, heads * width]
   const T* memory;
   const int32_t* list;
   int heads;
@@ -102,6 +103,7 @@ struct AttentionArgs {
 template <typename T>
 AttentionArgs<T> ArgsOf(const DecodeAttentionKernelArgs& args) {
   return {.query = static_cast<const T*>(args.query),
+          .query_stride = args.query_stride,
           .output = static_cast<T*>(args.output),
           .memory = static_cast<const T*>(args.memory),
           .list = args.work.list,

@@ -207,6 +207,7 @@ DecodeAttentionKernelArgs CudaBackend::DecodeAttention(AttentionForm form, const
           .d = shape_.d,
           .head_dim = shape_.head_dim,
           .query = query.data,
+          .query_stride = RowStride(query.cols, type_),
           .output = output.data,
           .memory = memory.data(),
           .work = work,
@@ -225,14 +226,17 @@ void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
 void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
   if (!Launches() || bucket_.positions == 0) return;
   const DeviceBlock& cells = decoder_[args.layer];
+  const bool kv = shape_.self == AttentionForm::kKv;
   const StoreCellsKernelArgs store{.type = type_,
                                    .states = args.states.data,
                                    .cells = decode_.cells,
                                    .memory = cells.data(),
+                                   .column = kv ? shape_.heads * shape_.head_dim : 0,
                                    .width = static_cast<int>(StateWidth(shape_, shape_.self)),
                                    .rows = bucket_.positions};
   if (!context_->Check(LaunchStoreCells(store, stream(Phase::kDecode)), "SelfAttention")) return;
-  DecodeAttentionKernelArgs kernel = DecodeAttention(shape_.self, args.query, args.output, cells, decode_.self);
+  DecodeAttentionKernelArgs kernel =
+      DecodeAttention(shape_.self, kv ? args.states : args.query, args.output, cells, decode_.self);
   kernel.bias = BiasOf(args.bias, decode_.position_ids);
   context_->Check(LaunchSelfAttention(kernel, stream(Phase::kDecode)), "SelfAttention");
 }

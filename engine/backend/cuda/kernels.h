@@ -148,9 +148,10 @@ cudaError_t LaunchStoreEncoder(const StoreEncoderKernelArgs& args, cudaStream_t 
 // The positions' states into their cells, before self-attention reads them.
 struct StoreCellsKernelArgs {
   DataType type;
-  const void* states;    // [rows, width], RowStride
+  const void* states;    // [rows, column + width], RowStride
   const int32_t* cells;  // [rows]; -1: padding, not stored
   void* memory;          // the layer's cells, RowStride(width)
+  int column;            // the first that is stored: kv stands behind q
   int width;             // el ? d : 2 * heads * head_dim
   int rows;
 };
@@ -179,11 +180,12 @@ struct DecodeAttentionKernelArgs {
   DataType type;
   bool el;
   int heads;
-  int d;               // el: width of a query, a state and an output of one head
-  int head_dim;        // kv: likewise
-  const void* query;   // el: [rows, heads * d]; kv: [rows, heads * head_dim]; RowStride
-  void* output;        // as query
-  const void* memory;  // the layer's pages, or cells
+  int d;                 // el: width of a query, a state and an output of one head
+  int head_dim;          // kv: likewise
+  const void* query;     // el: [rows, heads * d]; kv: [rows, heads * head_dim]
+  int64_t query_stride;  // elements; self kv: of rows of q, k and v, else as output's
+  void* output;          // as many columns as query, RowStride
+  const void* memory;    // the layer's pages, or cells
   AttentionWork work;
   AttentionWorkspace workspace;
   ScoreBias bias;

@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kGroups* kGroupThreads)
     const AttentionItem item = args.items[i];
     const int32_t* ancestry = args.list + item.source;
     Eight query = {}, sum = {};
-    if (active) query = Unpack(*reinterpret_cast<const uint4*>(args.query + int64_t{item.first} * inner + column));
+    if (active) query = Unpack(*reinterpret_cast<const uint4*>(args.query + item.first * args.query_stride + column));
     float greatest = MinusInfinity(), total = 0;
     for (int begin = group * kBatch; begin < item.tokens; begin += kGroups * kBatch) {
       uint4 keys[kBatch] = {}, values[kBatch] = {};

@@ -289,11 +289,10 @@ cudaError_t LaunchSource(const PlainArgs<T>& args, int max_items, const Device& 
 template <Source kElSource, Source kKeyValueSource, typename T>
 cudaError_t LaunchDecode(const DecodeAttentionKernelArgs& args, cudaStream_t stream) {
   const AttentionArgs<T> typed = ArgsOf<T>(args);
-  const int64_t stride = StrideOf<T>(int64_t{args.heads} * typed.width);
   const PlainArgs<T> plain = {.query = typed.query,
-                              .query_stride = stride,
+                              .query_stride = typed.query_stride,
                               .output = typed.output,
-                              .output_stride = stride,
+                              .output_stride = StrideOf<T>(int64_t{args.heads} * typed.width),
                               .memory = typed.memory,
                               .memory_stride = StrideOf<T>(args.el ? args.d : int64_t{2} * args.heads * args.head_dim),
                               .list = typed.list,

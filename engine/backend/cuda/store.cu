@@ -1,5 +1,5 @@
 // Rows of states to where they are read: encoder states into pages, decoder states into cells, and the select rows'
-// states side by side. Copies of 16 bytes a thread, bound by memory; a block a row.
+// states side by side. Copies of 16 bytes a thread where rows allow it, bound by memory; a block a row.
 #include "engine/backend/cuda/kernels.h"
 #include "engine/backend/cuda/launch.cuh"
 #include "engine/backend/cuda/state.cuh"
@@ -9,30 +9,37 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// to[to_rows[r]] = from[from_rows[r]], rows of `pieces` times 16 bytes; null: row r; -1: none.
+// to[to_rows[r]] = from[from_rows[r]], rows of `pieces`, from_stride and to_stride apart; null: row r; -1: none.
+template <typename Piece>
 __global__ void __launch_bounds__(kThreads)
-    CopyRowsKernel(const uint4* from, const int32_t* from_rows, uint4* to, const int32_t* to_rows, int pieces) {
+    CopyRowsKernel(const Piece* from, int64_t from_stride, const int32_t* from_rows, Piece* to, int64_t to_stride,
+                   const int32_t* to_rows, int pieces) {
   const int row = static_cast<int>(blockIdx.x);
   const int64_t source = from_rows == nullptr ? row : from_rows[row];
   const int64_t target = to_rows == nullptr ? row : to_rows[row];
   if (source < 0 || target < 0) return;
   for (int i = static_cast<int>(threadIdx.x); i < pieces; i += kThreads) {
-    to[target * pieces + i] = from[source * pieces + i];
+    to[target * to_stride + i] = from[source * from_stride + i];
   }
 }
 
 struct RowsCopy {
   const void* from;
+  int64_t from_stride;  // bytes
   const int32_t* from_rows;
   void* to;
+  int64_t to_stride;  // bytes
   const int32_t* to_rows;
   int rows;
-  int64_t bytes;  // of a row
+  int64_t bytes;  // of a row; it, the strides and the addresses are multiples of a Piece
 };
 
+template <typename Piece>
 cudaError_t LaunchCopyRows(const RowsCopy& copy, cudaStream_t stream) {
-  return Launch(CopyRowsKernel, dim3(copy.rows), dim3(kThreads), 0, stream, static_cast<const uint4*>(copy.from),
-                copy.from_rows, static_cast<uint4*>(copy.to), copy.to_rows, static_cast<int>(copy.bytes / 16));
+  constexpr int64_t kSize = sizeof(Piece);
+  return Launch(CopyRowsKernel<Piece>, dim3(copy.rows), dim3(kThreads), 0, stream, static_cast<const Piece*>(copy.from),
+                copy.from_stride / kSize, copy.from_rows, static_cast<Piece*>(copy.to), copy.to_stride / kSize,
+                copy.to_rows, static_cast<int>(copy.bytes / kSize));
 }
 
 // A row [2][heads][head_dim] into its page's [2][heads][64][head_dim], in pieces of a Piece; `piece_count`: of a head.
@@ -64,13 +71,16 @@ cudaError_t LaunchStoreKeysAndValues(const StoreEncoderKernelArgs& args, cudaStr
 
 cudaError_t LaunchStoreEncoder(const StoreEncoderKernelArgs& args, cudaStream_t stream) {
   if (args.el) {
-    return LaunchCopyRows({.from = args.states,
-                           .from_rows = nullptr,
-                           .to = args.pages,
-                           .to_rows = args.token_slots,
-                           .rows = args.positions,
-                           .bytes = RowStride(args.d, args.type) * SizeOf(args.type)},
-                          stream);
+    const int64_t bytes = RowStride(args.d, args.type) * SizeOf(args.type);
+    return LaunchCopyRows<uint4>({.from = args.states,
+                                  .from_stride = bytes,
+                                  .from_rows = nullptr,
+                                  .to = args.pages,
+                                  .to_stride = bytes,
+                                  .to_rows = args.token_slots,
+                                  .rows = args.positions,
+                                  .bytes = bytes},
+                                 stream);
   }
   if (args.head_dim * SizeOf(args.type) % 16 == 0) return LaunchStoreKeysAndValues<uint4>(args, stream);
   return args.type == DataType::kFloat32 ? LaunchStoreKeysAndValues<float>(args, stream)
@@ -78,23 +88,30 @@ cudaError_t LaunchStoreEncoder(const StoreEncoderKernelArgs& args, cudaStream_t 
 }
 
 cudaError_t LaunchStoreCells(const StoreCellsKernelArgs& args, cudaStream_t stream) {
-  return LaunchCopyRows({.from = args.states,
+  const int64_t size = SizeOf(args.type), begin = args.column * size;
+  const RowsCopy copy = {.from = static_cast<const std::byte*>(args.states) + begin,
+                         .from_stride = RowStride(args.column + args.width, args.type) * size,
                          .from_rows = nullptr,
                          .to = args.memory,
+                         .to_stride = RowStride(args.width, args.type) * size,
                          .to_rows = args.cells,
                          .rows = args.rows,
-                         .bytes = RowStride(args.width, args.type) * SizeOf(args.type)},
-                        stream);
+                         .bytes = args.width * size};
+  if (begin % 16 == 0 && copy.bytes % 16 == 0) return LaunchCopyRows<uint4>(copy, stream);
+  return LaunchCopyRows<uint16_t>(copy, stream);  // fits every type
 }
 
 cudaError_t LaunchGather(const GatherKernelArgs& args, cudaStream_t stream) {
-  return LaunchCopyRows({.from = args.input,
-                         .from_rows = args.rows,
-                         .to = args.output,
-                         .to_rows = nullptr,
-                         .rows = args.count,
-                         .bytes = RowStride(args.cols, args.type) * SizeOf(args.type)},
-                        stream);
+  const int64_t bytes = RowStride(args.cols, args.type) * SizeOf(args.type);
+  return LaunchCopyRows<uint4>({.from = args.input,
+                                .from_stride = bytes,
+                                .from_rows = args.rows,
+                                .to = args.output,
+                                .to_stride = bytes,
+                                .to_rows = nullptr,
+                                .rows = args.count,
+                                .bytes = bytes},
+                               stream);
 }
 
 }  // namespace elserve::cuda

@@ -305,15 +305,17 @@ void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
 }
 
 void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
+  const bool el = shape_.self == AttentionForm::kEl;
   const int64_t width = StateWidth(shape_, shape_.self);
+  const int64_t query_width = el ? 0 : QueryWidth(shape_.self);  // of the states
   const DecodeLayout& decode = layout_.decode;
   Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
-  RequireTensor(args.states, Phase::kDecode, width, Storage::kState);
-  RequireTensor(args.query, Phase::kDecode, QueryWidth(shape_.self), Storage::kState);
+  RequireTensor(args.states, Phase::kDecode, query_width + width, Storage::kState);
+  if (el) RequireTensor(args.query, Phase::kDecode, QueryWidth(shape_.self), Storage::kState);
   RequireTensor(args.output, Phase::kDecode, QueryWidth(shape_.self), Storage::kState);
   // All are written first: a later position of a row reads the earlier ones of the same step.
   for (int64_t p = 0; p < decode.positions(); ++p) {
-    std::copy_n(Row(args.states, p), width, DecoderState(args.layer, decode.cells[p]));
+    std::copy_n(Row(args.states, p) + query_width, width, DecoderState(args.layer, decode.cells[p]));
   }
   for (int64_t p = 0; p < decode.positions(); ++p) {
     std::vector<const float*> states;
@@ -321,7 +323,7 @@ void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
       states.push_back(DecoderState(args.layer, decode.ancestry[p * decode.ancestry_stride + t]));
     }
     const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, decode.position_ids[p]); };
-    Attend(MemoryLayout(shape_.self), Row(args.query, p), states, bias, MutableRow(args.output, p));
+    Attend(MemoryLayout(shape_.self), Row(el ? args.query : args.states, p), states, bias, MutableRow(args.output, p));
   }
 }
 

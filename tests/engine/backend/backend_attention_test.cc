@@ -61,6 +61,10 @@ int64_t HeadWidth(const MemoryShape& shape, AttentionForm form) {
   return form == AttentionForm::kEl ? shape.d : shape.head_dim;
 }
 int64_t QueryWidth(const MemoryShape& shape, AttentionForm form) { return shape.heads * HeadWidth(shape, form); }
+// Columns of SelfAttention's states: the query first where the form has it there, then what is stored.
+int64_t SelfWidth(const MemoryShape& shape) {
+  return StateWidth(shape, shape.self) + (shape.self == AttentionForm::kKv ? QueryWidth(shape, shape.self) : 0);
+}
 float QueryDeviation(const MemoryShape& shape, AttentionForm form) {
   return kScoreDeviation / std::sqrt(static_cast<float>(HeadWidth(shape, form)));
 }
@@ -186,7 +190,7 @@ WorldTensors AllocateWorld(Session& session, const DecodeWorld& world, const Mem
               session.Allocate(world.Limits().encode_positions, StateWidth(shape, shape.cross), Storage::kState),
           .cross_query = allocate(QueryWidth(shape, shape.cross)),
           .cross_output = allocate(QueryWidth(shape, shape.cross)),
-          .states = allocate(StateWidth(shape, shape.self)),
+          .states = allocate(SelfWidth(shape)),
           .self_query = allocate(QueryWidth(shape, shape.self)),
           .self_output = allocate(QueryWidth(shape, shape.self))};
 }
@@ -203,10 +207,23 @@ void FillEncoderMemory(Session& session, const DecodeWorld& world, const MemoryS
   }
 }
 
+// Rows of queries and of what is stored -> rows of SelfAttention's states.
+std::vector<float> SelfStates(const MemoryShape& shape, std::span<const float> queries, std::span<const float> stored) {
+  if (shape.self == AttentionForm::kEl) return {stored.begin(), stored.end()};
+  const int64_t query_width = QueryWidth(shape, shape.self), width = StateWidth(shape, shape.self);
+  std::vector<float> rows;
+  for (int64_t row = 0; row < static_cast<int64_t>(stored.size()) / width; ++row) {
+    const auto query = queries.subspan(row * query_width, query_width), state = stored.subspan(row * width, width);
+    rows.insert(rows.end(), query.begin(), query.end());
+    rows.insert(rows.end(), state.begin(), state.end());
+  }
+  return rows;
+}
+
 // Random states of all cells.
 void FillDecoderMemory(Session& session, const DecodeWorld& world, const MemoryShape& shape,
                        const WorldTensors& tensors) {
-  const int64_t values = world.block_count() * kBlockCells * StateWidth(shape, shape.self);
+  const int64_t values = world.block_count() * kBlockCells * SelfWidth(shape);
   for (int layer = 0; layer < kLayers; ++layer) {
     world.FillCells(session, layer, tensors.states, session.Random(40 + layer, values, 1.0f), tensors.self_query,
                     tensors.self_output);
@@ -256,16 +273,17 @@ Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& s
   const WorldTensors tensors = AllocateWorld(session, world, shape);
   FillDecoderMemory(session, world, shape, tensors);
   const auto positions = static_cast<int64_t>(world.positions().size());
-  const int64_t width = QueryWidth(shape, shape.self), state_width = StateWidth(shape, shape.self);
+  const int64_t width = QueryWidth(shape, shape.self);
   const std::vector<float> queries = session.Random(50, positions * width, QueryDeviation(shape, shape.self));
-  const std::vector<float> states = session.Random(51, positions * state_width, 1.0f);
+  const std::vector<float> states =
+      SelfStates(shape, queries, session.Random(51, positions * StateWidth(shape, shape.self), 1.0f));
   const auto bias = biased == Bias::kSome ? RandomBias(session, shape.heads, world.Limits().decoder_length)
                                           : std::make_shared<OwnedBias>();
   return [=, &session, &world](std::span<const int> units) {
     const OwnedStep step = world.Step(units);
     session.backend().BeginStep(step.Layout());
     session.backend().Write(tensors.self_query, Rows(queries, width, units));
-    session.backend().Write(tensors.states, Rows(states, state_width, units));
+    session.backend().Write(tensors.states, Rows(states, SelfWidth(shape), units));
     session.backend().SelfAttention({.layer = 1,
                                      .states = tensors.states,
                                      .query = tensors.self_query,
@@ -451,13 +469,14 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
         std::fill_n(queries.begin() + p * QueryWidth(shape, shape.cross), QueryWidth(shape, shape.cross), NAN);
         std::fill_n(states.begin() + p * StateWidth(shape, shape.cross), StateWidth(shape, shape.cross), NAN);
       }
+      const std::vector<float> self_states = SelfStates(shape, queries, states);
       return without_broken([=, &session, &world](std::span<const int> units) {
         const OwnedStep step = world.Step(units);
         const auto count = static_cast<int64_t>(units.size());
         session.backend().BeginStep(step.Layout());
         session.backend().Write(tensors.cross_query, Rows(queries, QueryWidth(shape, shape.cross), units));
         session.backend().Write(tensors.self_query, Rows(queries, QueryWidth(shape, shape.cross), units));
-        session.backend().Write(tensors.states, Rows(states, StateWidth(shape, shape.cross), units));
+        session.backend().Write(tensors.states, Rows(self_states, SelfWidth(shape), units));
         session.backend().CrossAttention({.layer = 0, .query = tensors.cross_query, .output = tensors.cross_output});
         UnitOutputs outputs =
             OneRowEach(session.backend().Read(tensors.cross_output, count), QueryWidth(shape, shape.cross));

@@ -40,7 +40,8 @@ class DecodeWorld {
   std::vector<std::vector<int>> Batches(uint32_t seed) const;
 
   // Writes to every cell of the layer, own cells included: what a row reads must come from earlier steps' values.
-  // `query` and `output` are tensors of SelfAttention's for this memory; `states`: [block_count * 16, width].
+  // `states`, `query` and `output` are tensors of SelfAttention's for this memory; `values`: [block_count * 16, columns
+  // of the states].
   void FillCells(Session& session, int layer, Tensor states, std::span<const float> values, Tensor query,
                  Tensor output) const;
   // Writes each page of the layer with `values`, [page_count * 64, width], page after page.

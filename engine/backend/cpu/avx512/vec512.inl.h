@@ -46,6 +46,26 @@ struct Vec512 {
     return _mm512_scalef_ps(p, x);
   }
   static float ReduceAdd(F a) { return _mm512_reduce_add_ps(a); }
+  // Of a, then of b: its first two quarters' sum, and its last two's.
+  static F AddQuarters(F a, F b) {
+    const I x = _mm512_castps_si512(a), y = _mm512_castps_si512(b);
+    return Add(AsFloat(_mm512_shuffle_i32x4(x, y, 0x88)), AsFloat(_mm512_shuffle_i32x4(x, y, 0xDD)));
+  }
+  // The sum of each vector, in its lane.
+  static F SumEach(const F (&a)[kLanes]) {
+    F pairs[8], fours[4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      const I x = _mm512_castps_si512(a[2 * i]), y = _mm512_castps_si512(a[2 * i + 1]);
+      pairs[i] = Add(AsFloat(_mm512_unpacklo_epi32(x, y)), AsFloat(_mm512_unpackhi_epi32(x, y)));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const I x = _mm512_castps_si512(pairs[2 * i]), y = _mm512_castps_si512(pairs[2 * i + 1]);
+      fours[i] = Add(AsFloat(_mm512_unpacklo_epi64(x, y)), AsFloat(_mm512_unpackhi_epi64(x, y)));
+    }
+    return AddQuarters(AddQuarters(fours[0], fours[1]), AddQuarters(fours[2], fours[3]));
+  }
   static float ReduceMax(F a) { return _mm512_reduce_max_ps(a); }
   static uint32_t Greater(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
   static uint32_t AtLeast(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }

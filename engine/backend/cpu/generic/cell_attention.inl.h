@@ -1,88 +1,193 @@
-// Attention over cells of keys and values: one query a head, so vectors run along the head.
+// Attention of some rows of one document over cells of keys and values. Each row has a history of its own, and most of
+// a beam's rows share most of it: a few cells at a time go through all rows and heads, so that a cell comes from memory
+// once. Vectors run along the head, in float32 whatever the states are; a row's sums do not depend on the others.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_CELL_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_CELL_ATTENTION_INL_H_
 
-#include "engine/backend/cpu/generic/math.inl.h"
 #include "engine/backend/cpu/generic/online_softmax.inl.h"
+#include "engine/backend/cpu/generic/product.inl.h"
 #include "engine/backend/cpu/generic/state_types.inl.h"
 #include "engine/backend/cpu/kernels.h"
 
 namespace elserve::cpu {
 namespace {
 
-// The dot of two runs of units.
+// Rows that go through the cells together, and cells of a strip.
+inline constexpr int kCellRows = 8;
+inline constexpr int kStripCells = 16;
+
+inline int Less(int a, int b) { return a < b ? a : b; }
+
+// Scores and sums of the rows.
 template <class S>
-inline float DotUnits(const uint32_t* a, const uint32_t* b, int units) {
-  using V = typename S::Vec;
-  typename V::F sum = V::Zero();
-  int u = 0;
-  for (; u + V::kLanes <= units; u += V::kLanes) sum = S::Dot(sum, V::LoadUnits(a + u), V::LoadUnits(b + u));
-  if (u < units) sum = S::Dot(sum, V::LoadUnitsN(a + u, units - u), V::LoadUnitsN(b + u, units - u));
-  return V::ReduceAdd(sum);
+int64_t CellScratchFloats(int heads, int head_dim, int64_t tokens) {
+  return kCellRows * heads * (RoundUp(tokens, kPageTokens) + RoundUp(head_dim, S::Vec::kLanes) + 1);
 }
 
-// Scores -> weights as units of kPack tokens, zeros behind the last; returns the sum of the weights.
+// The dots of a query with as many keys as a vector has lanes.
 template <class S>
-float CellWeights(float* scores, int tokens, float top) {
+typename S::Vec::F CellDots(const typename S::State* q, const typename S::State* const* keys, int head_dim) {
   using V = typename S::Vec;
-  const typename V::F shift = V::Set(-top * kLog2e);
-  typename V::F sum = V::Zero();
-  for (int t = 0; t < tokens; t += V::kLanes) {
-    const int n = tokens - t < V::kLanes ? tokens - t : V::kLanes;
-    typename V::F w = Exp2<V, kExpTerms<S>>(V::Fma(V::LoadN(scores + t, n), V::Set(kLog2e), shift));
-    if (n < V::kLanes) {
-      V::Store(scores + t, w);
-      w = V::LoadN(scores + t, n);
-    }
-    sum = V::Add(sum, w);
-    // The states of a weight are no wider than its score: they take the place of scores that were read.
-    S::Store(reinterpret_cast<typename S::State*>(scores) + t, w);
+  typename V::F sums[V::kLanes];
+#pragma GCC unroll 16
+  for (int t = 0; t < V::kLanes; ++t) sums[t] = V::Zero();
+  int i = 0;
+  for (; i + V::kLanes <= head_dim; i += V::kLanes) {
+    const typename V::F x = S::Load(q + i);
+#pragma GCC unroll 16
+    for (int t = 0; t < V::kLanes; ++t) sums[t] = V::Fma(x, S::Load(keys[t] + i), sums[t]);
   }
-  return V::ReduceAdd(sum);
+  if (const int n = head_dim - i; n > 0) {
+    const typename V::F x = S::LoadN(q + i, n);
+#pragma GCC unroll 16
+    for (int t = 0; t < V::kLanes; ++t) sums[t] = V::Fma(x, S::LoadN(keys[t] + i, n), sums[t]);
+  }
+  return V::SumEach(sums);
 }
+
+// sums[N vectors] += the weighted values of `tokens` cells; of the only vector no more than `columns` where kPart.
+template <class S, int N, bool kPart, class Value>
+void AddCells(const float* weights, int tokens, const Value& value, int columns, float* sums) {
+  using V = typename S::Vec;
+  typename V::F c[N];
+#pragma GCC unroll 8
+  for (int n = 0; n < N; ++n) c[n] = V::Load(sums + n * V::kLanes);
+  for (int t = 0; t < tokens; ++t) {
+    const typename S::State* from = value(t);
+    const typename V::F w = V::Set(weights[t]);
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+      c[n] = V::Fma(w, kPart ? S::LoadN(from, columns) : S::Load(from + n * V::kLanes), c[n]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int n = 0; n < N; ++n) V::Store(sums + n * V::kLanes, c[n]);
+}
+
+// Up to kCellRows rows, all heads.
+template <class S>
+class CellRows {
+ public:
+  CellRows(const CellAttention& p, const CellRow* rows, int count)
+      : p_(p), rows_(rows), count_(count), width_(RoundUp(p.head_dim, V::kLanes)) {
+    for (int i = 0; i < count; ++i) longest_ = rows[i].tokens > longest_ ? rows[i].tokens : longest_;
+    stride_ = RoundUp(longest_, kPageTokens);
+    sums_ = p.scratch + count * p.heads * stride_;
+    totals_ = sums_ + count * p.heads * width_;
+  }
+
+  void Run() {
+    Stream(0, [this](int i, int head, int begin) { Scores(i, head, begin); });
+    for (int i = 0; i < count_; ++i) {
+      for (int head = 0; head < p_.heads; ++head) {
+        float m = kNoScore, *total = totals_ + i * p_.heads + head;
+        *total = 0;
+        RowWeights<Float32State<V>>(scores(i, head), rows_[i].tokens, &m, total, scores(i, head));
+      }
+    }
+    for (int64_t i = 0; i < count_ * p_.heads * width_; ++i) sums_[i] = 0;
+    Stream(p_.values, [this](int i, int head, int begin) { AddStrip(i, head, begin); });
+    for (int i = 0; i < count_; ++i) {
+      for (int head = 0; head < p_.heads; ++head) Finish(i, head);
+    }
+  }
+
+ private:
+  using V = typename S::Vec;
+  using State = typename S::State;
+
+  float* scores(int row, int head) const { return p_.scratch + (row * p_.heads + head) * stride_; }
+  float* sums(int row, int head) const { return sums_ + (row * p_.heads + head) * width_; }
+  const State* Cell(const CellRow& row, int t) const {
+    return reinterpret_cast<const State*>(p_.cells + row.ancestry[t] * p_.cell_stride);
+  }
+  // How many cells of the strip the row has.
+  static int Cells(const CellRow& row, int begin) { return Less(row.tokens - begin, kStripCells); }
+
+  // Calls add(row, head, begin) for all strips, one after the other; `from`: of a cell, what they will read.
+  template <class Add>
+  void Stream(int64_t from, const Add& add) const {
+    Fetch(from, 0);
+    for (int begin = 0; begin < longest_; begin += kStripCells) {
+      Fetch(from, begin + kStripCells);
+      for (int i = 0; i < count_; ++i) {
+        for (int head = 0; head < p_.heads && begin < rows_[i].tokens; ++head) add(i, head, begin);
+      }
+    }
+  }
+
+  // Cells are far apart in memory, so no processor fetches them by itself. Those that the row before has at the same
+  // place are on their way.
+  void Fetch(int64_t from, int begin) const {
+    const int64_t bytes = static_cast<int64_t>(p_.heads) * p_.head_dim * static_cast<int64_t>(sizeof(State));
+    for (int i = 0; i < count_; ++i) {
+      const CellRow& row = rows_[i];
+      for (int t = begin; t < begin + Cells(row, begin); ++t) {
+        if (i > 0 && t < rows_[i - 1].tokens && rows_[i - 1].ancestry[t] == row.ancestry[t]) continue;
+        const auto* at = reinterpret_cast<const char*>(Cell(row, t) + from);
+        for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at + line);
+      }
+    }
+  }
+
+  void Scores(int i, int head, int begin) const {
+    const CellRow& row = rows_[i];
+    const int64_t column = static_cast<int64_t>(head) * p_.head_dim;
+    const State* q = reinterpret_cast<const State*>(row.q) + column;
+    float* to = scores(i, head) + begin;
+    const int cells = Cells(row, begin);
+    for (int t = 0; t < cells; t += V::kLanes) {
+      const State* keys[V::kLanes];
+      // The last cell stands in for those that the row does not have.
+      for (int j = 0; j < V::kLanes; ++j) keys[j] = Cell(row, begin + Less(t + j, cells - 1)) + column;
+      V::Store(to + t, CellDots<S>(q, keys, p_.head_dim));
+    }
+    if (row.bias == nullptr) return;
+    const float* bias = row.bias + head * p_.bias_head + begin;
+    for (int t = 0; t < cells; ++t) to[t] += bias[t];
+  }
+
+  void AddStrip(int i, int head, int begin) const {
+    constexpr int kMost = 8;
+    const CellRow& row = rows_[i];
+    const int cells = Cells(row, begin), vectors = p_.head_dim / V::kLanes, rest = p_.head_dim % V::kLanes;
+    const float* weights = scores(i, head) + begin;
+    float* to = sums(i, head);
+    const auto from = [&](int column) {
+      const int64_t at = p_.values + static_cast<int64_t>(head) * p_.head_dim + column;
+      return [&, at](int t) { return Cell(row, begin + t) + at; };
+    };
+    for (int v = 0; v < vectors; v += kMost) {
+      WithRows<kMost>(Less(vectors - v, kMost), [&]<int N>() {
+        AddCells<S, N, false>(weights, cells, from(v * V::kLanes), N * V::kLanes, to + v * V::kLanes);
+      });
+    }
+    const int last = vectors * V::kLanes;
+    if (rest > 0) AddCells<S, 1, true>(weights, cells, from(last), rest, to + last);
+  }
+
+  void Finish(int i, int head) const {
+    const typename V::F by = V::Set(1.0f / totals_[i * p_.heads + head]);
+    float* c = sums(i, head);
+    for (int64_t j = 0; j < width_; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
+    ToState<S>(c, p_.head_dim,
+               rows_[i].out + static_cast<int64_t>(head) * p_.head_dim * static_cast<int64_t>(sizeof(State)));
+  }
+
+  const CellAttention& p_;
+  const CellRow* rows_;
+  const int count_;
+  const int64_t width_;  // of a head's sums: whole vectors
+  int longest_ = 0;
+  int64_t stride_;  // of a head's scores
+  float* sums_;     // [rows, heads, width]
+  float* totals_;   // [rows, heads]: sums of the weights
+};
 
 template <class S>
 void AttendCells(const CellAttention& p) {
-  using V = typename S::Vec;
-  using State = typename S::State;
-  constexpr int kPanel = 2 * V::kLanes;
-  const int64_t value_offset = static_cast<int64_t>(p.heads) * p.head_dim;
-  const int units = p.head_dim / S::kPack;
-  float* scores = p.scratch;  // [tokens], up to whole vectors
-  const auto cell = [&p](int t) { return reinterpret_cast<const State*>(p.cells + p.ancestry[t] * p.cell_stride); };
-  for (int head = 0; head < p.heads; ++head) {
-    const int64_t offset = static_cast<int64_t>(head) * p.head_dim;
-    const auto* q = reinterpret_cast<const uint32_t*>(reinterpret_cast<const State*>(p.q) + offset);
-    float top = kNoScore;
-    for (int t = 0; t < p.tokens; ++t) {
-      scores[t] = DotUnits<S>(q, reinterpret_cast<const uint32_t*>(cell(t) + offset), units);
-      if (p.bias != nullptr) scores[t] += p.bias[head * p.bias_head + t];
-      if (scores[t] > top) top = scores[t];
-    }
-    const typename V::F by = V::Set(1.0f / CellWeights<S>(scores, p.tokens, top));
-    const auto* weights = reinterpret_cast<const uint32_t*>(scores);
-    State* out = reinterpret_cast<State*>(p.out) + offset;
-    for (int column = 0; column < p.head_dim; column += kPanel) {
-      const int64_t at = value_offset + offset + column;
-      typename V::F a = V::Zero(), b = V::Zero();
-      for (int t = 0; t < p.tokens; t += S::kPack) {
-        // An odd last token stands in for its missing neighbour, whose weight is 0.
-        const auto* even = reinterpret_cast<const uint32_t*>(cell(t) + at);
-        const auto* odd =
-            reinterpret_cast<const uint32_t*>(cell(t + S::kPack - 1 < p.tokens ? t + S::kPack - 1 : t) + at);
-        typename V::I x, y;
-        S::Zip(even, odd, &x, &y);
-        const typename V::I w = V::Broadcast(weights + t / S::kPack);
-        a = S::Dot(a, w, x);
-        b = S::Dot(b, w, y);
-      }
-      S::Unzip(a, b, &a, &b);
-      alignas(64) float sums[kPanel];
-      V::Store(sums, V::Mul(a, by));
-      V::Store(sums + V::kLanes, V::Mul(b, by));
-      const int n = p.head_dim - column < kPanel ? p.head_dim - column : kPanel;
-      ToState<S>(sums, n, reinterpret_cast<std::byte*>(out + column));
-    }
+  for (int row = 0; row < p.count; row += kCellRows) {
+    CellRows<S>(p, p.rows + row, Less(p.count - row, kCellRows)).Run();
   }
 }
 

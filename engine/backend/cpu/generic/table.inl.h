@@ -36,6 +36,7 @@ constexpr Kernels TableOf(Isa isa) {
   k.store_states = &StoreStates<S>;
   k.el_scratch_floats = &ElScratchFloats;
   k.el_attention = &AttendEl<S>;
+  k.cell_scratch_floats = &CellScratchFloats<S>;
   k.cell_attention = &AttendCells<S>;
   k.norm = &Norm<S>;
   k.embed = &Embed<S>;

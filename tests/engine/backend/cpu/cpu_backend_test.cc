@@ -134,6 +134,7 @@ TEST_P(CpuBackendTest, AScoreOfMinusInfinityIsNoWeight) {
       EXPECT_EQ(attended[i], el && i % kHeadDim == 0 ? 0.0f : 0.5f) << (el ? "el" : "kv") << " column " << i;
     }
     // Self-attention over cells with the same keys.
+    const Tensor row = session.Allocate(1, el ? width : query_width + width, Storage::kState);
     OwnedStep cells = PlainStep(Phase::kDecode, 1);
     cells.ancestry_stride = kTokens;
     cells.ancestry.assign(kTokens, 0);
@@ -143,8 +144,10 @@ TEST_P(CpuBackendTest, AScoreOfMinusInfinityIsNoWeight) {
       cells.ancestry[t] = t;
       session.backend().BeginStep(cells.Layout());
       session.backend().Write(query, queries);
-      session.backend().Write(states, std::vector<float>(values.begin() + t * width, values.begin() + (t + 1) * width));
-      session.backend().SelfAttention({.layer = 0, .states = states, .query = query, .output = output});
+      std::vector<float> state = el ? std::vector<float>() : queries;
+      state.insert(state.end(), values.begin() + t * width, values.begin() + (t + 1) * width);
+      session.backend().Write(row, state);
+      session.backend().SelfAttention({.layer = 0, .states = row, .query = query, .output = output});
     }
     const std::vector<float> own = session.backend().Read(output, 1);
     for (int i = 0; i < query_width; ++i) {
