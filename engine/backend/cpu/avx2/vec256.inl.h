@@ -100,10 +100,6 @@ struct Vec256 {
     StoreBf16(copy, a);
     for (int i = 0; i < n; ++i) p[i] = copy[i];
   }
-  static void StorePairs(uint32_t* p, F even, F odd) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                        _mm256_or_si256(RoundBf16(even), _mm256_slli_epi32(RoundBf16(odd), 16)));
-  }
   // Two rows of 16 bfloat16 -> units of (row 0, row 1): `a` holds columns 0-3 and 8-11, `b` the others.
   static void ZipBf16(const uint32_t* row0, const uint32_t* row1, I* a, I* b) {
     const I x = LoadUnits(row0), y = LoadUnits(row1);

@@ -96,9 +96,6 @@ struct Vec512 {
   static void StoreBf16N(uint16_t* p, F a, int n) {
     _mm256_mask_storeu_epi16(p, Mask(n), _mm512_cvtepi32_epi16(RoundBf16(a)));
   }
-  static void StorePairs(uint32_t* p, F even, F odd) {
-    _mm512_storeu_si512(p, _mm512_or_si512(RoundBf16(even), _mm512_slli_epi32(RoundBf16(odd), 16)));
-  }
   // Two rows of 32 bfloat16 -> units of (row 0, row 1): `a` holds columns 0-3, 8-11, 16-19, 24-27, `b` the others.
   static void ZipBf16(const uint32_t* row0, const uint32_t* row1, I* a, I* b) {
     const I x = LoadUnits(row0), y = LoadUnits(row1);

@@ -8,8 +8,11 @@
 namespace elserve::cpu {
 namespace {
 
-struct DotBf16State : WideBf16State<Vec512> {
+struct DotBf16State : Bf16State<Vec512> {
   using AsRows = DotBf16State;
+  using Number = DotBf16State;
+  using Wide = DotBf16State;
+  static constexpr bool kWidens = false;
   static __m512 Dot(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
@@ -20,6 +23,10 @@ struct DotBf16State : WideBf16State<Vec512> {
     const __m512i low = _mm512_cvtepu16_epi32(Round(even)), high = _mm512_cvtepu16_epi32(Round(odd));
     _mm512_storeu_si512(p, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
   }
+  static void Zip(const uint32_t* even, const uint32_t* odd, __m512i* a, __m512i* b) {
+    Vec512::ZipBf16(even, odd, a, b);
+  }
+  static void Unzip(__m512 a, __m512 b, __m512* first, __m512* second) { Vec512::Unzip(a, b, first, second); }
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_EL_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_EL_ATTENTION_INL_H_
 
+#include <cstddef>
 #include <cstring>
 
 #include "engine/backend/cpu/generic/math.inl.h"
@@ -27,8 +28,12 @@ void StoreStates(const StatePage& p) {
   std::memset(p.page + p.tokens * stride, 0, static_cast<size_t>((p.reach - p.tokens) * stride));
 }
 
-// Queries, scores, weights, sums and what AttendEl keeps of each query.
-inline int64_t ElScratchFloats(int64_t d) { return kElQueries * (RoundUp(d, 32) * 2 + 2 * kStripTokens + 8); }
+// Queries, scores, weights, sums, what AttendEl keeps of each query, and a strip that is widened.
+template <class S>
+int64_t ElScratchFloats(int64_t d) {
+  const int64_t width = RoundUp(d, 32);
+  return kElQueries * (width * 2 + 2 * kStripTokens + 8) + (S::kWidens ? kStripTokens * width : 0);
+}
 
 struct ElScratch {
   uint32_t* q;        // [units, queries]
@@ -144,7 +149,7 @@ void FinishQueries(const ElAttention& p, const ElScratch& s, int64_t width) {
     float* c = s.sums + query * width;
     for (int64_t j = 0; j < width; j += 2 * L) {
       typename V::F a = V::Mul(V::Load(c + j), by), b = V::Mul(V::Load(c + j + L), by);
-      S::Unzip(a, b, &a, &b);
+      S::Wide::Unzip(a, b, &a, &b);
       V::Store(c + j, a);
       V::Store(c + j + L, b);
     }
@@ -155,9 +160,11 @@ void FinishQueries(const ElAttention& p, const ElScratch& s, int64_t width) {
 template <class S>
 void AttendEl(const ElAttention& p) {
   using V = typename S::Vec;
+  using P = typename S::Wide;
   constexpr int kPanel = 2 * V::kLanes;
   const int queries = static_cast<int>(RoundUp(p.queries, V::kLanes));
-  const int64_t width = RoundUp(p.d, kPanel), stride = RoundUp(p.d, 32) / S::kPack;
+  const int64_t row = RoundUp(p.d, 32), width = RoundUp(p.d, kPanel), stride = row / P::kPack;
+  const int64_t units = p.units * S::kPack / P::kPack;
   ElScratch s;
   s.sums = p.scratch;
   s.scores = s.sums + kElQueries * width;
@@ -166,22 +173,21 @@ void AttendEl(const ElAttention& p) {
   s.l = s.m + kElQueries;
   s.scale = s.l + kElQueries;
   s.q = reinterpret_cast<uint32_t*>(s.scale + kElQueries);
+  float* wide = s.scale + kElQueries + kElQueries * row;
   for (int query = 0; query < queries; ++query) {
     s.m[query] = kNoScore;
     s.l[query] = 0;
-    for (int64_t u = 0; u < p.units; ++u) s.q[u * queries + query] = query < p.queries ? p.q[query][u] : 0;
+    const uint32_t* q = query < p.queries ? AsWide<S>(p.q[query], p.d, wide) : nullptr;
+    for (int64_t u = 0; u < units; ++u) s.q[u * queries + query] = q != nullptr ? q[u] : 0;
   }
   for (int64_t i = 0; i < p.queries * width; ++i) s.sums[i] = 0;
   for (int begin = 0; begin < p.tokens; begin += kStripTokens) {
     const int tokens = p.tokens - begin < kStripTokens ? p.tokens - begin : kStripTokens;
-    const auto page_tokens = [&](int page) {
-      const int left = tokens - page * kPageTokens;
-      return left < kPageTokens ? left : kPageTokens;
-    };
-    const int first = begin / kPageTokens, pages = (tokens + kPageTokens - 1) / kPageTokens;
-    for (int page = 0; page < pages; ++page) {
-      PageScoresEl<S>(p.pages[first + page], stride, page_tokens(page), s.q, queries, p.units,
-                      s.scores + page * kPageTokens * queries);
+    const uint32_t* pages[kStripTokens / kPageTokens];
+    for (int page = 0; page < Parts(tokens, kPageTokens); ++page) {
+      const int left = tokens - page * kPageTokens, count = left < kPageTokens ? left : kPageTokens;
+      pages[page] = AsWide<S>(p.pages[begin / kPageTokens + page], count * row, wide + page * kPageTokens * row);
+      PageScoresEl<P>(pages[page], stride, count, s.q, queries, units, s.scores + page * kPageTokens * queries);
     }
     if (p.bias != nullptr) {
       for (int query = 0; query < p.queries; ++query) {
@@ -189,8 +195,8 @@ void AttendEl(const ElAttention& p) {
         for (int t = 0; t < tokens; ++t) s.scores[t * queries + query] += bias[t];
       }
     }
-    QueryWeights<S>(s, tokens, queries);
-    AddStrip<S>(s, p.pages + first, stride, tokens, queries, p.queries, width);
+    QueryWeights<P>(s, tokens, queries);
+    AddStrip<P>(s, pages, stride, tokens, queries, p.queries, width);
   }
   FinishQueries<S>(p, s, width);
 }

@@ -68,6 +68,34 @@ void FinishLinear(const LinearBlock& b, const PanelSums& p, int row, int rows, i
   }
 }
 
+// NV / 2 panels, as the product with `parts` parts of rows reads them. `place`: where they stand once they are widened,
+// of two.
+template <class S, int NV>
+class Columns {
+ public:
+  Columns(const LinearBlock& b, const uint32_t* panels, int parts, int place)
+      : b_(b), panels_(panels), widened_(WidensB<S>(parts)) {
+    if (!widened_) return;
+    uint32_t* wide = b.wide + (b.rows + place * 2 * S::Vec::kLanes) * b.a_stride;
+    WidenUnits<typename S::Vec>(panels, NV * b.units, reinterpret_cast<float*>(wide));
+    panels_ = wide;
+  }
+
+  // sums [rows, NV vectors] = the products of rows [row, row + rows).
+  void Multiply(int row, int rows, float* sums) const {
+    WithProduct<S>(widened_, [&]<class P>() {
+      const int64_t units = b_.units * S::kPack / P::kPack;
+      StorePanels<P, NV>(rows, units, b_.a + row * b_.a_stride, b_.a_stride, panels_, units * 2 * S::Vec::kLanes, sums,
+                         NV * S::Vec::kLanes);
+    });
+  }
+
+ private:
+  const LinearBlock& b_;
+  const uint32_t* panels_;
+  const bool widened_;
+};
+
 // Panels [panel, panel + NV / 2) for all rows of the block. The sums go to `logits` where the block has logits.
 template <class S, int NV>
 void LinearPanels(const LinearBlock& b, int panel, const LogitEpilogue<S>& logits) {
@@ -75,15 +103,13 @@ void LinearPanels(const LinearBlock& b, int panel, const LogitEpilogue<S>& logit
   constexpr int kMost = 2 * S::kRows / NV;
   constexpr int64_t kWidth = NV * V::kLanes, kPanel = 2 * V::kLanes;
   alignas(64) float sums[kMost * kWidth];
-  const int64_t panel_units = b.units * 2 * V::kLanes;
-  const uint32_t* columns = b.panels + panel * panel_units;
-  const int64_t begin = static_cast<int64_t>(panel) * 2 * V::kLanes;
+  const int64_t begin = static_cast<int64_t>(panel) * kPanel;
   const int64_t width = b.cols - begin < kWidth ? b.cols - begin : kWidth;
   const int parts = Parts(b.rows, kMost);
+  const Columns<S, NV> columns(b, b.panels + panel * b.units * kPanel, parts, 0);
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
-    StorePanels<typename S::AsRows, NV>(rows, b.units, b.a + row * b.a_stride, b.a_stride, columns, panel_units, sums,
-                                        kWidth);
+    columns.Multiply(row, rows, sums);
     if (b.logits == nullptr) {
       FinishLinear<S, false>(b, {.sums = sums, .stride = kWidth, .bias = b.bias + begin}, row, rows, begin, width);
       continue;
@@ -100,32 +126,33 @@ void GatedPanel(const LinearBlock& b, int panel) {
   constexpr int64_t kWidth = 2 * S::Vec::kLanes;
   alignas(64) float gate[S::kRows * kWidth], up[S::kRows * kWidth];
   const int64_t panel_units = b.units * kWidth, begin = panel * kWidth;
-  const uint32_t* columns = b.panels + 2 * panel * panel_units;
   const int64_t width = b.cols - begin < kWidth ? b.cols - begin : kWidth;
   const int parts = Parts(b.rows, S::kRows);
+  const uint32_t* panels = b.panels + 2 * panel * panel_units;
+  const Columns<S, 2> gates(b, panels, parts, 0), ups(b, panels + panel_units, parts, 1);
+  const float* bias = b.bias + 2 * begin;
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
-    const uint32_t* a = b.a + row * b.a_stride;
-    StorePanels<typename S::AsRows, 2>(rows, b.units, a, b.a_stride, columns, panel_units, gate, kWidth);
-    StorePanels<typename S::AsRows, 2>(rows, b.units, a, b.a_stride, columns + panel_units, panel_units, up, kWidth);
-    const float* bias = b.bias + 2 * begin;
+    gates.Multiply(row, rows, gate);
+    ups.Multiply(row, rows, up);
     FinishLinear<S, true>(b, {.sums = gate, .stride = kWidth, .bias = bias, .up = up, .up_bias = bias + kWidth}, row,
                           rows, begin, width);
   }
 }
 
-// Numbers of 32 bits that `rows` rows of `units` have once they are widened; none where they are read as they are.
+// Numbers of 32 bits that `rows` rows of `units`, and two panels, have once they are widened; none where they are read
+// as they are.
 template <class S>
 constexpr int64_t WideNumbers(int64_t rows, int64_t units) {
-  return S::AsRows::kHalves == S::kHalves ? 0 : rows * units * S::AsRows::kHalves;
+  return S::kWidens ? (rows + 4 * S::Vec::kLanes) * units * S::kPack : 0;
 }
 
 template <class S>
 void Linear(const LinearBlock& states) {
   LinearBlock b = states;
-  if (WideNumbers<S>(1, 1) != 0) {
+  if (S::kWidens) {
     b.a = states.wide;
-    b.a_stride = WideNumbers<S>(1, b.units);
+    b.a_stride = b.units * S::kPack;
     for (int row = 0; row < b.rows; ++row) {
       FromState<S>(reinterpret_cast<const std::byte*>(states.a + row * states.a_stride), b.units * S::kPack,
                    reinterpret_cast<float*>(states.wide + row * b.a_stride));

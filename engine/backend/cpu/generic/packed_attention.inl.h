@@ -2,6 +2,7 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PACKED_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_PACKED_ATTENTION_INL_H_
 
+#include "engine/backend/cpu/generic/key_value_pages.inl.h"
 #include "engine/backend/cpu/generic/online_softmax.inl.h"
 #include "engine/backend/cpu/generic/product.inl.h"
 #include "engine/backend/cpu/generic/state_types.inl.h"
@@ -22,7 +23,13 @@ void PageScores(const uint32_t* q, int64_t q_stride, int rows, int units, const 
   }
 }
 
-// Up to kRows rows in attention, all heads.
+// Rows that go through a page together: a strip of keys and values is in the caches for all of them.
+template <class S>
+constexpr int PackedRowsAtOnce(int heads) {
+  return heads < 32 ? 32 / heads * S::kRows : S::kRows;
+}
+
+// Up to PackedRowsAtOnce rows in attention, all heads. They are cut into even parts of at most kRows.
 template <class S>
 class PackedRows {
  public:
@@ -30,17 +37,24 @@ class PackedRows {
       : p_(p),
         row_(row),
         rows_(rows),
+        parts_(Parts(rows, kMost)),
         units_((p.head_dim + S::kPack - 1) / S::kPack),
         panels_((p.head_dim + kPanel - 1) / kPanel),
         width_(static_cast<int64_t>(panels_) * kPanel),
         page_units_(static_cast<int64_t>(units_) * kPageTokens + panels_ * kPanel * kPageUnits),
         scores_(p.scratch),
-        weights_(reinterpret_cast<State*>(scores_ + kMost * kStripTokens)),
+        weights_(scores_ + kMost * kStripTokens),
         sums_(scores_ + 2 * kMost * kStripTokens),
-        m_(sums_ + p.heads * kMost * width_),
-        l_(m_ + p.heads * kMost) {
-    for (int64_t i = 0; i < p.heads * kMost * width_; ++i) sums_[i] = 0;
-    for (int i = 0; i < p.heads * kMost; ++i) m_[i] = kNoScore, l_[i] = 0;
+        m_(sums_ + p.heads * rows * width_),
+        l_(m_ + p.heads * rows),
+        wide_queries_(l_ + p.heads * rows),
+        wide_pages_(wide_queries_ + (S::kWidens ? p.heads * rows * p.head_dim : 0)) {
+    for (int64_t i = 0; i < p.heads * rows * width_; ++i) sums_[i] = 0;
+    for (int i = 0; i < p.heads * rows; ++i) m_[i] = kNoScore, l_[i] = 0;
+    for (int i = 0; S::kWidens && i < rows; ++i) {
+      FromState<S>(reinterpret_cast<const std::byte*>(p.q + (row + i) * p.q_stride), p.heads * p.head_dim,
+                   wide_queries_ + i * p.heads * p.head_dim);
+    }
   }
 
   void Run() {
@@ -54,40 +68,67 @@ class PackedRows {
  private:
   using V = typename S::Vec;
   using State = typename S::State;
+  // What the weights are to the product with the values.
+  using Weight = typename S::AsRows::Number;
   static constexpr int kMost = S::kRows, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
 
   void AddStrip(int head, int begin, int tokens) {
-    const uint32_t* const* pages = p_.pages + begin / kPageTokens;
-    const int count = (tokens + kPageTokens - 1) / kPageTokens;
-    const uint32_t* q = p_.q + row_ * p_.q_stride + static_cast<int64_t>(head) * p_.head_dim / S::kPack;
+    const bool widened = WidensB<S>(parts_);
+    const int count = Parts(tokens, kPageTokens);
+    const uint32_t* pages[kStripTokens / kPageTokens];
     for (int page = 0; page < count; ++page) {
-      const uint32_t* keys = pages[page] + head * page_units_;
-      float* to = scores_ + page * kPageTokens;
-      PageScores<S>(q, p_.q_stride, rows_, units_, keys, to, kStripTokens);
+      pages[page] = p_.pages[begin / kPageTokens + page] + head * page_units_;
+      if (!widened) continue;
+      float* to = wide_pages_ + page * page_units_ * S::kPack;
+      WidenUnits<V>(pages[page], page_units_ / V::kLanes, to);
+      pages[page] = reinterpret_cast<const uint32_t*>(to);
+    }
+    WithProduct<S>(widened, [&]<class P>() {
+      for (int part = 0; part < parts_; ++part) AddPart<P>(part, head, begin, tokens, pages, count);
+    });
+  }
+
+  // A strip's weighted values to one part of the rows. P: the state type of the pages as they are given.
+  template <class P>
+  void AddPart(int part, int head, int begin, int tokens, const uint32_t* const* pages, int count) {
+    const int row = part * rows_ / parts_, rows = (part + 1) * rows_ / parts_ - row;
+    const int units = units_ * S::kPack / P::kPack, page_units = kPageTokens / P::kPack;
+    const uint32_t* q = Queries(row, head);
+    for (int page = 0; page < count; ++page) {
+      PageScores<P>(q, QueryStride(), rows, units, pages[page], scores_ + page * kPageTokens, kStripTokens);
     }
     if (p_.bias != nullptr) {
-      for (int i = 0; i < rows_; ++i) {
-        const float* bias = p_.bias + head * p_.bias_head + (row_ + i) * p_.bias_row + begin;
+      for (int i = 0; i < rows; ++i) {
+        const float* bias = p_.bias + head * p_.bias_head + (row_ + row + i) * p_.bias_row + begin;
         for (int t = 0; t < tokens; ++t) scores_[i * kStripTokens + t] += bias[t];
       }
     }
     float scale[kMost];
-    for (int i = 0; i < rows_; ++i) {
-      scale[i] = RowWeights<S>(scores_ + i * kStripTokens, tokens, &m_[head * kMost + i], &l_[head * kMost + i],
-                               weights_ + i * kStripTokens);
+    const int64_t first = static_cast<int64_t>(head) * rows_ + row;
+    for (int i = 0; i < rows; ++i) {
+      scale[i] = RowWeights<Weight>(scores_ + i * kStripTokens, tokens, &m_[first + i], &l_[first + i],
+                                    reinterpret_cast<typename Weight::State*>(weights_) + i * kStripTokens);
     }
     for (int panel = 0; panel < panels_; ++panel) {
-      const int64_t at = head * page_units_ + static_cast<int64_t>(units_) * kPageTokens + panel * kPageUnits * kPanel;
-      AddPanels<S>(
-          rows_, count, kPageUnits, reinterpret_cast<const uint32_t*>(weights_), kStripTokens / S::kPack,
-          [&](int page) { return pages[page] + at; }, sums_ + head * kMost * width_ + panel * kPanel, width_, scale);
+      const int64_t at = static_cast<int64_t>(units) * kPageTokens + panel * page_units * kPanel;
+      AddPanels<P>(
+          rows, count, page_units, reinterpret_cast<const uint32_t*>(weights_), kStripTokens / Weight::kPack,
+          [&](int page) { return pages[page] + at; }, sums_ + first * width_ + panel * kPanel, width_, scale);
     }
   }
 
+  const uint32_t* Queries(int row, int head) const {
+    const int64_t column = static_cast<int64_t>(head) * p_.head_dim;
+    if (S::kWidens) return reinterpret_cast<const uint32_t*>(wide_queries_ + row * QueryStride() + column);
+    return p_.q + (row_ + row) * QueryStride() + column / S::kPack;
+  }
+  int64_t QueryStride() const { return S::kWidens ? static_cast<int64_t>(p_.heads) * p_.head_dim : p_.q_stride; }
+
   void Finish(int head) {
     for (int i = 0; i < rows_; ++i) {
-      const typename V::F by = V::Set(1.0f / l_[head * kMost + i]);
-      float* c = sums_ + (head * kMost + i) * width_;
+      const int64_t at = static_cast<int64_t>(head) * rows_ + i;
+      const typename V::F by = V::Set(1.0f / l_[at]);
+      float* c = sums_ + at * width_;
       for (int64_t j = 0; j < width_; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
       ToState<S>(c, p_.head_dim,
                  p_.out + (row_ + i) * p_.out_stride + head * p_.head_dim * static_cast<int64_t>(sizeof(State)));
@@ -95,27 +136,32 @@ class PackedRows {
   }
 
   const PackedAttention& p_;
-  const int row_, rows_;
+  const int row_, rows_, parts_;
   const int units_;           // of a query or key of one head
   const int panels_;          // of a head's values
   const int64_t width_;       // of a row of sums: whole panels
   const int64_t page_units_;  // one head's keys and values of a page
-  float* scores_;             // [rows, kStripTokens]
-  State* weights_;            // [rows, kStripTokens]
-  float* sums_;               // [heads, kMost, width]
-  float* m_;                  // [heads, kMost]
-  float* l_;                  // [heads, kMost]
+  float* scores_;             // [rows of a part, kStripTokens]
+  float* weights_;            // the same, of Weight's states
+  float* sums_;               // [heads, rows, width]
+  float* m_;                  // [heads, rows]
+  float* l_;                  // [heads, rows]
+  float* wide_queries_;       // [rows, heads * head_dim], and
+  float* wide_pages_;         // [pages of a strip, page_units * kPack]: once they are widened
 };
 
-// Scores and weights of a strip; sums, maximum and sum of weights of each head.
+// Scores and weights of a strip; sums, maximum and sum of weights of each row and head; queries and pages once they are
+// widened.
 template <class S>
 int64_t PackedScratchFloats(int heads, int head_dim) {
-  return S::kRows * (2 * kStripTokens + heads * (RoundUp(head_dim, 2 * S::Vec::kLanes) + 2));
+  const int64_t most = S::kRows * (heads < 32 ? 32 : heads), width = RoundUp(head_dim, 2 * S::Vec::kLanes);
+  const int64_t pages = kStripTokens / kPageTokens * PageUnits<S>(head_dim) * S::kPack;
+  return 2 * S::kRows * kStripTokens + most * (width + 2) + (S::kWidens ? most * head_dim + pages : 0);
 }
 
 template <class S>
 void AttendPacked(const PackedAttention& p) {
-  const int parts = Parts(p.rows, S::kRows);
+  const int parts = Parts(p.rows, PackedRowsAtOnce<S>(p.heads));
   for (int part = 0; part < parts; ++part) {
     const int row = static_cast<int>(static_cast<int64_t>(part) * p.rows / parts);
     PackedRows<S>(p, row, static_cast<int>(static_cast<int64_t>(part + 1) * p.rows / parts) - row).Run();

@@ -148,14 +148,14 @@ void StorePanels(int rows, int64_t units, const uint32_t* a, int64_t row_stride,
   });
 }
 
-// out[m] = out[m] * scale[m] + products of up to S::kRows rows with a panel of each page: A's units of a page follow
-// those of the page before.
+// out[m] = out[m] * scale[m] + products of up to S::kRows rows with a panel of each page: A of a page follows that of
+// the page before.
 template <class S, class Panel>
 void AddPanels(int rows, int pages, int64_t units, const uint32_t* a, int64_t row_stride, const Panel& panel,
                float* out, int64_t ldc, const float* scale) {
   WithRows<S::kRows>(rows, [&]<int MR>() {
     AddProduct<S, MR, 2>(
-        pages, [units](int) { return units; }, a, units, row_stride, 1,
+        pages, [units](int) { return units; }, a, units * S::kHalves, row_stride, S::kHalves,
         [&panel](int page) {
           return PanelColumns<S>{panel(page), 0};
         },

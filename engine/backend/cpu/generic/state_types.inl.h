@@ -24,12 +24,17 @@ struct WholeUnits {
   }
 };
 
-// kRows: rows of a product with a panel. Dot: sum + the product of a step. Products with weights read A as AsRows.
+// kRows: rows of a product with a panel. Dot: sum + the product of a step. kWidens: products are made of float32, so
+// states are widened on the way: A always, once, and B either once, or as AsRows takes it from memory. Wide is the
+// state type of what was widened, AsRows::Number that of A. The sums have the same order, so the same bits, either way.
 template <class V>
 struct Float32State : WholeUnits<V> {
   using Vec = V;
   using State = float;
   using AsRows = Float32State;
+  using Number = Float32State;
+  using Wide = Float32State;
+  static constexpr bool kWidens = false;
   static constexpr int kPack = 1;
   static constexpr int kRows = kRegisterRows<V>;
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
@@ -56,37 +61,23 @@ struct Float32State : WholeUnits<V> {
 };
 
 template <class V>
-struct WidenedRows;
-
-// bfloat16 by two float32 multiplications a unit.
-template <class V>
-struct WideBf16State : WholeUnits<V> {
+struct Bf16State : WholeUnits<V> {
   using Vec = V;
   using State = uint16_t;
-  using AsRows = WidenedRows<V>;
   static constexpr int kPack = 2;
   static constexpr int kRows = kRegisterRows<V>;
-  static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
-    return V::Fma(V::Odd(a), V::Odd(b), V::Fma(V::Even(a), V::Even(b), sum));
-  }
   static typename V::F Load(const State* p) { return V::LoadBf16(p); }
   static typename V::F LoadN(const State* p, int n) { return V::LoadBf16N(p, n); }
   static void Store(State* p, typename V::F x) { V::StoreBf16(p, x); }
   static void StoreN(State* p, typename V::F x, int n) { V::StoreBf16N(p, x, n); }
-  static void StorePairs(uint32_t* p, typename V::F even, typename V::F odd) { V::StorePairs(p, even, odd); }
-  static void Zip(const uint32_t* even, const uint32_t* odd, typename V::I* a, typename V::I* b) {
-    V::ZipBf16(even, odd, a, b);
-  }
-  static void Unzip(typename V::F a, typename V::F b, typename V::F* first, typename V::F* second) {
-    V::Unzip(a, b, first, second);
-  }
   static uint32_t Unit(State even, State odd) { return even | static_cast<uint32_t>(odd) << 16; }
 };
 
-// The same with rows of A that were widened before: a unit is two float32, and needs no shift and no mask for each
-// vector of columns. First the even numbers, then the odd ones: so the sums leave registers for both operands.
+// Units of bfloat16 as B by rows of A that were widened: first the even numbers, then the odd ones, so that the sums
+// leave registers for both operands.
 template <class V>
-struct WidenedRows : WideBf16State<V> {
+struct WidenedRows : Bf16State<V> {
+  using Number = Float32State<V>;
   static constexpr int kHalves = 2;
   template <int half>
   static typename V::F Half(typename V::I b) {
@@ -96,6 +87,42 @@ struct WidenedRows : WideBf16State<V> {
     return V::Fma(V::AsFloat(a), b, sum);
   }
 };
+
+// bfloat16 by float32 multiplications.
+template <class V>
+struct WideBf16State : Bf16State<V> {
+  using AsRows = WidenedRows<V>;
+  using Wide = Float32State<V>;
+  static constexpr bool kWidens = true;
+};
+
+// Whether a product whose rows are cut into so many parts widens B once, for all of them.
+template <class S>
+constexpr bool WidensB(int parts) {
+  return S::kWidens && parts >= 3;
+}
+
+// Calls f.template operator()<P>(): P is the state type of a product of widened rows with B as it is, or widened too.
+template <class S, class F>
+__attribute__((always_inline)) inline void WithProduct(bool widened, F&& f) {
+  if constexpr (S::kWidens) {
+    if (widened) return f.template operator()<typename S::Wide>();
+  }
+  f.template operator()<typename S::AsRows>();
+}
+
+// Units of panels, keys or values -> float32: `vectors` of units, two of which make a row.
+template <class V>
+void WidenUnits(const uint32_t* in, int64_t vectors, float* out) {
+  constexpr int L = V::kLanes;
+  for (int64_t i = 0; i < vectors; i += 2) {
+    const typename V::I a = V::LoadUnits(in + i * L), b = V::LoadUnits(in + (i + 1) * L);
+    V::Store(out + 2 * i * L, V::Even(a));
+    V::Store(out + (2 * i + 1) * L, V::Even(b));
+    V::Store(out + (2 * i + 2) * L, V::Odd(a));
+    V::Store(out + (2 * i + 3) * L, V::Odd(b));
+  }
+}
 
 // n float32 numbers -> states, and back.
 template <class S>
@@ -114,6 +141,14 @@ void FromState(const std::byte* in, int64_t n, float* out) {
   int64_t i = 0;
   for (; i + V::kLanes <= n; i += V::kLanes) V::Store(out + i, S::Load(from + i));
   if (i < n) V::StoreN(out + i, S::LoadN(from + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+}
+
+// n states as S::Wide: where they stand, or in `wide`.
+template <class S>
+const uint32_t* AsWide(const uint32_t* states, int64_t n, float* wide) {
+  if (!S::kWidens) return states;
+  FromState<S>(reinterpret_cast<const std::byte*>(states), n, wide);
+  return reinterpret_cast<const uint32_t*>(wide);
 }
 
 }  // namespace

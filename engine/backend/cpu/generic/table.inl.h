@@ -34,7 +34,7 @@ constexpr Kernels TableOf(Isa isa) {
   k.packed_scratch_floats = &PackedScratchFloats<S>;
   k.packed_attention = &AttendPacked<S>;
   k.store_states = &StoreStates<S>;
-  k.el_scratch_floats = &ElScratchFloats;
+  k.el_scratch_floats = &ElScratchFloats<S>;
   k.el_attention = &AttendEl<S>;
   k.cell_scratch_floats = &CellScratchFloats<S>;
   k.cell_attention = &AttendCells<S>;
