@@ -18,6 +18,18 @@ struct PanelColumns {
   using V = typename S::Vec;
   const uint32_t* panel;
   int64_t panel_units;  // from a panel to the next
+  // Asks for what is read kAhead units later: while few rows are multiplied, their arithmetic and the processor's own
+  // fetching take turns otherwise.
+  template <int NV>
+  void Fetch(int64_t u) const {
+    constexpr int kPanel = 2 * V::kLanes, kLine = 16, kAhead = 16;
+#pragma GCC unroll 4
+    for (int n = 0; n < NV / 2; ++n) {
+      const uint32_t* at = panel + n * panel_units + (u + kAhead) * kPanel;
+#pragma GCC unroll 2
+      for (int i = 0; i < kPanel; i += kLine) __builtin_prefetch(at + i);
+    }
+  }
   template <int NV>
   void Load(int64_t u, typename V::I* b) const {
     constexpr int kPanel = 2 * V::kLanes;
@@ -33,6 +45,8 @@ struct QueryColumns {
   const uint32_t* queries;
   int64_t stride;  // units from a row of B to the next
   template <int NV>
+  void Fetch(int64_t) const {}
+  template <int NV>
   void Load(int64_t u, typename V::I* b) const {
 #pragma GCC unroll 8
     for (int n = 0; n < NV; ++n) b[n] = V::LoadUnits(queries + u * stride + n * V::kLanes);
@@ -46,6 +60,8 @@ struct RowColumns {
   using V = typename S::Vec;
   const uint32_t* rows;
   int64_t stride;  // units from a row to the next
+  template <int NV>
+  void Fetch(int64_t) const {}
   template <int NV>
   void Load(int64_t u, typename V::I* b) const {
     static_assert(NV == 2);
@@ -88,6 +104,7 @@ __attribute__((always_inline)) inline void Product(int64_t units, const uint32_t
                                                    typename S::Vec::F (&c)[MR][NV]) {
   for (int64_t u = 0; u < units; ++u) {
     const uint32_t* at = a + u * unit_stride;
+    if constexpr (MR > 1) columns.template Fetch<NV>(u);  // one row's arithmetic is over before a line is there
     ProductStep<S, 0>(u, at, row_stride, columns, c);
     if constexpr (S::kHalves == 2) ProductStep<S, 1>(u, at, row_stride, columns, c);
   }
