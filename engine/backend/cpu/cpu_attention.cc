@@ -160,7 +160,7 @@ void CpuBackend::PlanQueries(int heads) {
 }
 
 // EL-attention of the queries, outputs, pages and, if `biased`, additions to scores that `s` lists.
-void CpuBackend::RunEl(RowScratch& s, int queries, int tokens, bool biased) {
+void CpuBackend::RunEl(RowScratch& s, int queries, int tokens, bool biased, int next_tokens) {
   kernels_.el_attention({.q = s.q.data(),
                          .queries = queries,
                          .units = RoundUp(shape_.d, kernels_.pack) / kernels_.pack,
@@ -169,13 +169,21 @@ void CpuBackend::RunEl(RowScratch& s, int queries, int tokens, bool biased) {
                          .pages = s.pages.data(),
                          .bias = biased ? s.bias.data() : nullptr,
                          .out = s.out.data(),
-                         .scratch = s.attention.data()});
+                         .scratch = s.attention.data(),
+                         .next_pages = s.next_pages.data(),
+                         .next_tokens = next_tokens});
 }
 
 void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
   const int heads = shape_.heads;
   PlanQueries(heads);
-  pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int thread) {
+  const auto list_pages = [this](const DecodeDocument& d, std::vector<const uint32_t*>* pages) {
+    for (size_t page = 0; page < std::min(d.pages.size(), pages->size()); ++page) {
+      (*pages)[page] = reinterpret_cast<const uint32_t*>(encoder_[0].data() + d.pages[page] * PageBytes(shape_));
+    }
+  };
+  const auto tasks = static_cast<int64_t>(tasks_.size());
+  pool_.Run(tasks, [&](int64_t i, int thread) {
     const DocumentTask& t = tasks_[i];
     const DecodeDocument& d = layout_.decode.documents[t.document];
     RowScratch& s = scratch_[thread];
@@ -187,10 +195,14 @@ void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
       s.out[j] = Row(args.output, row) + column;
       if (biased) s.bias[j] = d.bias.data() + static_cast<int64_t>(query % heads) * d.length;
     }
-    for (size_t page = 0; page < d.pages.size(); ++page) {
-      s.pages[page] = reinterpret_cast<const uint32_t*>(encoder_[0].data() + d.pages[page] * PageBytes(shape_));
+    list_pages(d, &s.pages);
+    int next_tokens = 0;
+    if (const int64_t next = i + pool_.threads(); next < tasks && tasks_[next].document != t.document) {
+      const DecodeDocument& likely = layout_.decode.documents[tasks_[next].document];
+      list_pages(likely, &s.next_pages);
+      next_tokens = std::min<int>(likely.length, static_cast<int>(s.next_pages.size()) * kPageTokens);
     }
-    RunEl(s, t.count, d.length, biased);
+    RunEl(s, t.count, d.length, biased, next_tokens);
   });
 }
 

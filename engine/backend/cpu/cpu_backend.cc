@@ -116,6 +116,7 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
     s.q.resize(kernels_.most_queries);
     s.bias.resize(kernels_.most_queries);
     s.pages.resize(pages);
+    s.next_pages.resize(2 * kStripTokens / kPageTokens);
     s.rows.resize(limits.decode_positions);
   }
   tasks_.reserve(static_cast<size_t>(limits.decode_positions + limits.encode_positions) * std::max(1, shape.heads));

@@ -87,7 +87,8 @@ class CpuBackend final : public Backend {
     AlignedBuffer wide;                    // rows of a product as its kernel widens them
     std::vector<const std::byte*> states;  // [kPageTokens]: of a page that is stored
     std::vector<const uint32_t*> q, pages;
-    std::vector<const float*> bias;  // of the queries
+    std::vector<const uint32_t*> next_pages;  // el: the first ones of the document that the thread likely has next
+    std::vector<const float*> bias;           // of the queries
     std::vector<std::byte*> out;
     std::vector<CellRow> rows;  // of one document
   };
@@ -138,7 +139,7 @@ class CpuBackend final : public Backend {
   void PlanPages();
   void PlanEncoderAttention(int heads, int head_dim);
   void PlanQueries(int heads);
-  void RunEl(RowScratch& s, int queries, int tokens, bool biased);
+  void RunEl(RowScratch& s, int queries, int tokens, bool biased, int next_tokens = 0);
   void CrossEl(const CrossAttentionArgs& args);
   void CrossPacked(const CrossAttentionArgs& args);
   void SelfEl(const SelfAttentionArgs& args);

@@ -124,6 +124,9 @@ struct ElAttention {
   const float* const* bias = nullptr;
   std::byte* const* out;  // [queries]: states of d
   float* scratch;         // [el_scratch_floats(d)]
+  // The first pages of what is likely read next, to be fetched; none: nobody knows.
+  const uint32_t* const* next_pages = nullptr;
+  int next_tokens = 0;
 };
 
 // One page of encoder memory, or of a row's cells side by side: up to kPageTokens rows of states.

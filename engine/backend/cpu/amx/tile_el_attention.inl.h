@@ -3,7 +3,8 @@
 // with pairs of tokens interleaved on the way. Reading H a second time in another form would cost more than that.
 //
 // By strips of 128 tokens, from the document's beginning: the scores of a strip are made while the softmax of the one
-// before is, then that one's values are added; meanwhile the next but one comes into the second-level cache. A query's
+// before is, then that one's values are added; meanwhile the next but one comes into the second-level cache, behind the
+// last one what is read next. A query's
 // sums run over columns, then steps of 32 tokens, then strips, whatever stands beside it.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_EL_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_EL_ATTENTION_INL_H_
@@ -47,15 +48,15 @@ inline void StoreStateTiles(const StatePage& p) {
   }
 }
 
-// The tokens from `begin` up to the strip's end; none behind the last.
-inline StripStates StripAt(const ElAttention& p, int begin, int64_t panels) {
+// Of `tokens`, those from `begin` up to the strip's end; none behind the last.
+inline StripStates StripAt(const uint32_t* const* pages, int tokens, int begin, int64_t panels) {
   StripStates strip{};
-  strip.tokens = std::clamp(p.tokens - begin, 0, kStripTokens);
+  strip.tokens = std::clamp(tokens - begin, 0, kStripTokens);
   strip.steps = (strip.tokens + kStepTokens - 1) / kStepTokens;
   strip.panels = panels;
   for (int step = 0; step < strip.steps; ++step) {
     const int token = begin + step * kStepTokens;
-    strip.step[step] = p.pages[token / kPageTokens] + token % kPageTokens / kStepTokens * panels * kStepUnits;
+    strip.step[step] = pages[token / kPageTokens] + token % kPageTokens / kStepTokens * panels * kStepUnits;
   }
   return strip;
 }
@@ -195,7 +196,10 @@ inline void AttendElByTiles(const ElAttention& p) {
   PackQueries(p, queries, panels, s);
   StripStates before{};
   for (int begin = 0; begin < p.tokens + kStripTokens; begin += kStripTokens) {
-    const StripStates strip = StripAt(p, begin, panels), after = StripAt(p, begin + kStripTokens, panels);
+    const int next = begin + kStripTokens, beyond = next - static_cast<int>(RoundUp(p.tokens, kStripTokens));
+    const StripStates strip = StripAt(p.pages, p.tokens, begin, panels),
+                      after = beyond < 0 ? StripAt(p.pages, p.tokens, next, panels)
+                                         : StripAt(p.next_pages, p.next_tokens, beyond, panels);
     StripFetch fetch(after, panels * (queries.groups() * strip.steps + before.steps));
     const int odd = begin / kStripTokens % 2;
     ScoreStrip(strip, queries, s, s.scores[odd], StripSoftmax(s, queries, s.scores[1 - odd], before.tokens), fetch);
