@@ -31,9 +31,7 @@ int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
 }
 
 int64_t CpuBackend::CellBytes(const MemoryShape& s) const {
-  if (s.self == AttentionForm::kEl) return StateStride(kernels_, s.d);
-  // One head of many cells is read at a time.
-  return OddLines(StateStride(kernels_, int64_t{2} * s.heads * s.head_dim));
+  return StateStride(kernels_, s.self == AttentionForm::kEl ? s.d : int64_t{2} * s.heads * s.head_dim);
 }
 
 PackedWeightPtr CpuBackend::PackPositionBias(const HostTensor& table) {

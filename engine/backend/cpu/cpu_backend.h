@@ -111,11 +111,9 @@ class CpuBackend final : public Backend {
     return std::max<int64_t>(kernels_.row_block, kernels_.row_block_bytes / (units * 4));
   }
   int64_t StateBytes(int64_t cols) const { return cols * 4 / kernels_.pack; }
-  // An odd number of cache lines: pieces of rows that are so far apart lie in as many sets of the caches.
-  static int64_t OddLines(int64_t bytes) { return (bytes / 64 | 1) * 64; }
-  // Bytes from a row to the next.
+  // Bytes from a row to the next. Of states an odd number of cache lines: the rows of a block lie in as many sets.
   int64_t Stride(const Tensor& t) const {
-    return t.storage == Storage::kState ? OddLines(StateStride(kernels_, t.cols)) : RoundUp(t.cols, 32) * 4;
+    return t.storage == Storage::kState ? (StateStride(kernels_, t.cols) / 64 | 1) * 64 : RoundUp(t.cols, 32) * 4;
   }
   std::byte* Row(const Tensor& t, int64_t row) const { return t.data + row * Stride(t); }
   int Positions(Phase phase) const {
