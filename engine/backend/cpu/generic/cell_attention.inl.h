@@ -16,7 +16,7 @@ namespace {
 inline constexpr int kCellRows = 8;
 inline constexpr int kStripCells = 16;
 
-inline int Less(int a, int b) { return a < b ? a : b; }
+inline int Least(int a, int b) { return a < b ? a : b; }
 
 // Scores and sums of the rows.
 template <class S>
@@ -102,7 +102,7 @@ class CellRows {
     return reinterpret_cast<const State*>(p_.cells + row.ancestry[t] * p_.cell_stride);
   }
   // How many cells of the strip the row has.
-  static int Cells(const CellRow& row, int begin) { return Less(row.tokens - begin, kStripCells); }
+  static int Cells(const CellRow& row, int begin) { return Least(row.tokens - begin, kStripCells); }
 
   // Calls add(row, head, begin) for all strips, one after the other; `from`: of a cell, what they will read.
   template <class Add>
@@ -139,7 +139,7 @@ class CellRows {
     for (int t = 0; t < cells; t += V::kLanes) {
       const State* keys[V::kLanes];
       // The last cell stands in for those that the row does not have.
-      for (int j = 0; j < V::kLanes; ++j) keys[j] = Cell(row, begin + Less(t + j, cells - 1)) + column;
+      for (int j = 0; j < V::kLanes; ++j) keys[j] = Cell(row, begin + Least(t + j, cells - 1)) + column;
       V::Store(to + t, CellDots<S>(q, keys, p_.head_dim));
     }
     if (row.bias == nullptr) return;
@@ -158,7 +158,7 @@ class CellRows {
       return [&, at](int t) { return Cell(row, begin + t) + at; };
     };
     for (int v = 0; v < vectors; v += kMost) {
-      WithRows<kMost>(Less(vectors - v, kMost), [&]<int N>() {
+      WithRows<kMost>(Least(vectors - v, kMost), [&]<int N>() {
         AddCells<S, N, false>(weights, cells, from(v * V::kLanes), N * V::kLanes, to + v * V::kLanes);
       });
     }
@@ -187,7 +187,7 @@ class CellRows {
 template <class S>
 void AttendCells(const CellAttention& p) {
   for (int row = 0; row < p.count; row += kCellRows) {
-    CellRows<S>(p, p.rows + row, Less(p.count - row, kCellRows)).Run();
+    CellRows<S>(p, p.rows + row, Least(p.count - row, kCellRows)).Run();
   }
 }
 

@@ -41,7 +41,7 @@ class PackedRows {
         units_((p.head_dim + S::kPack - 1) / S::kPack),
         panels_((p.head_dim + kPanel - 1) / kPanel),
         width_(static_cast<int64_t>(panels_) * kPanel),
-        page_units_(static_cast<int64_t>(units_) * kPageTokens + panels_ * kPanel * kPageUnits),
+        page_units_(PageUnits<S>(p.head_dim)),
         scores_(p.scratch),
         weights_(scores_ + kMost * kStripTokens),
         sums_(scores_ + 2 * kMost * kStripTokens),
@@ -70,7 +70,7 @@ class PackedRows {
   using State = typename S::State;
   // What the weights are to the product with the values.
   using Weight = typename S::AsRows::Number;
-  static constexpr int kMost = S::kRows, kPanel = 2 * V::kLanes, kPageUnits = kPageTokens / S::kPack;
+  static constexpr int kMost = S::kRows, kPanel = 2 * V::kLanes;
 
   void AddStrip(int head, int begin, int tokens) {
     const bool widened = WidensB<S>(parts_);
