@@ -42,7 +42,7 @@ int ThreadPool::AvailableProcessors(const std::string& root) {
   return quota && *quota < allowed ? std::max(1, static_cast<int>(std::ceil(*quota))) : allowed;
 }
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(std::max(1, threads)) {
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
 }
 
@@ -53,7 +53,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::RunErased(int64_t count, Call call, void* context) {
+void ThreadPool::RunErased(int64_t count, int shares, Call call, void* context) {
   if (count <= 0) return;
   std::lock_guard<std::mutex> lock(run_mutex_);
   const FlushSubnormals flush;
@@ -63,8 +63,11 @@ void ThreadPool::RunErased(int64_t count, Call call, void* context) {
   }
   call_ = call;
   context_ = context;
-  count_ = count;
-  next_.store(0, std::memory_order_relaxed);
+  share_count_ = shares;
+  for (int64_t i = 0; i < shares; ++i) {
+    shares_[i].next.store(i * count / shares, std::memory_order_relaxed);
+    shares_[i].end = (i + 1) * count / shares;
+  }
   loop_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
@@ -92,7 +95,10 @@ void ThreadPool::Leave() {
 }
 
 void ThreadPool::TakeTasks(int thread) {
-  for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) call_(context_, i, thread);
+  for (int k = 0; k < share_count_; ++k) {
+    Share& share = shares_[(thread + k) % share_count_];
+    for (int64_t i; (i = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) call_(context_, i, thread);
+  }
 }
 
 void ThreadPool::Work(int thread) {

@@ -37,18 +37,36 @@ class ThreadPool {
   // afterwards.
   template <typename Task>
   void Run(int64_t count, Task&& task) {
-    RunErased(
-        count,
-        [](void* context, int64_t i, int thread) {
-          (*static_cast<std::remove_reference_t<Task>*>(context))(i, thread);
-        },
-        const_cast<void*>(static_cast<const void*>(&task)));
+    RunErased(count, /*shares=*/1, task);
+  }
+
+  // The same, but that each thread has a share of its own, as many neighbouring tasks as the others, in their order,
+  // and takes from another's once its own are taken: what tasks read one behind the other is one stream, and mostly the
+  // same thread's whenever the loop runs. The thread's next task is likely i + 1.
+  template <typename Task>
+  void RunInShares(int64_t count, Task&& task) {
+    RunErased(count, threads(), task);
   }
 
  private:
   using Call = void (*)(void* context, int64_t i, int thread);
 
-  void RunErased(int64_t count, Call call, void* context);
+  // Tasks [next, end) are still to be taken.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
+  template <typename Task>
+  void RunErased(int64_t count, int shares, Task& task) {
+    RunErased(
+        count, shares,
+        [](void* context, int64_t i, int thread) {
+          (*static_cast<std::remove_reference_t<Task>*>(context))(i, thread);
+        },
+        const_cast<void*>(static_cast<const void*>(&task)));
+  }
+  void RunErased(int64_t count, int shares, Call call, void* context);
   void Work(int thread);
   void TakeTasks(int thread);
   bool Enter();
@@ -59,8 +77,8 @@ class ThreadPool {
   // The loop that is running: written by Run before it publishes a new generation, read by workers after they saw it.
   Call call_ = nullptr;
   void* context_ = nullptr;
-  int64_t count_ = 0;
-  alignas(64) std::atomic<int64_t> next_{0};
+  int share_count_ = 0;
+  std::vector<Share> shares_;  // [threads]
   // kOpen while workers may enter the loop, plus the number of workers inside. Run waits for those inside alone: a
   // worker that the system has not woken yet holds nobody up.
   static constexpr uint32_t kOpen = 1u << 31;

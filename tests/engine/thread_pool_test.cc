@@ -31,6 +31,8 @@ TEST_P(ThreadPoolTest, RunsEachTaskOnce) {
     std::vector<int> runs(count, 0);
     pool_.Run(count, [&](int64_t i, int) { ++runs[i]; });
     EXPECT_EQ(std::count(runs.begin(), runs.end(), 1), count);
+    pool_.RunInShares(count, [&](int64_t i, int) { ++runs[i]; });
+    EXPECT_EQ(std::count(runs.begin(), runs.end(), 2), count);
   }
 }
 
@@ -86,6 +88,36 @@ TEST_P(ThreadPoolTest, StartsTasksInOrder) {
 }
 
 // A decode step is a chain of short loops, each of which reads what the one before wrote.
+// Each thread begins with its own share; one that stays in its first task leaves the others to the rest.
+TEST_P(ThreadPoolTest, SharesAreTakenInOrderAndThenFromOthers) {
+  constexpr int64_t kCount = 2400;
+  const int threads = GetParam();
+  std::vector<std::vector<int64_t>> seen(threads);
+  std::atomic<int> begun{0};
+  std::atomic<int64_t> left{kCount};
+  pool_.RunInShares(kCount, [&](int64_t i, int thread) {
+    seen[thread].push_back(i);
+    --left;
+    if (seen[thread].size() > 1) return;
+    ++begun;
+    while (begun < threads) std::this_thread::yield();
+    while (thread == 0 && threads > 1 && left > 0) std::this_thread::yield();
+  });
+  int64_t all = 0;
+  for (int thread = 0; thread < threads; ++thread) {
+    const std::vector<int64_t>& tasks = seen[thread];
+    all += static_cast<int64_t>(tasks.size());
+    ASSERT_FALSE(tasks.empty());
+    EXPECT_EQ(tasks.front(), thread * kCount / threads);
+    const auto share_of = [threads](int64_t i) { return i * threads / kCount; };
+    for (size_t j = 1; j < tasks.size(); ++j) {
+      EXPECT_TRUE(share_of(tasks[j]) != share_of(tasks[j - 1]) || tasks[j] > tasks[j - 1]);
+    }
+  }
+  EXPECT_EQ(all, kCount);
+  EXPECT_EQ(seen[0].size(), threads > 1 ? 1u : static_cast<size_t>(kCount));
+}
+
 TEST_P(ThreadPoolTest, ManyShortLoopsSeeEachOther) {
   constexpr int kLoops = 3000, kCount = 5;
   std::vector<int64_t> values(kCount, 0), next(kCount);

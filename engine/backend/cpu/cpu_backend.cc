@@ -199,7 +199,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     const int64_t head = task / blocks / groups, first = task / blocks % groups * group;
     return weight.values.as<uint32_t>() + (head * weight.panels + first) * panel_units;
   };
-  pool_.Run(tasks, [&](int64_t i, int thread) {
+  pool_.RunInShares(tasks, [&](int64_t i, int thread) {
     const int64_t head = i / blocks / groups, first = i % blocks * block_rows;
     LinearBlock b = whole;
     b.rows = static_cast<int>(std::min(rows - first, block_rows));
@@ -209,7 +209,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     b.panels = weight.values.as<uint32_t>() + head * weight.panels * panel_units;
     b.panel_begin = static_cast<int>(i / blocks % groups * group);
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));
-    if (const int64_t next = i + pool_.threads(); next < tasks) b.next_panels = panels_at(next);
+    if (i + 1 < tasks) b.next_panels = panels_at(i + 1);
     if (whole.residual) b.residual = whole.residual + first * whole.residual_stride;
     if (whole.logits) {
       b.logits = whole.logits + thread * select_.rows + first;

@@ -32,7 +32,8 @@ PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, BufferSource& buf
   packed->bias.assign(packed->panels * k.panel, 0.0f);
   if (bias) ReadFloats(*bias, 0, packed->out, packed->bias.data());
   PackedMatrix* p = packed.get();
-  pool.Run(p->heads * p->panels, [&](int64_t i, int) {
+  // In the shares in which products read them: memory is near the thread that touches it first.
+  pool.RunInShares(p->heads * p->panels, [&](int64_t i, int) {
     const int64_t head = i / p->panels, first = i % p->panels * k.panel;
     uint32_t* panel = p->values.as<uint32_t>() + i * panel_units;
     if (!per_head) return PackRows(k, weight, first, panel);
@@ -64,7 +65,7 @@ PackedWeightPtr PackGated(const Kernels& k, ThreadPool& pool, BufferSource& buff
   if (!buffers.status().ok()) return packed;
   packed->bias.assign(2 * packed->panels * k.panel, 0.0f);
   PackedMatrix* p = packed.get();
-  pool.Run(2 * p->panels, [&](int64_t i, int) {
+  pool.RunInShares(2 * p->panels, [&](int64_t i, int) {
     const bool up = i % 2 != 0;
     const int64_t first = i / 2 * k.panel;
     PackRows(k, up ? weights.up : weights.gate, first, p->values.as<uint32_t>() + i * panel_units);
