@@ -87,7 +87,6 @@ TEST_P(ThreadPoolTest, StartsTasksInOrder) {
   EXPECT_EQ(total, kCount);
 }
 
-// A decode step is a chain of short loops, each of which reads what the one before wrote.
 // Each thread begins with its own share; one that stays in its first task leaves the others to the rest.
 TEST_P(ThreadPoolTest, SharesAreTakenInOrderAndThenFromOthers) {
   constexpr int64_t kCount = 2400;
@@ -118,6 +117,7 @@ TEST_P(ThreadPoolTest, SharesAreTakenInOrderAndThenFromOthers) {
   EXPECT_EQ(seen[0].size(), threads > 1 ? 1u : static_cast<size_t>(kCount));
 }
 
+// A decode step is a chain of short loops, each of which reads what the one before wrote.
 TEST_P(ThreadPoolTest, ManyShortLoopsSeeEachOther) {
   constexpr int kLoops = 3000, kCount = 5;
   std::vector<int64_t> values(kCount, 0), next(kCount);

@@ -4,8 +4,8 @@
 //
 // By strips of 128 tokens, from the document's beginning: the scores of a strip are made while the softmax of the one
 // before is, then that one's values are added; meanwhile the next but one comes into the second-level cache, behind the
-// last one what is read next. A query's
-// sums run over columns, then steps of 32 tokens, then strips, whatever stands beside it.
+// last one what is read next. A query's sums run over columns, then steps of 32 tokens, then strips, whatever stands
+// beside it.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_EL_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_AMX_TILE_EL_ATTENTION_INL_H_
 

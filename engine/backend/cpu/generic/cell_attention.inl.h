@@ -167,11 +167,9 @@ class CellRows {
   }
 
   void Finish(int i, int head) const {
-    const typename V::F by = V::Set(1.0f / totals_[i * p_.heads + head]);
-    float* c = sums(i, head);
-    for (int64_t j = 0; j < width_; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
-    ToState<S>(c, p_.head_dim,
-               rows_[i].out + static_cast<int64_t>(head) * p_.head_dim * static_cast<int64_t>(sizeof(State)));
+    const int64_t column = static_cast<int64_t>(head) * p_.head_dim;
+    StoreMeans<S>(sums(i, head), width_, totals_[i * p_.heads + head], p_.head_dim,
+                  rows_[i].out + column * static_cast<int64_t>(sizeof(State)));
   }
 
   const CellAttention& p_;

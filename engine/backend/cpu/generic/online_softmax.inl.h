@@ -4,7 +4,11 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ONLINE_SOFTMAX_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_ONLINE_SOFTMAX_INL_H_
 
+#include <cstddef>
+#include <cstdint>
+
 #include "engine/backend/cpu/generic/math.inl.h"
+#include "engine/backend/cpu/generic/state_types.inl.h"
 #include "engine/backend/cpu/kernels.h"
 
 namespace elserve::cpu {
@@ -53,6 +57,15 @@ float RowWeights(const float* scores, int tokens, float* m, float* l, typename S
   *l = *l * old[0] + V::ReduceAdd(sum);
   *m = next;
   return old[0];
+}
+
+// The weighted sums [width], whole vectors, by the sum of their weights -> n states. The sums do not stay.
+template <class S>
+void StoreMeans(float* sums, int64_t width, float total, int64_t n, std::byte* out) {
+  using V = typename S::Vec;
+  const typename V::F by = V::Set(1.0f / total);
+  for (int64_t i = 0; i < width; i += V::kLanes) V::Store(sums + i, V::Mul(V::Load(sums + i), by));
+  ToState<S>(sums, n, out);
 }
 
 }  // namespace

@@ -23,10 +23,12 @@ void PageScores(const uint32_t* q, int64_t q_stride, int rows, int units, const 
   }
 }
 
-// Rows that go through a page together: a strip of keys and values is in the caches for all of them.
+// Parts of rows, times heads, that go through a page together: a strip of keys and values is in the caches for all.
+inline constexpr int kPartsAtOnce = 32;
+
 template <class S>
 constexpr int PackedRowsAtOnce(int heads) {
-  return heads < 32 ? 32 / heads * S::kRows : S::kRows;
+  return (heads < kPartsAtOnce ? kPartsAtOnce / heads : 1) * S::kRows;
 }
 
 // Up to PackedRowsAtOnce rows in attention, all heads. They are cut into even parts of at most kRows.
@@ -127,11 +129,8 @@ class PackedRows {
   void Finish(int head) {
     for (int i = 0; i < rows_; ++i) {
       const int64_t at = static_cast<int64_t>(head) * rows_ + i;
-      const typename V::F by = V::Set(1.0f / l_[at]);
-      float* c = sums_ + at * width_;
-      for (int64_t j = 0; j < width_; j += V::kLanes) V::Store(c + j, V::Mul(V::Load(c + j), by));
-      ToState<S>(c, p_.head_dim,
-                 p_.out + (row_ + i) * p_.out_stride + head * p_.head_dim * static_cast<int64_t>(sizeof(State)));
+      StoreMeans<S>(sums_ + at * width_, width_, l_[at], p_.head_dim,
+                    p_.out + (row_ + i) * p_.out_stride + head * p_.head_dim * static_cast<int64_t>(sizeof(State)));
     }
   }
 
@@ -154,7 +153,8 @@ class PackedRows {
 // widened.
 template <class S>
 int64_t PackedScratchFloats(int heads, int head_dim) {
-  const int64_t most = S::kRows * (heads < 32 ? 32 : heads), width = RoundUp(head_dim, 2 * S::Vec::kLanes);
+  const int64_t most = S::kRows * (heads < kPartsAtOnce ? kPartsAtOnce : heads),
+                width = RoundUp(head_dim, 2 * S::Vec::kLanes);
   const int64_t pages = kStripTokens / kPageTokens * PageUnits<S>(head_dim) * S::kPack;
   return 2 * S::kRows * kStripTokens + most * (width + 2) + (S::kWidens ? most * head_dim + pages : 0);
 }
