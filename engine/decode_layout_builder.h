@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
-#include "engine/memory/ancestry.h"
 #include "engine/search/rules.h"
 #include "engine/sequence.h"
 
@@ -26,9 +25,9 @@ class DecodeLayoutBuilder {
   void AddSequence(Sequence& sequence);
 
   EditBuffer edits_;
-  Ancestry ancestry_;
-  std::vector<int32_t> tokens_, position_ids_, cells_;  // [rows]
-  std::vector<SelectRow> select_;                       // [rows]
+  std::vector<int32_t> tokens_, position_ids_;  // [rows]
+  std::vector<DecodeRow> rows_;
+  std::vector<SelectRow> select_;  // [rows]
   std::vector<DecodeDocument> documents_;
 };
 

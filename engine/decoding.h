@@ -54,18 +54,21 @@ class TokenSequences {
 };
 
 // The decoding parameters of one sequence under transformers' names (GenerationConfig). Lengths count tokens of the
-// decoder, its start token included.
+// decoder, its prefix included.
 struct DecodingSpec {
+  // What every hypothesis begins with (decoder_input_ids): the decoder start token, then what the answer is to begin
+  // with. At least one token, fewer than max_length. Rules see it; answers, their scores and log-probabilities leave it
+  // out.
+  std::vector<int32_t> prefix = {0};
   int num_beams = 1;             // 1: greedy; 2 to kMaxBeams: beam search
   int num_return_sequences = 1;  // 1 to num_beams
   float length_penalty = 1.0f;   // a finished sum is divided by new_tokens ** length_penalty
   EarlyStopping early_stopping = EarlyStopping::kFalse;
-  int max_length = 20;           // decoding ends at this length; at least 2
-  int min_length = 0;            // EOS is banned while the length is below this
-  int min_new_tokens = 0;        // EOS is banned while fewer tokens than this are generated
-  int no_repeat_ngram_size = 0;  // 0: off
-  int decoder_start_token_id = 0;
-  int forced_bos_token_id = -1;              // the first generated token; -1: off
+  int max_length = 20;                       // decoding ends at this length
+  int min_length = 0;                        // EOS is banned while the length is below this
+  int min_new_tokens = 0;                    // EOS is banned while fewer tokens than this are generated
+  int no_repeat_ngram_size = 0;              // 0: off
+  int forced_bos_token_id = -1;              // the token that follows a prefix of one token; -1: off
   std::vector<int32_t> forced_eos_token_id;  // allowed alone at the last place; empty: off
   std::vector<int32_t> eos_token_id;         // any of them ends a hypothesis; at most kMaxEosIds; may be empty
   TokenSequences bad_words_ids;              // they do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids
@@ -74,7 +77,7 @@ struct DecodingSpec {
 
 enum class FinishReason { kEos, kLength };
 
-// One answer of a sequence. tokens leave out the decoder start token and keep EOS.
+// One answer of a sequence. tokens leave out the prefix and keep EOS.
 struct Hypothesis {
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;  // of each token: log-softmax of the unedited logits

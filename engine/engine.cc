@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,7 @@
 #include "engine/memory/slot_pool.h"
 #include "engine/model/decoder.h"
 #include "engine/model/encoder.h"
+#include "engine/prefill_batch.h"
 #include "engine/sequence.h"
 #include "engine/sequence_pool.h"
 #include "engine/update_pool.h"
@@ -22,7 +24,8 @@ double Seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 
 class ModelEngine final : public Engine {
  public:
-  ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, std::unique_ptr<Decoder> decoder);
+  ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, std::unique_ptr<Decoder> prefill,
+              std::unique_ptr<Decoder> decoder);
 
   const ModelInfo& info() const override { return model_.info; }
   absl::StatusOr<Resources> Measure(const SequenceSpec& spec) const override;
@@ -40,8 +43,10 @@ class ModelEngine final : public Engine {
 
   LoadedModel model_;
   std::unique_ptr<Encoder> encoder_;
+  std::unique_ptr<Decoder> prefill_;
   std::unique_ptr<Decoder> decoder_;
   EncodeBatch encode_batch_;
+  PrefillBatch prefill_batch_;
   DecodeLayoutBuilder decode_layout_;
   SlotPool pages_, blocks_;
   Resources free_;
@@ -52,12 +57,15 @@ class ModelEngine final : public Engine {
   std::vector<std::span<const Candidate>> candidates_;  // [rows of a sequence]
 };
 
-ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, std::unique_ptr<Decoder> decoder)
+ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, std::unique_ptr<Decoder> prefill,
+                         std::unique_ptr<Decoder> decoder)
     : model_(std::move(model)),
       encoder_(std::move(encoder)),
+      prefill_(std::move(prefill)),
       decoder_(std::move(decoder)),
       encode_batch_(*encoder_, model_.info.encode_tokens_per_step, model_.info.max_source_tokens,
                     static_cast<int>(model_.info.capacity.rows)),
+      prefill_batch_(model_.limits),
       decode_layout_(static_cast<int>(model_.info.capacity.rows), model_.info.capacity.edits,
                      model_.info.max_decoder_tokens),
       pages_(model_.info.capacity.encoder_pages),
@@ -73,7 +81,7 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
 absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
   const ModelInfo& info = model_.info;
   const DecodingSpec& d = *spec.decoding;
-  const auto too_much = [](const char* what, int64_t value, const char* limit, int64_t allowed) {
+  const auto too_much = [](const std::string& what, int64_t value, const char* limit, int64_t allowed) {
     return absl::InvalidArgumentError(absl::StrCat(what, " is ", value, "; ", limit, " is ", allowed));
   };
   if (spec.source_tokens < 1) return absl::InvalidArgumentError("the source has no tokens; at least 1 is needed");
@@ -83,11 +91,18 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
   if (d.max_length > info.max_decoder_tokens) {
     return too_much("max_length", d.max_length, "the model's maximum", info.max_decoder_tokens);
   }
+  const auto prefix = static_cast<int64_t>(d.prefix.size());
+  if (prefix < 1) return absl::InvalidArgumentError("the prefix has no tokens; at least 1 is needed");
+  if (prefix >= d.max_length) {
+    return too_much("the prefix's number of tokens", prefix, "what leaves room for one more before max_length",
+                    d.max_length - 1);
+  }
   Resources r;
   r.rows = d.num_beams;
   r.encoder_pages = (spec.source_tokens + kPageTokens - 1) / kPageTokens;
-  // Every row takes a cell for each token that it is fed: all but the last.
-  r.decoder_blocks = (static_cast<int64_t>(d.num_beams) * (d.max_length - 1) + kBlockCells - 1) / kBlockCells;
+  // Every row takes a cell for each token that it is fed, all but the last; those of the prefix are shared.
+  const int64_t cells = prefix - 1 + d.num_beams * (d.max_length - prefix);
+  r.decoder_blocks = (cells + kBlockCells - 1) / kBlockCells;
   r.edits = MaxEdits(d);
   const Resources& all = info.capacity;
   if (r.rows > all.rows) return too_much("num_beams", r.rows, "the model's max_rows", all.rows);
@@ -96,7 +111,8 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
                     all.encoder_pages * kPageTokens);
   }
   if (r.decoder_blocks > all.decoder_blocks) {
-    return too_much("num_beams x (max_length - 1)", static_cast<int64_t>(d.num_beams) * (d.max_length - 1),
+    const std::string shared = prefix > 1 ? absl::StrCat(" + ", prefix - 1) : "";
+    return too_much(absl::StrCat("num_beams x (max_length - ", prefix, ")", shared), cells,
                     "decoder memory in positions", all.decoder_blocks * kBlockCells);
   }
   if (r.edits > all.edits)
@@ -115,10 +131,11 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   s->source.assign(admission.source.begin(), admission.source.end());
   s->stream = admission.stream;
   s->reported = 0;
-  s->search.Start(admission.decoding);
+  s->searches.Start(admission.decoding);
   s->resources = *needed;
   s->cells = 0;
-  s->first_position = 0;
+  s->prefilled = 0;
+  s->ancestry.Reserve(d.num_beams, d.max_length);
   s->update_step = 0;
   pages_.Take(needed->encoder_pages, &s->pages);
   blocks_.Take(needed->decoder_blocks, &s->blocks);
@@ -144,7 +161,7 @@ void ModelEngine::End(const EndSequence& end) {
   if (end.kind == EndKind::kFinish) {
     SequenceUpdate& update = updates_.Of(*s);
     update.finished = true;
-    if (s->stage == Sequence::Stage::kDecoding) Finalize(s->search, &update.hypotheses, updates_.hypotheses());
+    if (s->stage == Sequence::Stage::kDecoding) s->search().Finalize(&update.hypotheses, updates_.hypotheses());
   }
   Release(s);
 }
@@ -152,7 +169,7 @@ void ModelEngine::End(const EndSequence& end) {
 void ModelEngine::CollectEncoded(StepResult* result) {
   for (Sequence* sequence : encode_batch_.TakeDone()) {
     if (!sequence) continue;
-    sequence->stage = Sequence::Stage::kDecoding;
+    sequence->stage = sequence->search().prefix_length() > 1 ? Sequence::Stage::kPrefill : Sequence::Stage::kDecoding;
     updates_.Of(*sequence).encoded = true;
     result->encoded_tokens += static_cast<int>(sequence->source.size());
   }
@@ -170,22 +187,23 @@ void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRo
     }
     candidates_.push_back(row.candidates);
   }
-  AdvanceBeams(sequence.search, candidates_);
+  SearchState& search = sequence.search();
+  search.Advance(candidates_);
   if (sequence.stream) {
-    const std::span<const int32_t> tokens = StablePrefix(sequence.search, sequence.reported);
+    const std::span<const int32_t> tokens = search.StablePrefix(sequence.reported);
     update.tokens.assign(tokens.begin(), tokens.end());
     sequence.reported += static_cast<int>(tokens.size());
   }
-  if (!sequence.search.done()) return;
+  if (!search.done()) return;
   update.finished = true;
-  Finalize(sequence.search, &update.hypotheses, updates_.hypotheses());
+  search.Finalize(&update.hypotheses, updates_.hypotheses());
   Release(&sequence);
 }
 
 absl::Status ModelEngine::Advance(std::span<const SelectedRow> selected) {
   size_t row = 0;
   for (Sequence* sequence : decoding_) {
-    const size_t rows = sequence->search.rows();
+    const size_t rows = sequence->search().rows();
     if (row + rows > selected.size()) return absl::InternalError("the device answered for too few rows");
     AdvanceSequence(*sequence, selected.subspan(row, rows));
     row += rows;
@@ -201,14 +219,16 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   }
   const double begin = Seconds();
   encode_batch_.Form(sequences_);
+  const DecodeLayout prefill = prefill_batch_.Build(sequences_);
   decoding_.clear();
   for (Sequence* s : sequences_) {
     if (s->stage == Sequence::Stage::kDecoding) decoding_.push_back(s);
   }
   Backend& backend = *model_.backend;
-  const StepLayout layout{encode_batch_.layout(), decode_layout_.Build(decoding_)};
+  const StepLayout layout{encode_batch_.layout(), prefill, decode_layout_.Build(decoding_)};
   backend.BeginStep(layout);
   encode_batch_.Run();
+  if (prefill.positions() > 0) prefill_->Run();
   const double encoded = Seconds();
   result->rows = layout.decode.positions();
   double decoded = encoded;
@@ -236,12 +256,13 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
 }
 
 // What Step launches, in the order in which it launches it.
-absl::Status Prepare(Encoder& encoder, Decoder& decoder, Backend& backend) {
+absl::Status Prepare(Encoder& encoder, Decoder& prefill, Decoder& decoder, Backend& backend) {
   absl::Status status = backend.Prepare(Phase::kEncode, [&encoder] {
     encoder.Embed();
     for (int layer = 0; layer < encoder.layers(); ++layer) encoder.RunLayer(layer);
     encoder.Store();
   });
+  status.Update(backend.Prepare(Phase::kPrefill, [&prefill] { prefill.Run(); }));
   if (!status.ok()) return status;
   return backend.Prepare(Phase::kDecode, [&decoder] {
     decoder.Run();
@@ -258,11 +279,17 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& option
   absl::StatusOr<std::unique_ptr<Encoder>> encoder =
       Encoder::Create(*model->config, *model->weights, forms.cross, model->limits.encode_positions, *model->backend);
   if (!encoder.ok()) return encoder.status();
-  absl::StatusOr<std::unique_ptr<Decoder>> decoder =
-      Decoder::Create(*model->config, *model->weights, forms, model->limits.decode_positions, *model->backend);
+  const auto decoder_of = [&](Phase phase, int positions) {
+    return Decoder::Create(*model->config, *model->weights, {.phase = phase, .positions = positions, .forms = forms},
+                           *model->backend);
+  };
+  absl::StatusOr<std::unique_ptr<Decoder>> prefill = decoder_of(Phase::kPrefill, model->limits.prefill_positions);
+  if (!prefill.ok()) return prefill.status();
+  absl::StatusOr<std::unique_ptr<Decoder>> decoder = decoder_of(Phase::kDecode, model->limits.decode_positions);
   if (!decoder.ok()) return decoder.status();
-  if (absl::Status status = Prepare(**encoder, **decoder, *model->backend); !status.ok()) return status;
-  return std::make_unique<ModelEngine>(*std::move(model), *std::move(encoder), *std::move(decoder));
+  if (absl::Status status = Prepare(**encoder, **prefill, **decoder, *model->backend); !status.ok()) return status;
+  return std::make_unique<ModelEngine>(*std::move(model), *std::move(encoder), *std::move(prefill),
+                                       *std::move(decoder));
 }
 
 }  // namespace elserve

@@ -57,6 +57,23 @@ int64_t MostEdits(const EngineOptions& options) {
   return static_cast<int64_t>(options.max_rows) * (options.max_decoder_tokens + kMaxEosIds + kMaxBadWords);
 }
 
+// Prefixes share a step with encoding and decoding, so a slice of them is a quarter of what encoding may have.
+constexpr int kPrefillShare = 4;
+
+StepLimits LimitsOf(const EngineOptions& options) {
+  StepLimits limits;
+  limits.encode_positions = std::max(options.encode_tokens_per_step, options.max_source_tokens);
+  limits.prefill_positions = std::max(1, options.encode_tokens_per_step / kPrefillShare);
+  // A row of any length, or several.
+  limits.prefill_history = std::max(options.max_decoder_tokens, 2 * limits.prefill_positions);
+  limits.decode_positions = options.max_rows;
+  limits.select_rows = options.max_rows;
+  limits.decoder_length = options.max_decoder_tokens;
+  limits.source_length = options.max_source_tokens;
+  limits.edits = MostEdits(options);
+  return limits;
+}
+
 ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const Backend& backend,
                  const MemoryPlan& plan) {
   ModelInfo info;
@@ -161,12 +178,7 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
   model.weights = std::make_unique<PackedModel>(PackModel(config, *host, plan->forms, *model.backend));
-  model.limits = {.encode_positions = std::max(options.encode_tokens_per_step, options.max_source_tokens),
-                  .decode_positions = options.max_rows,
-                  .select_rows = options.max_rows,
-                  .decoder_length = options.max_decoder_tokens,
-                  .source_length = options.max_source_tokens,
-                  .edits = MostEdits(options)};
+  model.limits = LimitsOf(options);
   if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->forms), plan->encoder_pages,
                                                           plan->decoder_blocks, model.limits);
       !status.ok()) {

@@ -16,10 +16,11 @@ namespace {
 constexpr int kTypicalBeams = 4;
 constexpr int kTypicalNewTokens = 64;
 
-// A row's lists have so many bytes for each token: its source in Sequence; two tables of ancestry, an edit and what the
-// cpu backend keeps of its logit, a hypothesis of its search and one of its answer, and the tokens of two updates.
+// A row's lists have so many bytes for each token: its source in Sequence; its prefix, two tables of ancestry, an edit
+// and what the cpu backend keeps of its logit, a hypothesis of its search and one of its answer, and the tokens of two
+// updates.
 constexpr int64_t kListBytesPerSourceToken = 5;
-constexpr int64_t kListBytesPerDecoderToken = 64;
+constexpr int64_t kListBytesPerDecoderToken = 68;
 constexpr int64_t kMostListBytes = int64_t{64} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }

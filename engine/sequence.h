@@ -7,29 +7,35 @@
 
 #include "engine/backend/backend.h"
 #include "engine/engine.h"
-#include "engine/search/beam.h"
+#include "engine/memory/ancestry.h"
+#include "engine/search/search.h"
 
 namespace elserve {
 
 // Used again for one sequence after another, so that its buffers keep their room.
 struct Sequence {
-  enum class Stage { kWaiting, kEncoding, kDecoding };
+  // kPrefill: the document is encoded, and not all of the prefix but its last token has cells.
+  enum class Stage { kWaiting, kEncoding, kPrefill, kDecoding };
 
   SequenceId id = 0;
   Stage stage = Stage::kWaiting;
   std::vector<int32_t> source;
   bool stream = false;
   int reported = 0;  // tokens that updates have carried
-  BeamState search;
+  Search searches;
   int64_t search_room = 0;      // the most tokens (beams x max_length) that a beam search has had here
   Resources resources;          // taken at admission
   std::vector<int32_t> pages;   // encoder memory
   std::vector<int32_t> blocks;  // decoder memory; cell n of the sequence is in block n / 16
   int64_t cells = 0;            // taken so far
-  int first_position = 0;       // of its rows in the last decode step
+  int prefilled = 0;            // tokens of the prefix that have their cells
+  Ancestry ancestry;            // of its rows
   // UpdatePool's: the step whose result has an update of it, and which.
   uint64_t update_step = 0;
   size_t update_index = 0;
+
+  SearchState& search() { return searches.state(); }
+  const SearchState& search() const { return searches.state(); }
 
   int32_t TakeCell() {
     const int64_t n = cells++;

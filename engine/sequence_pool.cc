@@ -7,9 +7,11 @@ namespace elserve {
 SequencePool::SequencePool(const ModelInfo& info) : all_(info.capacity.rows) {
   spare_.reserve(all_.size());
   DecodingSpec greedy;
+  greedy.prefix = {0};
   greedy.max_length = info.max_decoder_tokens;
   for (Sequence& sequence : all_) {
-    sequence.search.Start(greedy);  // takes the memory that any greedy search needs
+    sequence.searches.Start(greedy);  // takes the memory that any greedy search needs
+    sequence.ancestry.Reserve(1, info.max_decoder_tokens);
     sequence.source.reserve(info.max_source_tokens);
     sequence.pages.reserve((info.max_source_tokens + kPageTokens - 1) / kPageTokens);
     spare_.push_back(&sequence);

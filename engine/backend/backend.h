@@ -66,8 +66,9 @@ struct Tensor {
   Storage storage = Storage::kState;
 };
 
-// Which of the step's two layouts an operation runs on.
-enum class Phase { kEncode, kDecode };
+// Which of the step's layouts an operation runs on. kPrefill: positions whose tokens are given, many of a row at once;
+// kDecode: one position of each row, whose successor is to be chosen.
+enum class Phase { kEncode, kPrefill, kDecode };
 
 // A slice of encoding: documents laid end to end without padding.
 struct EncodeDocument {
@@ -84,7 +85,17 @@ struct EncodeLayout {
   int positions() const { return static_cast<int>(tokens.size()); }
 };
 
-// A document whose rows decode in this step. Its positions stand together.
+// Some positions of one hypothesis, one after the other.
+struct DecodeRow {
+  int32_t begin = 0;      // its first position of this step
+  int32_t positions = 1;  // kDecode: 1
+  int32_t first = 0;      // how many positions of the hypothesis came in steps before
+  // [first + positions]: the cells of the hypothesis's positions, in their order. The row's position j is written to
+  // cell ancestry[first + j], and attends to the cells up to that one.
+  std::span<const int32_t> ancestry;
+};
+
+// A document whose rows are in this layout. Its positions stand together.
 struct DecodeDocument {
   int32_t begin = 0;  // its first position
   int32_t positions = 0;
@@ -101,7 +112,7 @@ enum class SelectSpace {
   kLogits,    // greedy (and sampling): the edits on the raw logits
 };
 struct SelectRow {
-  int32_t position = 0;  // where the row's last position stands in DecodeLayout::tokens
+  int32_t position = 0;  // in DecodeLayout::tokens: the token before the one that is wanted
   SelectSpace space = SelectSpace::kLogProbs;
   int count = 1;  // candidates wanted, at most kMaxCandidates
   // If not empty, these tokens have value 0 and all others -infinity, before the edits.
@@ -114,11 +125,7 @@ struct SelectRow {
 struct DecodeLayout {
   std::span<const int32_t> tokens;        // [positions]
   std::span<const int32_t> position_ids;  // [positions]: how many positions of the row's hypothesis came before
-  std::span<const int32_t> cells;         // [positions]: where the position's self-attention state is written
-  // The cells that a position attends to, in the order of their positions, its own last: cell t of position p is
-  // ancestry[p * ancestry_stride + t], t in [0, position_ids[p]].
-  const int32_t* ancestry = nullptr;
-  int64_t ancestry_stride = 0;
+  std::span<const DecodeRow> rows;        // their positions lie end to end
   std::span<const DecodeDocument> documents;
   std::span<const SelectRow> select;
   int positions() const { return static_cast<int>(tokens.size()); }
@@ -127,7 +134,8 @@ struct DecodeLayout {
 // All that the device needs to know of a step. What it refers to stays as it is until the step's last operation ended.
 struct StepLayout {
   EncodeLayout encode;  // no positions: nothing is encoded
-  DecodeLayout decode;
+  DecodeLayout prefill;
+  DecodeLayout decode;  // may read what this step's prefill writes
 };
 
 // What encoder and decoder memory hold, fixed at load.
@@ -150,6 +158,8 @@ struct MemoryCosts {  // bytes
 // The most that a step may hold.
 struct StepLimits {
   int encode_positions = 0;
+  int prefill_positions = 0;
+  int prefill_history = 0;  // first + positions of all prefill rows together
   int decode_positions = 0;
   int select_rows = 0;
   int decoder_length = 0;  // positions of one hypothesis
@@ -217,9 +227,10 @@ struct StoreEncoderArgs {
   Tensor states;  // el: kState [positions, d]; kv: kState [positions, 2 * heads * head_dim], k and v side by side
 };
 
-// Attention of the decode layout's positions over their documents' memory, in the form MemoryShape::cross; the query
-// comes scaled.
+// Attention of the layout's positions over their documents' memory, in the form MemoryShape::cross; the query comes
+// scaled.
 struct CrossAttentionArgs {
+  Phase phase;  // kPrefill or kDecode
   int layer;
   Tensor query;   // el: kState [positions, heads * d], q W_K^T per head; kv: kState [positions, heads * head_dim]
   Tensor output;  // el: kState [positions, heads * d], softmax(q~ H^T) H per head; kv: kState [positions, heads *
@@ -228,7 +239,7 @@ struct CrossAttentionArgs {
   bool biased = false;
 };
 
-// Writes the positions' states into their cells, then attends over the ancestry, in the form MemoryShape::self.
+// Writes the decode layout's states into their cells, then attends over the ancestry, in the form MemoryShape::self.
 struct SelfAttentionArgs {
   int layer;
   // el: kState [positions, d]; kv: kState [positions, 3 * heads * head_dim], q, k and v side by side. k and v are
@@ -236,6 +247,18 @@ struct SelfAttentionArgs {
   Tensor states;
   Tensor query;   // el: as CrossAttention's; kv: none, the states have it
   Tensor output;  // as CrossAttention's
+  PositionBias bias = {};
+};
+
+// Writes the prefill layout's states into their cells, then attends over the ancestry as the K/V form does, whatever
+// MemoryShape::self is: many positions share the keys and values that are made of their history.
+struct PrefillAttentionArgs {
+  int layer;
+  Tensor states;  // as SelfAttention's
+  Tensor query;   // el: kState [positions, heads * head_dim], scaled; kv: none, the states have it
+  // el: from PackLinear, [2 * heads * head_dim, d]: what makes a cached state's key and value.
+  const PackedWeight* keys_values;
+  Tensor output;  // kState [positions, heads * head_dim]
   PositionBias bias = {};
 };
 
@@ -327,6 +350,7 @@ class Backend {
   virtual void StoreEncoder(const StoreEncoderArgs& args) = 0;
   virtual void CrossAttention(const CrossAttentionArgs& args) = 0;
   virtual void SelfAttention(const SelfAttentionArgs& args) = 0;
+  virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
   virtual void SelectTokens(const SelectTokensArgs& args) = 0;
 
   // Waits for the step's decoding, and for its encoding where nothing is decoded. The last SelectTokens's answers, in

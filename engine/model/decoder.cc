@@ -3,20 +3,16 @@
 #include "engine/model/allocate.h"
 
 namespace elserve {
-namespace {
-
-constexpr Phase kPhase = Phase::kDecode;
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelConfig& config, const PackedModel& weights,
-                                                         AttentionForms forms, int positions, Backend& backend) {
-  std::unique_ptr<Decoder> decoder(new Decoder(config, weights, forms, backend));
+                                                         const Options& options, Backend& backend) {
+  std::unique_ptr<Decoder> decoder(new Decoder(config, weights, options, backend));
   const int64_t inner = static_cast<int64_t>(config.decoder.heads) * config.decoder.head_dim;
   const int64_t wide = static_cast<int64_t>(config.decoder.heads) * config.d_model;
-  const bool el = forms.self == AttentionForm::kEl || forms.cross == AttentionForm::kEl;
-  absl::Status status = decoder->stream_.TakeMemory(positions, config.decoder.ffn);
-  status.Update(Allocate(backend, positions,
+  const AttentionForms forms = options.forms;
+  const bool el =
+      forms.cross == AttentionForm::kEl || (forms.self == AttentionForm::kEl && options.phase == Phase::kDecode);
+  absl::Status status = decoder->stream_.TakeMemory(options.positions, config.decoder.ffn);
+  status.Update(Allocate(backend, options.positions,
                          {{&decoder->query_, inner, Storage::kState},
                           {&decoder->absorbed_, el ? wide : 0, Storage::kState},
                           {&decoder->attended_, el ? wide : 0, Storage::kState},
@@ -33,7 +29,7 @@ void Decoder::Run() {
 
 void Decoder::RunLayer(int layer) {
   const PackedDecoderLayer& w = weights_.decoder[layer];
-  SelfAttention(w.self_attention, layer);
+  phase_ == Phase::kPrefill ? PrefillAttention(w.self_attention, layer) : SelfAttention(w.self_attention, layer);
   CrossAttention(w.cross_attention, layer);
   stream_.FeedForward(w.feed_forward);
 }
@@ -46,31 +42,51 @@ void Decoder::SelfAttention(const PackedDecoderAttention& w, int layer) {
         {.layer = layer, .states = stream_.state(), .query = absorbed_, .output = attended_, .bias = bias});
     Expand(w);
   } else {
-    backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.qkv.get(), .output = qkv_});
+    backend_.Linear({.phase = phase_, .input = stream_.state(), .weight = w.qkv.get(), .output = qkv_});
     backend_.SelfAttention({.layer = layer, .states = qkv_, .query = {}, .output = context_, .bias = bias});
   }
+  stream_.Add(context_, w.o, w.norm);
+}
+
+void Decoder::PrefillAttention(const PackedDecoderAttention& w, int layer) {
+  const bool el = forms_.self == AttentionForm::kEl;
+  if (el) {
+    Queries(w);
+  } else {
+    backend_.Linear({.phase = phase_, .input = stream_.state(), .weight = w.qkv.get(), .output = qkv_});
+  }
+  backend_.PrefillAttention({.layer = layer,
+                             .states = el ? stream_.state() : qkv_,
+                             .query = el ? query_ : Tensor{},
+                             .keys_values = w.kv.get(),
+                             .output = context_,
+                             .bias = weights_.decoder_bias.view()});
   stream_.Add(context_, w.o, w.norm);
 }
 
 void Decoder::CrossAttention(const PackedDecoderAttention& w, int layer) {
   if (forms_.cross == AttentionForm::kEl) {
     Absorb(w);
-    backend_.CrossAttention({.layer = layer, .query = absorbed_, .output = attended_});
+    backend_.CrossAttention({.phase = phase_, .layer = layer, .query = absorbed_, .output = attended_});
     Expand(w);
   } else {
-    backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.q.get(), .output = query_});
-    backend_.CrossAttention({.layer = layer, .query = query_, .output = context_});
+    Queries(w);
+    backend_.CrossAttention({.phase = phase_, .layer = layer, .query = query_, .output = context_});
   }
   stream_.Add(context_, w.o, w.norm);
 }
 
+void Decoder::Queries(const PackedDecoderAttention& w) {
+  backend_.Linear({.phase = phase_, .input = stream_.state(), .weight = w.q.get(), .output = query_});
+}
+
 void Decoder::Absorb(const PackedDecoderAttention& w) {
-  backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.q.get(), .output = query_});
-  backend_.PerHeadLinear({.phase = kPhase, .input = query_, .weight = w.absorb.get(), .output = absorbed_});
+  Queries(w);
+  backend_.PerHeadLinear({.phase = phase_, .input = query_, .weight = w.absorb.get(), .output = absorbed_});
 }
 
 void Decoder::Expand(const PackedDecoderAttention& w) {
-  backend_.PerHeadLinear({.phase = kPhase, .input = attended_, .weight = w.expand.get(), .output = context_});
+  backend_.PerHeadLinear({.phase = phase_, .input = attended_, .weight = w.expand.get(), .output = context_});
 }
 
 }  // namespace elserve

@@ -15,9 +15,14 @@ namespace elserve {
 // The backend, the config and the weights must outlive it.
 class Decoder {
  public:
-  // `positions`: the most of one step. `forms`: of attention.
+  // `phase`: whose positions, kPrefill or kDecode. `positions`: the most of one step. `forms`: of attention.
+  struct Options {
+    Phase phase = Phase::kDecode;
+    int positions = 0;
+    AttentionForms forms;
+  };
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelConfig& config, const PackedModel& weights,
-                                                         AttentionForms forms, int positions, Backend& backend);
+                                                         const Options& options, Backend& backend);
 
   // Between BeginStep and Selected: from the layout's tokens to the hidden states.
   void Run();
@@ -25,23 +30,27 @@ class Decoder {
   void Select() { backend_.SelectTokens({.input = stream_.state(), .weight = weights_.head.get()}); }
 
  private:
-  Decoder(const ModelConfig& config, const PackedModel& weights, AttentionForms forms, Backend& backend)
+  Decoder(const ModelConfig& config, const PackedModel& weights, const Options& options, Backend& backend)
       : config_(config),
         weights_(weights),
-        forms_(forms),
+        phase_(options.phase),
+        forms_(options.forms),
         backend_(backend),
-        stream_(config, Phase::kDecode, backend) {}
+        stream_(config, options.phase, backend) {}
 
   void RunLayer(int layer);
   // The attention sublayer over the row's own history, or over its document.
   void SelfAttention(const PackedDecoderAttention& w, int layer);
+  void PrefillAttention(const PackedDecoderAttention& w, int layer);
   void CrossAttention(const PackedDecoderAttention& w, int layer);
+  void Queries(const PackedDecoderAttention& w);
   // el: the state's queries over states, and back from what they attended to.
   void Absorb(const PackedDecoderAttention& w);
   void Expand(const PackedDecoderAttention& w);
 
   const ModelConfig& config_;
   const PackedModel& weights_;
+  const Phase phase_;
   const AttentionForms forms_;
   Backend& backend_;
   ResidualStream stream_;

@@ -71,7 +71,12 @@ class Packer {
   }
 
   PackedDecoderAttention SelfAttention(const AttentionWeights& w, AttentionForm form) {
-    if (form == AttentionForm::kEl) return ElAttention(w);
+    if (form == AttentionForm::kEl) {
+      PackedDecoderAttention packed = ElAttention(w);
+      // Without biases: the keys' cancels in the softmax, the values' is in the output's.
+      packed.kv = KeysValues({.weight = w.k.weight, .bias = {}}, {.weight = w.v.weight, .bias = {}});
+      return packed;
+    }
     PackedDecoderAttention packed;
     packed.qkv = QueriesKeysValues(w, config_.decoder.score_scale);
     packed.o = Linear(w.o);
@@ -82,10 +87,7 @@ class Packer {
     if (form == AttentionForm::kEl) return ElAttention(w);
     PackedDecoderAttention packed;
     packed.q = Queries(w);
-    Floats kv;
-    Append(w.k, 1.0f, &kv);
-    Append(w.v, 1.0f, &kv);
-    packed.kv = Linear(kv);
+    packed.kv = KeysValues(w.k, w.v);
     packed.o = Linear(w.o);
     return packed;
   }
@@ -150,6 +152,13 @@ class Packer {
     return Linear(qkv);
   }
 
+  PackedWeightPtr KeysValues(const LinearWeights& k, const LinearWeights& v) {
+    Floats kv;
+    Append(k, 1.0f, &kv);
+    Append(v, 1.0f, &kv);
+    return Linear(kv);
+  }
+
   PackedDecoderAttention ElAttention(const AttentionWeights& w) {
     const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
     // A head's rows of W_K, [head_dim, d], are W_K,i^T as they are.
@@ -206,7 +215,11 @@ class Packer {
 int64_t PackedNumbers(const ModelWeights& weights) {
   const std::byte* head = weights.head.data;
   const bool tied = head == weights.encoder.embedding.tokens.data || head == weights.decoder.embedding.tokens.data;
-  return weights.parameters + (tied ? weights.head.size() : 0);
+  int64_t numbers = weights.parameters + (tied ? weights.head.size() : 0);
+  for (const LayerWeights& layer : weights.decoder.layers) {
+    numbers += layer.self_attention.k.weight.size() + layer.self_attention.v.weight.size();
+  }
+  return numbers;
 }
 
 PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend) {

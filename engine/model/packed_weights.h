@@ -40,12 +40,13 @@ struct PackedEncoderLayer {
 // Attention of the decoder, over its own history or the document.
 //   el: q~_i = q_i W_K,i^T by `absorb`, c_i W_V,i by `expand`; b_K cancels in the softmax, b_V is folded into o's bias.
 //   kv: `qkv` makes queries, keys and values of the history side by side; `kv` keys and values of the document.
+// Prefill over el's history makes keys and values of cached states by `kv`, without the biases that are folded.
 struct PackedDecoderAttention {
   PackedWeightPtr q;       // d -> a, scaled by score_scale; self kv: in qkv
   PackedWeightPtr absorb;  // el: per head, head_dim -> d
   PackedWeightPtr expand;  // el: per head, d -> head_dim
   PackedWeightPtr qkv;     // self kv: d -> 3a
-  PackedWeightPtr kv;      // cross kv: d -> 2a
+  PackedWeightPtr kv;      // cross kv, self el: d -> 2a
   PackedWeightPtr o;       // a -> d
   PackedNorm norm;
 };
@@ -78,8 +79,8 @@ struct PackedModel {
   }
 };
 
-// How many numbers PackModel packs: a head that is tied to the token embedding counts once among the parameters, but
-// the embedding is looked up and the head multiplied, in two layouts.
+// How many numbers PackModel packs, at most: a head that is tied to the token embedding counts once among the
+// parameters, but the embedding is looked up and the head multiplied, in two layouts; so are el's keys and values.
 int64_t PackedNumbers(const ModelWeights& weights);
 
 // Folds in float32 and packs; the host weights may go afterwards. `forms`: of the decoder's attention.

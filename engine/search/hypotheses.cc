@@ -4,8 +4,9 @@
 
 namespace elserve {
 
-void HypothesisSlots::Reserve(int slots, int max_length) {
+void HypothesisSlots::Reserve(int slots, int max_length, int prefix) {
   max_length_ = static_cast<size_t>(max_length);
+  prefix_ = static_cast<size_t>(prefix);
   tokens_.resize(static_cast<size_t>(slots) * max_length_);
   logprobs_.resize(static_cast<size_t>(slots) * max_length_);
 }
@@ -27,11 +28,11 @@ void HypothesisSlots::Append(int slot, int length, int32_t token, float logprob)
   logprobs(slot, length + 1).back() = logprob;
 }
 
-void FinishedPool::Reserve(int capacity, int max_length) {
+void FinishedPool::Reserve(int capacity, int max_length, int prefix) {
   capacity_ = capacity;
   entries_.clear();
   entries_.reserve(kMaxBeams);
-  slots_.Reserve(capacity, max_length);
+  slots_.Reserve(capacity, max_length, prefix);
 }
 
 void FinishedPool::Add(const HypothesisSlots& parents, const Ending& ending) {

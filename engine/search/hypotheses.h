@@ -10,23 +10,23 @@
 
 namespace elserve {
 
-// Room for `slots` hypotheses of max_length tokens each. A slot's tokens begin with the decoder start token, so it
-// holds one log-probability fewer than tokens.
+// Room for `slots` hypotheses of max_length tokens each, of which the first `prefix` were not generated and have no
+// log-probability.
 class HypothesisSlots {
  public:
   // Takes the memory; a second call uses it again where it is large enough.
-  void Reserve(int slots, int max_length);
+  void Reserve(int slots, int max_length, int prefix);
 
   std::span<int32_t> tokens(int slot, int length) { return {&tokens_[Offset(slot)], static_cast<size_t>(length)}; }
   std::span<const int32_t> tokens(int slot, int length) const {
     return {&tokens_[Offset(slot)], static_cast<size_t>(length)};
   }
-  // The log-probability of each generated token of a hypothesis of `length` tokens: length - 1 of them.
+  // The log-probability of each generated token of a hypothesis of `length` tokens: length - prefix of them.
   std::span<float> logprobs(int slot, int length) {
-    return {&logprobs_[Offset(slot)], static_cast<size_t>(length - 1)};
+    return {&logprobs_[Offset(slot)], static_cast<size_t>(length) - prefix_};
   }
   std::span<const float> logprobs(int slot, int length) const {
-    return {&logprobs_[Offset(slot)], static_cast<size_t>(length - 1)};
+    return {&logprobs_[Offset(slot)], static_cast<size_t>(length) - prefix_};
   }
 
   // `slot` becomes the hypothesis in `parent_slot` of `parents` (of `length` tokens) followed by one more token.
@@ -38,16 +38,16 @@ class HypothesisSlots {
  private:
   size_t Offset(int slot) const { return static_cast<size_t>(slot) * max_length_; }
 
-  size_t max_length_ = 0;
+  size_t max_length_ = 0, prefix_ = 0;
   std::vector<int32_t> tokens_;  // [slots, max_length]
-  std::vector<float> logprobs_;  // [slots, max_length]; the last of each row is never used
+  std::vector<float> logprobs_;  // [slots, max_length]; the last `prefix` of each row are never used
 };
 
 // The finished hypotheses of one sequence: the best `capacity` (num_beams), best first.
 class FinishedPool {
  public:
   // Takes the memory as HypothesisSlots does, and empties the pool.
-  void Reserve(int capacity, int max_length);
+  void Reserve(int capacity, int max_length, int prefix);
 
   int size() const { return static_cast<int>(entries_.size()); }
   bool full() const { return size() == capacity_; }
@@ -73,7 +73,7 @@ class FinishedPool {
  private:
   struct Entry {
     int slot;
-    int length;  // tokens, the decoder start token included
+    int length;  // tokens, the prefix included
     float score;
     FinishReason reason;
   };

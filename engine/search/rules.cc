@@ -7,7 +7,7 @@ namespace elserve {
 namespace {
 
 // NoRepeatNGramLogitsProcessor: where the last n - 1 tokens stood before, the token that followed them is banned. The
-// start token takes part; n = 1 bans every token that there is.
+// prefix takes part; n = 1 bans every token that there is.
 void BanRepeatedNgrams(std::span<const int32_t> tokens, int n, EditBuffer& edits) {
   const size_t prefix = static_cast<size_t>(n) - 1;
   if (n <= 0 || tokens.size() <= prefix) return;
@@ -35,9 +35,9 @@ void BanBadWords(const DecodingSpec& spec, std::span<const int32_t> tokens, Edit
   }
 }
 
-// MinLengthLogitsProcessor and MinNewTokensLengthLogitsProcessor; `length` counts the start token.
+// MinLengthLogitsProcessor and MinNewTokensLengthLogitsProcessor; `length` counts the prefix.
 bool EosIsBanned(const DecodingSpec& spec, int length) {
-  return length < spec.min_length || length - 1 < spec.min_new_tokens;
+  return length < spec.min_length || length - static_cast<int>(spec.prefix.size()) < spec.min_new_tokens;
 }
 
 }  // namespace
@@ -117,7 +117,7 @@ int64_t MaxEditsPerRow(const DecodingSpec& spec) {
   const int64_t n = spec.no_repeat_ngram_size;
   int64_t most = n > 0 ? std::max<int64_t>(0, longest - n + 1) : 0;
   most += static_cast<int64_t>(spec.bad_words_ids.size());
-  if (EosIsBanned(spec, 1)) most += static_cast<int64_t>(spec.eos_token_id.size());
+  if (EosIsBanned(spec, static_cast<int>(spec.prefix.size()))) most += static_cast<int64_t>(spec.eos_token_id.size());
   return most;
 }
 

@@ -57,7 +57,7 @@ struct RowRules {
 // Candidates that a row of this spec needs: greedy 1; beams num_beams + number of EOS ids.
 int CandidatesPerRow(const DecodingSpec& spec);
 
-// The rules for the token that follows `tokens` (the decoder start token first). The spec has to outlive the result.
+// The rules for the token that follows `tokens` (the prefix first). The spec has to outlive the result.
 // At most MaxEditsPerRow(spec) edits are added to the buffer.
 RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits);
 

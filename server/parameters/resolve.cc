@@ -4,14 +4,13 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "server/parameters/parameters.h"
 #include "server/parameters/rules.h"
 
 namespace elserve {
 namespace {
 
-// The decoder starts from one token. All lengths count it.
-constexpr int kPromptTokens = 1;
 constexpr int kDefaultNewTokens = 20;  // GenerationConfig._get_default_generation_params()["max_length"]
 
 EarlyStopping ToEarlyStopping(v1::EarlyStopping value) {
@@ -68,28 +67,52 @@ void FillWords(const TokenSequences& words, google::protobuf::RepeatedPtrField<v
   if (words.empty()) lists->Add()->add_ids(-1);
 }
 
-// The four lengths. What exceeds max_length says no more than max_length itself, and is cut to it, so that no sum of
-// lengths overflows further down.
-void ResolveLengths(const v1::DecodingParameters& merged, const ModelLimits& limits, DecodingSpec* spec) {
+std::vector<int32_t> Prefix(int32_t start, std::span<const int32_t> answer_prefix) {
+  std::vector<int32_t> prefix;
+  if (answer_prefix.empty() || answer_prefix.front() != start) prefix.push_back(start);
+  prefix.insert(prefix.end(), answer_prefix.begin(), answer_prefix.end());
+  return prefix;
+}
+
+// The four lengths, which count the prefix. What exceeds max_length says no more than max_length itself, and is cut to
+// it, so that no sum of lengths overflows further down.
+absl::Status ResolveLengths(const v1::DecodingParameters& merged, const ModelLimits& limits, DecodingSpec* spec) {
+  const auto prefix = static_cast<int>(spec->prefix.size()), most = limits.max_decoder_tokens;
+  const auto refuse = [&](const char* name, int length, int low, int high) {
+    return absl::InvalidArgumentError(absl::StrCat(name, " is ", length, " and the answer's prefix has ", prefix,
+                                                   " tokens with the start token; allowed is ", low, " to ", high,
+                                                   " for such a prefix"));
+  };
+  if (prefix >= most) {
+    return absl::InvalidArgumentError(absl::StrCat("the answer's prefix has ", prefix,
+                                                   " tokens with the start token; allowed are at most ", most - 1,
+                                                   ", one less than the model's max_decoder_tokens"));
+  }
   if (merged.has_max_new_tokens()) {
-    spec->max_length = kPromptTokens + merged.max_new_tokens();
+    if (merged.max_new_tokens() > most - prefix) {
+      return refuse("max_new_tokens", merged.max_new_tokens(), 1, most - prefix);
+    }
+    spec->max_length = prefix + merged.max_new_tokens();
   } else if (merged.has_max_length()) {
+    if (merged.max_length() <= prefix) return refuse("max_length", merged.max_length(), prefix + 1, most);
     spec->max_length = merged.max_length();
   } else {
-    spec->max_length = std::min(kPromptTokens + kDefaultNewTokens, limits.max_decoder_tokens);
+    spec->max_length = std::min(prefix + kDefaultNewTokens, most);
   }
-  spec->min_new_tokens = std::min(merged.min_new_tokens(), spec->max_length - kPromptTokens);
-  spec->min_length = merged.has_min_new_tokens() ? kPromptTokens + spec->min_new_tokens
-                                                 : std::min(merged.min_length(), spec->max_length);
+  spec->min_new_tokens = std::min(merged.min_new_tokens(), spec->max_length - prefix);
+  spec->min_length =
+      merged.has_min_new_tokens() ? prefix + spec->min_new_tokens : std::min(merged.min_length(), spec->max_length);
+  return absl::OkStatus();
 }
 
 v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingParameters& merged) {
   v1::DecodingParameters effective;
+  const auto prefix = static_cast<int>(spec.prefix.size());
   effective.set_max_length(spec.max_length);
-  effective.set_max_new_tokens(spec.max_length - kPromptTokens);
+  effective.set_max_new_tokens(spec.max_length - prefix);
   effective.set_min_length(spec.min_length);
   // The same bound as min_length, so that it makes no difference which of the two a reader sends back.
-  effective.set_min_new_tokens(std::max(0, spec.min_length - kPromptTokens));
+  effective.set_min_new_tokens(std::max(0, spec.min_length - prefix));
   effective.set_num_beams(spec.num_beams);
   effective.set_num_return_sequences(spec.num_return_sequences);
   effective.set_length_penalty(merged.has_length_penalty() ? merged.length_penalty() : 1.0);
@@ -97,7 +120,7 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   effective.set_no_repeat_ngram_size(merged.no_repeat_ngram_size());
   effective.set_forced_bos_token_id(spec.forced_bos_token_id);
   FillIds(spec.forced_eos_token_id, effective.mutable_forced_eos_token_id());
-  effective.set_decoder_start_token_id(spec.decoder_start_token_id);
+  effective.set_decoder_start_token_id(merged.decoder_start_token_id());
   FillIds(spec.eos_token_id, effective.mutable_eos_token_id());
   FillWords(spec.bad_words_ids, effective.mutable_bad_words_ids());
   effective.set_renormalize_logits(spec.renormalize_logits);
@@ -117,16 +140,17 @@ v1::DecodingParameters BuiltInParameters() {
   return built_in;
 }
 
-absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits) {
+absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits,
+                                                     std::span<const int32_t> answer_prefix) {
   if (absl::Status status = ValidateParameters(merged, &limits); !status.ok()) return status;
   if (absl::Status status = CheckTogether(merged, limits); !status.ok()) return status;
   DecodingSpec spec;
   if (merged.has_num_beams()) spec.num_beams = merged.num_beams();
   if (merged.has_num_return_sequences()) spec.num_return_sequences = merged.num_return_sequences();
-  spec.decoder_start_token_id = merged.decoder_start_token_id();
+  spec.prefix = Prefix(merged.decoder_start_token_id(), answer_prefix);
   if (merged.has_length_penalty()) spec.length_penalty = static_cast<float>(merged.length_penalty());
   spec.early_stopping = ToEarlyStopping(merged.early_stopping());
-  ResolveLengths(merged, limits, &spec);
+  if (absl::Status status = ResolveLengths(merged, limits, &spec); !status.ok()) return status;
   // An n-gram as long as the longest output cannot come twice.
   spec.no_repeat_ngram_size = merged.no_repeat_ngram_size() >= spec.max_length ? 0 : merged.no_repeat_ngram_size();
   if (merged.has_forced_bos_token_id()) spec.forced_bos_token_id = merged.forced_bos_token_id();

@@ -115,7 +115,7 @@ void RunAttention(const Reporter& reporter, DataType type, bool el, int rows, in
   reporter.Run(world, Phase::kDecode, form + "CrossAttention", rows, source,
                {4.0 * lanes * source, bytes * (static_cast<double>(documents) * source * read + 2 * lanes)},
                [&](int i) {
-                 world.cuda().CrossAttention({i % layers, query, output});
+                 world.cuda().CrossAttention({Phase::kDecode, i % layers, query, output});
                });
   reporter.Run(world, Phase::kDecode, form + "SelfAttention", rows, kHistory + 1,
                {4.0 * lanes * (kHistory + 1), bytes * (static_cast<double>(rows) * (kHistory + 1) * read + 2 * lanes)},

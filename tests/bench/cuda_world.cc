@@ -68,9 +68,12 @@ CudaWorld::CudaWorld(DataType type, const WorldShape& shape) : shape_(shape) {
   for (int r = 0; r < rows; ++r) {
     row_ids_.push_back(3);
     places_.push_back(kHistory);
-    cells_.push_back(r * length + kHistory);
     select_.push_back({r, SelectSpace::kLogProbs, shape.beams + 1, {}, {}, false});
     for (int t = 0; t < length; ++t) ancestry_.push_back(r * length + t);
+  }
+  for (int r = 0; r < rows; ++r) {
+    const std::span<const int32_t> own(ancestry_.data() + static_cast<size_t>(r) * length, length);
+    rows_.push_back({.begin = r, .first = kHistory, .ancestry = own});
   }
 }
 
@@ -95,8 +98,9 @@ PackedWeightPtr CudaWorld::PerHead(int64_t in, int64_t out) {
 void CudaWorld::BeginEncode(int first, int count) {
   for (int d = 0; d < count; ++d) sources_[first + d].begin = d * shape_.source;
   const std::span<const int32_t> tokens(ids_.data(), static_cast<size_t>(count) * shape_.source);
-  backend_->BeginStep(
-      {.encode = {tokens, tokens, std::span<const EncodeDocument>(sources_).subspan(first, count)}, .decode = {}});
+  backend_->BeginStep({.encode = {tokens, tokens, std::span<const EncodeDocument>(sources_).subspan(first, count)},
+                       .prefill = {},
+                       .decode = {}});
 }
 
 void CudaWorld::FillPages() {
@@ -112,7 +116,7 @@ void CudaWorld::FillPages() {
 void CudaWorld::Begin(Phase phase) {
   if (phase == Phase::kEncode) return BeginEncode(0, EncodeDocuments());
   StepLayout layout;
-  layout.decode = {row_ids_, places_, cells_, ancestry_.data(), kHistory + 1, targets_, select_};
+  layout.decode = {row_ids_, places_, rows_, targets_, select_};
   backend_->BeginStep(layout);
 }
 
@@ -272,10 +276,13 @@ void TimedBackend::StoreEncoder(const StoreEncoderArgs& args) {
   Time("StoreEncoder", Phase::kEncode, [&] { inner_.StoreEncoder(args); });
 }
 void TimedBackend::CrossAttention(const CrossAttentionArgs& args) {
-  Time("CrossAttention", Phase::kDecode, [&] { inner_.CrossAttention(args); });
+  Time("CrossAttention", args.phase, [&] { inner_.CrossAttention(args); });
 }
 void TimedBackend::SelfAttention(const SelfAttentionArgs& args) {
   Time("SelfAttention", Phase::kDecode, [&] { inner_.SelfAttention(args); });
+}
+void TimedBackend::PrefillAttention(const PrefillAttentionArgs& args) {
+  Time("PrefillAttention", Phase::kPrefill, [&] { inner_.PrefillAttention(args); });
 }
 void TimedBackend::SelectTokens(const SelectTokensArgs& args) {
   Time("SelectTokens", Phase::kDecode, [&] { inner_.SelectTokens(args); });

@@ -67,7 +67,8 @@ class CudaWorld {
   WorldShape shape_;
   std::unique_ptr<Backend> owner_;
   cuda::CudaBackend* backend_ = nullptr;
-  std::vector<int32_t> page_list_, ids_, row_ids_, places_, cells_, ancestry_;
+  std::vector<int32_t> page_list_, ids_, row_ids_, places_, ancestry_;
+  std::vector<DecodeRow> rows_;
   std::vector<EncodeDocument> sources_;
   std::vector<DecodeDocument> targets_;
   std::vector<SelectRow> select_;
@@ -135,6 +136,7 @@ class TimedBackend final : public Backend {
   void StoreEncoder(const StoreEncoderArgs& args) override;
   void CrossAttention(const CrossAttentionArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
+  void PrefillAttention(const PrefillAttentionArgs& args) override;
   void SelectTokens(const SelectTokensArgs& args) override;
   absl::StatusOr<std::span<const SelectedRow>> Selected() override { return inner_.Selected(); }
   std::vector<float> Read(const Tensor& tensor, int64_t rows) override { return inner_.Read(tensor, rows); }

@@ -66,7 +66,7 @@ DecodingSpec Spec(const Options& o) {
   DecodingSpec spec;
   spec.num_beams = o.beams;
   spec.max_length = spec.min_length = o.out + 1;
-  spec.decoder_start_token_id = 2;
+  spec.prefix = {2};
   spec.eos_token_id = {2};
   spec.early_stopping = EarlyStopping::kTrue;
   return spec;

@@ -39,7 +39,12 @@ struct Bench {
     if (!backend
              ->AllocateMemory(
                  {.cross = form, .self = form, .layers = 1, .d = kWidth, .heads = kHeads, .head_dim = kHeadDim},
-                 documents * pages, blocks, {documents * tokens, rows, rows, length, tokens})
+                 documents * pages, blocks,
+                 {.encode_positions = documents * tokens,
+                  .decode_positions = rows,
+                  .select_rows = rows,
+                  .decoder_length = length,
+                  .source_length = tokens})
              .ok()) {
       std::abort();
     }
@@ -51,15 +56,17 @@ struct Bench {
       sources.push_back({d * tokens, tokens, own});
       targets.push_back({d * beams, beams, tokens, own});
     }
+    ancestry.reserve(static_cast<size_t>(rows) * length);
     for (int r = 0; r < rows; ++r) {
       row_ids.push_back(3);
       places.push_back(history);
-      cells.push_back(r * length + history);
+      const std::span<const int32_t> own(ancestry.data() + ancestry.size(), length);
+      this->rows.push_back({.begin = r, .first = history, .ancestry = own});
       select.push_back({r, SelectSpace::kLogProbs, beams + 1, {}, {}, false});
       for (int t = 0; t < length; ++t) ancestry.push_back((t + 4 < length ? r / beams * beams : r) * length + t);
     }
     encode = {ids, ids, sources};
-    decode = {row_ids, places, cells, ancestry.data(), length, targets, select};
+    decode = {row_ids, places, this->rows, targets, select};
   }
 
   Tensor Make(int64_t rows, int64_t cols, Storage storage) {
@@ -75,7 +82,8 @@ struct Bench {
   }
 
   std::unique_ptr<Backend> backend;
-  std::vector<int32_t> page_list, ids, row_ids, places, cells, ancestry;
+  std::vector<int32_t> page_list, ids, row_ids, places, ancestry;
+  std::vector<DecodeRow> rows;
   std::vector<EncodeDocument> sources;
   std::vector<DecodeDocument> targets;
   std::vector<SelectRow> select;
@@ -138,7 +146,7 @@ void BM_CrossAttention(benchmark::State& state) {
                out = b.Make(documents * beams, width, Storage::kState);
   b.backend->BeginStep({b.encode, b.decode});
   b.backend->StoreEncoder({0, states});
-  for (auto _ : state) b.backend->CrossAttention({0, query, out});
+  for (auto _ : state) b.backend->CrossAttention({Phase::kDecode, 0, query, out});
   Report(state, 4.0 * documents * beams * tokens * (el ? kHeads * kWidth : kWidth));
 }
 

@@ -69,7 +69,7 @@ TEST_P(FailureTest, NonFiniteLogitsFailOneSequenceAlone) {
     if (i % 2 == 0) {
       requests[i].source[rng() % requests[i].source.size()] = kPoison;
     } else {
-      requests[i].decoding.decoder_start_token_id = kPoison;
+      requests[i].decoding.prefix = {kPoison};
       requests[i].decoding.forced_bos_token_id = -1;
     }
   }

@@ -18,7 +18,7 @@ inline DecodingSpec Decoding(int beams, int max_length) {
   DecodingSpec d;
   d.num_beams = beams;
   d.max_length = max_length;
-  d.decoder_start_token_id = 2;
+  d.prefix = {2};
   return d;
 }
 

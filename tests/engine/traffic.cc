@@ -41,7 +41,7 @@ DecodingSpec RandomDecoding(const RequestLimits& limits, std::mt19937& rng) {
   if (rng() % 4 == 0) d.min_length = Between(0, d.max_length, rng);
   if (rng() % 4 == 0) d.min_new_tokens = Between(0, d.max_length / 2, rng);
   d.no_repeat_ngram_size = Pick({0, 0, 1, 2, 3}, rng);
-  d.decoder_start_token_id = 2;
+  d.prefix = {2};
   if (rng() % 5 == 0) d.forced_bos_token_id = Between(5, limits.vocab - 1, rng);
   if (rng() % 5 == 0) d.forced_eos_token_id = {2};
   if (rng() % 6 != 0) d.eos_token_id = {2};

@@ -15,8 +15,13 @@ namespace {
 using nlohmann::json;
 
 // transformers' own meaning of what is set and what is not: generate() without a configuration beneath.
-DecodingSpec Resolve(const json& parameters) {
+DecodingSpec Resolve(const json& parameters, const std::vector<int32_t>& prefix) {
   DecodingSpec spec;
+  // What generate() puts before decoder_input_ids.
+  const int32_t start = parameters.at("decoder_start_token_id");
+  spec.prefix = {start};
+  spec.prefix.insert(spec.prefix.end(), prefix.begin() + (!prefix.empty() && prefix[0] == start ? 1 : 0), prefix.end());
+  const auto first = static_cast<int>(spec.prefix.size());
   spec.num_beams = parameters.value("num_beams", 1);
   spec.num_return_sequences = parameters.value("num_return_sequences", 1);
   spec.length_penalty = parameters.value("length_penalty", 1.0f);
@@ -26,12 +31,11 @@ DecodingSpec Resolve(const json& parameters) {
                                             : EarlyStopping::kFalse;
   }
   // 20 new tokens if nothing is said; the new-token forms win over the others.
-  spec.max_length = parameters.contains("max_new_tokens") ? 1 + parameters["max_new_tokens"].get<int>()
-                                                          : parameters.value("max_length", 21);
+  spec.max_length = parameters.contains("max_new_tokens") ? first + parameters["max_new_tokens"].get<int>()
+                                                          : parameters.value("max_length", first + 20);
   spec.min_new_tokens = parameters.value("min_new_tokens", 0);
   spec.min_length = spec.min_new_tokens > 0 ? 0 : parameters.value("min_length", 0);
   spec.no_repeat_ngram_size = parameters.value("no_repeat_ngram_size", 0);
-  spec.decoder_start_token_id = parameters.at("decoder_start_token_id");
   spec.forced_bos_token_id = parameters.value("forced_bos_token_id", -1);
   spec.forced_eos_token_id = parameters.value("forced_eos_token_id", std::vector<int32_t>());
   spec.eos_token_id = parameters.at("eos_token_id").get<std::vector<int32_t>>();
@@ -62,7 +66,8 @@ GoldenCase ReadCase(std::string name, const json& item) {
   GoldenCase golden;
   golden.source = item.at("source").get<std::vector<int32_t>>();
   golden.parameters = item.at("parameters");
-  golden.decoding = Resolve(golden.parameters);
+  golden.prefix = item.value("prefix", std::vector<int32_t>());
+  golden.decoding = Resolve(golden.parameters, golden.prefix);
   golden.name = absl::StrCat(name, " ", golden.source.size(), " source tokens ", golden.parameters.dump());
   for (const json& sequence : item.at("sequences")) {
     Hypothesis answer;

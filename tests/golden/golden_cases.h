@@ -21,7 +21,8 @@ struct GoldenCase {
   // As the file has them, under transformers' names. What stands there is all that is set: [] as eos_token_id is
   // "none", a missing forced_bos_token_id or forced_eos_token_id is "off", whatever the checkpoint says.
   nlohmann::json parameters;
-  DecodingSpec decoding;            // the same, resolved
+  std::vector<int32_t> prefix;      // decoder_input_ids as they are given to generate(); empty: none
+  DecodingSpec decoding;            // parameters and prefix, resolved
   std::vector<Hypothesis> answers;  // best first
 
   // Cases with text alone: those of debian-synopsis, and a few of each of the other families.

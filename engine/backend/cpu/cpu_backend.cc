@@ -117,8 +117,16 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
     s.next_pages.resize(2 * kStripTokens / kPageTokens);
     s.rows.resize(limits.decode_positions);
   }
-  tasks_.reserve(static_cast<size_t>(limits.decode_positions + limits.encode_positions) * std::max(1, shape.heads));
-  first_page_.reserve(limits.encode_positions + 1);
+  if (limits.prefill_history > 0) {
+    const auto take = [&](int64_t cols, Tensor* to) {
+      if (absl::StatusOr<Tensor> t = AllocateTensor(limits.prefill_history, cols, Storage::kState); t.ok()) *to = *t;
+    };
+    if (shape.self == AttentionForm::kEl) take(shape.d, &history_states_);
+    take(int64_t{2} * shape.heads * shape.head_dim, &history_);
+  }
+  const int positions = std::max(limits.decode_positions, limits.prefill_positions);
+  tasks_.reserve(static_cast<size_t>(positions + limits.encode_positions) * std::max(1, shape.heads));
+  runs_.reserve(std::max(limits.encode_positions, limits.prefill_positions));
   candidates_.resize(static_cast<size_t>(limits.select_rows) * kMaxCandidates);
   selected_.reserve(limits.select_rows);
   return buffers_.status();
@@ -151,8 +159,8 @@ void CpuBackend::Embed(const EmbedArgs& args) {
   const auto& tokens = *static_cast<const PackedTable*>(args.tokens);
   const auto* positions = static_cast<const PackedTable*>(args.positions);
   const bool encode = args.phase == Phase::kEncode;
-  const std::span<const int32_t> ids = encode ? layout_.encode.tokens : layout_.decode.tokens;
-  const std::span<const int32_t> places = encode ? layout_.encode.position_ids : layout_.decode.position_ids;
+  const std::span<const int32_t> ids = encode ? layout_.encode.tokens : Layout(args.phase).tokens;
+  const std::span<const int32_t> places = encode ? layout_.encode.position_ids : Layout(args.phase).position_ids;
   for (int p = 0; p < Positions(args.phase); ++p) {
     const std::byte* place =
         positions ? positions->values.data() + (places[p] + args.position_offset) * positions->stride : nullptr;

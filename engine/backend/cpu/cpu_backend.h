@@ -19,7 +19,8 @@
 
 namespace elserve::cpu {
 
-// Memory, products and rows are in cpu_backend.cc, attention is in cpu_attention.cc, selection in cpu_select.cc.
+// Memory, products and rows are in cpu_backend.cc; attention over what earlier steps left in cpu_attention.cc, and of
+// many positions over their own keys and values in cpu_run_attention.cc; selection in cpu_select.cc.
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root);
@@ -64,6 +65,7 @@ class CpuBackend final : public Backend {
   void StoreEncoder(const StoreEncoderArgs& args) override;
   void CrossAttention(const CrossAttentionArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
+  void PrefillAttention(const PrefillAttentionArgs& args) override;
   void SelectTokens(const SelectTokensArgs& args) override;
   absl::StatusOr<std::span<const SelectedRow>> Selected() override {
     if (!buffers_.status().ok()) return buffers_.status();
@@ -74,12 +76,40 @@ class CpuBackend final : public Backend {
   void Write(const Tensor& tensor, std::span<const float> values) override;
 
  private:
-  // A document's keys and values, or a part of its queries: one task of attention.
+  // Some of a document's or a run's tokens, or a part of its queries: one task of attention.
   struct DocumentTask {
-    int document;
-    int begin;  // el: the first query; kv and encoder: the first position within the document
+    int document;  // or run
+    int begin;     // the first token or query in it
     int count;
     int length;
+  };
+  // Consecutive tokens and the queries that attend to them: an encode document, or a prefill row.
+  struct Run {
+    int64_t keys = 0;     // rows [keys, keys + tokens) of the keys' tensor
+    int64_t queries = 0;  // rows [queries, queries + count) of the queries' tensor
+    int tokens = 0;
+    int count = 0;
+    int first = 0;           // the token where the first query stands
+    int64_t first_page = 0;  // of packed_
+  };
+  // Attention of runs_ with each other's keys and values.
+  struct RunAttention {
+    Tensor queries;              // [.., heads * head_dim] at its column 0
+    Tensor keys;                 // states with keys at column `key` and values at column `value`
+    int64_t key = 0, value = 0;  // columns
+    int heads = 0, head_dim = 0;
+    const float* bias = nullptr;  // added to the score of a token by the query that stands there, by head 0
+    int64_t bias_head = 0;        // from a head's to the next one's; that of a token n behind it follows n places later
+    bool causal = false;          // a query needs no token behind itself: `bias` hides them
+    Tensor output;                // [.., heads * head_dim]
+    int64_t most_pages = 0;       // of the phase
+  };
+  // PositionBias with what stands behind a query hidden.
+  struct CausalBias {
+    const PackedWeight* table = nullptr;  // what it was made of
+    std::vector<float> values;            // [heads, width], or [1, width] for all of them
+    int64_t width = 0;
+    int64_t zero = 0;  // the column of distance 0
   };
   struct RowScratch {
     std::vector<float> attention;
@@ -117,8 +147,9 @@ class CpuBackend final : public Backend {
   }
   std::byte* Row(const Tensor& t, int64_t row) const { return t.data + row * Stride(t); }
   int Positions(Phase phase) const {
-    return phase == Phase::kEncode ? layout_.encode.positions() : layout_.decode.positions();
+    return phase == Phase::kEncode ? layout_.encode.positions() : Layout(phase).positions();
   }
+  const DecodeLayout& Layout(Phase phase) const { return phase == Phase::kPrefill ? layout_.prefill : layout_.decode; }
   int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
   int64_t CellBytes(const MemoryShape& shape) const;
 
@@ -131,12 +162,14 @@ class CpuBackend final : public Backend {
   LinearBlock BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const;
   // The first `rows` rows of `whole`, all heads, cut into tasks. `whole.logits` are the first thread's.
   void RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows);
-  template <class Page>
-  void PackPage(const std::byte* keys, const std::byte* values, int64_t stride, int tokens, int heads, int head_dim,
-                const Page& page);
   void PlanPages();
-  void PlanEncoderAttention(int heads, int head_dim);
-  void PlanQueries(int heads);
+  // The phase's runs have been listed in runs_.
+  void AttendRuns(const RunAttention& args);
+  void PackRuns(const RunAttention& args);
+  uint32_t* RunPage(const Run& run, int page, int head, int heads, int head_dim) const;
+  void CollectHistory(const PrefillAttentionArgs& args);
+  const CausalBias& CausalBiasOf(const PositionBias& bias);
+  void PlanQueries(const DecodeLayout& layout, int heads);
   void RunEl(RowScratch& s, int queries, int tokens, bool biased, int next_tokens = 0);
   void CrossEl(const CrossAttentionArgs& args);
   void CrossPacked(const CrossAttentionArgs& args);
@@ -148,7 +181,7 @@ class CpuBackend final : public Backend {
     int64_t begin;
     int count;
   };
-  int64_t HeadGroups() const;
+  int64_t HeadGroups(const DecodeLayout& layout) const;
   HeadRange HeadsOf(int64_t group, int64_t groups) const;
   void ReserveSelect(int64_t rows, const PackedMatrix& weight);
   void ListApart(std::span<const SelectRow> rows, int64_t vocab);
@@ -165,12 +198,14 @@ class CpuBackend final : public Backend {
   std::vector<AlignedBuffer> tensors_;
   std::vector<AlignedBuffer> encoder_;  // cross el: one; kv: one a layer. [pages][PageBytes(shape_)]
   std::vector<AlignedBuffer> decoder_;  // [layers]: [cells][CellBytes(shape_)]
-  AlignedBuffer packed_;                // the encoder's keys and values: grows with the widest encoder attention
+  AlignedBuffer packed_;                // the runs' keys and values: grows with the widest attention
+  Tensor history_states_, history_;     // of prefill rows, end to end: cached states (el), keys and values
+  CausalBias causal_;                   // of the last prefill attention: all layers have one bias
   std::vector<RowScratch> scratch_;     // [threads]
 
   StepLayout layout_;
   std::vector<DocumentTask> tasks_;
-  std::vector<int64_t> first_page_;  // [encode documents]: where a document's pages begin in packed_
+  std::vector<Run> runs_;
   SelectMemory select_;
   std::vector<Candidate> candidates_;  // [rows, kMaxCandidates]
   std::vector<SelectedRow> selected_;

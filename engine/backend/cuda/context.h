@@ -36,6 +36,7 @@ class Context {
   // The calling thread's CUDA calls go to this device. Before anything else on a thread.
   void Bind() { Check(cudaSetDevice(device_), "cudaSetDevice"); }
 
+  // Prefill and decoding follow each other on one.
   cudaStream_t stream(Phase phase) const { return phase == Phase::kEncode ? encode_stream_ : decode_stream_; }
   cublasLtHandle_t products() const { return products_; }
   void* product_workspace(Phase phase) const {

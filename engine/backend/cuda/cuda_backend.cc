@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "engine/backend/cuda/buckets.h"
 #include "engine/backend/cuda/cuda_device.h"
@@ -20,20 +22,17 @@ struct Rehearsal {
   std::array<int32_t, 1> zero = {0};
   std::array<EncodeDocument, 1> encode_documents = {{{.begin = 0, .length = 1, .pages = zero}}};
   std::array<DecodeDocument, 1> decode_documents = {{{.begin = 0, .positions = 1, .length = 1, .pages = zero}}};
+  std::array<DecodeRow, 1> rows = {{{.ancestry = zero}}};
   std::array<SelectRow, 1> select = {SelectRow{}};
 
   StepLayout Layout(Phase phase) const {
     StepLayout layout;
     if (phase == Phase::kEncode) {
       layout.encode = {.tokens = zero, .position_ids = zero, .documents = encode_documents};
+    } else if (phase == Phase::kPrefill) {
+      layout.prefill = {zero, zero, rows, decode_documents, {}};
     } else {
-      layout.decode = {.tokens = zero,
-                       .position_ids = zero,
-                       .cells = zero,
-                       .ancestry = zero.data(),
-                       .ancestry_stride = 1,
-                       .documents = decode_documents,
-                       .select = select};
+      layout.decode = {zero, zero, rows, decode_documents, select};
     }
     return layout;
   }
@@ -68,14 +67,54 @@ absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encod
   for (DeviceBlock& cells : decoder_) {
     take(context_->Allocate(decoder_blocks * kBlockCells * CellBytes(shape)), &cells);
   }
-  const AttentionGeometry cross_geometry = Geometry(shape, shape.cross), self_geometry = Geometry(shape, shape.self);
-  const AttentionBounds cross = BoundCrossAttention(cross_geometry, limits.decode_positions, limits.source_length);
-  const AttentionBounds self = BoundSelfAttention(self_geometry, limits.decode_positions, limits.decoder_length);
-  take(context_->Allocate(std::max(cross.sums, self.sums) * int64_t{sizeof(float)}), &sums_);
-  take(context_->Allocate(std::max(cross.partial_rows, self.partial_rows) * int64_t{sizeof(float2)}), &scales_);
-  take(context_->AllocateZeroed(std::max(cross.arrivals, self.arrivals) * int64_t{sizeof(int32_t)}), &arrivals_);
-  if (!status.ok()) return status;
-  return arrays_.Allocate(*context_, cross_geometry, self_geometry, limits);
+  RowArrays::Limits rows{.cross = Geometry(shape, shape.cross),
+                         .self = Geometry(shape, shape.self),
+                         .bucket = {limits.decode_positions, limits.select_rows},
+                         .cells = int64_t{limits.decode_positions} * limits.decoder_length,
+                         .decoder_length = limits.decoder_length,
+                         .source_length = limits.source_length,
+                         .edits = limits.edits};
+  RowArrays::Limits prefill = rows;
+  prefill.self = Geometry(shape, AttentionForm::kKv);
+  prefill.bucket = {limits.prefill_positions, 0};
+  prefill.cells = limits.prefill_history;
+  prefill.edits = 0;
+  AttentionBounds most;
+  for (const RowArrays::Limits& l : {rows, prefill}) {
+    for (const AttentionBounds& bounds : {BoundCrossAttention(l.cross, l.bucket.positions, l.source_length),
+                                          BoundSelfAttention(l.self, l.bucket.positions, l.decoder_length)}) {
+      most.sums = std::max(most.sums, bounds.sums);
+      most.partial_rows = std::max(most.partial_rows, bounds.partial_rows);
+      most.arrivals = std::max(most.arrivals, bounds.arrivals);
+    }
+  }
+  take(context_->Allocate(most.sums * int64_t{sizeof(float)}), &sums_);
+  take(context_->Allocate(most.partial_rows * int64_t{sizeof(float2)}), &scales_);
+  take(context_->AllocateZeroed(most.arrivals * int64_t{sizeof(int32_t)}), &arrivals_);
+  status.Update(AllocatePrefill());
+  status.Update(encode_arrays_.Allocate(*context_, limits.encode_positions));
+  status.Update(prefill_arrays_.Allocate(*context_, prefill));
+  status.Update(decode_arrays_.Allocate(*context_, rows));
+  return status;
+}
+
+// Over keys and values that lie in cells, prefill needs nothing of its own.
+absl::Status CudaBackend::AllocatePrefill() {
+  if (shape_.self == AttentionForm::kKv || limits_.prefill_history == 0) return absl::OkStatus();
+  const int64_t rows = limits_.prefill_history, inner = int64_t{2} * shape_.heads * shape_.head_dim;
+  absl::StatusOr<DeviceBlock> states = context_->Allocate(rows * RowStride(shape_.d, type_) * SizeOf(type_));
+  absl::StatusOr<DeviceBlock> made = context_->Allocate(rows * RowStride(inner, type_) * SizeOf(type_));
+  absl::StatusOr<DeviceBlock> numbers = context_->Allocate(rows * int64_t{sizeof(int32_t)});
+  for (const absl::Status& status : {states.status(), made.status(), numbers.status()}) {
+    if (!status.ok()) return status;
+  }
+  history_states_ = *std::move(states);
+  history_ = *std::move(made);
+  history_rows_ = *std::move(numbers);
+  std::vector<int32_t> order(rows);
+  std::iota(order.begin(), order.end(), 0);
+  context_->Upload(order.data(), rows * int64_t{sizeof(int32_t)}, history_rows_.data());
+  return context_->status();
 }
 
 absl::StatusOr<Tensor> CudaBackend::AllocateTensor(int64_t rows, int64_t cols, Storage storage) {
@@ -89,10 +128,12 @@ absl::StatusOr<Tensor> CudaBackend::AllocateTensor(int64_t rows, int64_t cols, S
 
 void CudaBackend::Plan(Phase phase, absl::FunctionRef<void()> body) {
   const DecodeBucket bucket = bucket_;
-  const int encode_positions = encode_positions_;
+  const int encode_positions = encode_positions_, prefill_positions = prefill_positions_;
   planning_ = true;
   if (phase == Phase::kEncode) {
     encode_positions_ = limits_.encode_positions;
+  } else if (phase == Phase::kPrefill) {
+    prefill_positions_ = limits_.prefill_positions;
   } else {
     bucket_ = {limits_.decode_positions, limits_.select_rows};
   }
@@ -100,6 +141,7 @@ void CudaBackend::Plan(Phase phase, absl::FunctionRef<void()> body) {
   planning_ = false;
   bucket_ = bucket;
   encode_positions_ = encode_positions;
+  prefill_positions_ = prefill_positions;
 }
 
 absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
@@ -110,7 +152,7 @@ absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
   BeginStep(rehearsal.Layout(phase));
   body();
   if (const auto selected = Selected(); !selected.ok()) return selected.status();
-  if (phase == Phase::kEncode) return context_->status();
+  if (phase != Phase::kDecode) return context_->status();
   for (const int positions : Buckets(limits_.decode_positions)) {
     Capture({positions, std::min(positions, limits_.select_rows)}, body);
   }
@@ -121,7 +163,7 @@ absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
 void CudaBackend::Capture(const DecodeBucket& bucket, absl::FunctionRef<void()> body) {
   if (!context_->ok()) return;
   bucket_ = bucket;
-  decode_ = arrays_.decode(bucket);
+  decode_ = decode_arrays_.Of(bucket);
   graphs_.Capture(*context_, bucket, body);
 }
 
@@ -133,13 +175,19 @@ void CudaBackend::BeginStep(const StepLayout& layout) {
   }
   stored_.Wait(*context_, stream(Phase::kDecode));
   encode_positions_ = layout.encode.positions();
+  prefill_positions_ = layout.prefill.positions();
+  prefill_history_ = 0;
+  for (const DecodeRow& row : layout.prefill.rows) prefill_history_ += row.first + row.positions;
   decode_positions_ = layout.decode.positions();
   select_rows_ = static_cast<int>(layout.decode.select.size());
   bucket_ = {Bucket(decode_positions_, limits_.decode_positions), Bucket(select_rows_, limits_.select_rows)};
-  arrays_.Send(*context_, layout.encode);
-  if (arrays_.Send(*context_, layout.decode, bucket_)) graphs_.Forget();
-  decode_ = arrays_.decode(bucket_);
-  decoding_waited_ = decode_positions_ == 0;
+  encode_arrays_.Send(*context_, layout.encode);
+  const DecodeBucket prefill{prefill_positions_, 0};
+  prefill_arrays_.Send(*context_, layout.prefill, prefill);
+  prefill_ = prefill_arrays_.Of(prefill);
+  if (decode_arrays_.Send(*context_, layout.decode, bucket_)) graphs_.Forget();
+  decode_ = decode_arrays_.Of(bucket_);
+  decoding_waited_ = decode_positions_ == 0 && prefill_positions_ == 0;
 }
 
 void CudaBackend::Replay(absl::FunctionRef<void()> body) {
@@ -153,7 +201,7 @@ void CudaBackend::Replay(absl::FunctionRef<void()> body) {
 
 absl::StatusOr<std::span<const SelectedRow>> CudaBackend::Selected() {
   if (context_->ok()) {
-    const Phase awaited = decode_positions_ > 0 ? Phase::kDecode : Phase::kEncode;
+    const Phase awaited = decode_positions_ > 0 || prefill_positions_ > 0 ? Phase::kDecode : Phase::kEncode;
     context_->Check(cudaStreamSynchronize(stream(awaited)), awaited == Phase::kDecode ? "decoding" : "encoding");
     decoding_waited_ = true;
   }

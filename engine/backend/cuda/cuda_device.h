@@ -12,12 +12,13 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cuda/context.h"
+#include "engine/backend/cuda/encode_arrays.h"
 #include "engine/backend/cuda/graphs.h"
 #include "engine/backend/cuda/kernels.h"
 #include "engine/backend/cuda/packed_weights.h"
 #include "engine/backend/cuda/product.h"
+#include "engine/backend/cuda/row_arrays.h"
 #include "engine/backend/cuda/selection.h"
-#include "engine/backend/cuda/step_arrays.h"
 
 namespace elserve::cuda {
 
@@ -67,6 +68,7 @@ class CudaBackend final : public Backend {
   void StoreEncoder(const StoreEncoderArgs& args) override;
   void CrossAttention(const CrossAttentionArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
+  void PrefillAttention(const PrefillAttentionArgs& args) override;
   void SelectTokens(const SelectTokensArgs& args) override;
   absl::StatusOr<std::span<const SelectedRow>> Selected() override;
 
@@ -91,7 +93,12 @@ class CudaBackend final : public Backend {
   }
 
   // Rows that the phase's operations compute in this step: a bucket, for decoding.
-  int Rows(Phase phase) const { return phase == Phase::kEncode ? encode_positions_ : bucket_.positions; }
+  int Rows(Phase phase) const {
+    return phase == Phase::kEncode    ? encode_positions_
+           : phase == Phase::kPrefill ? prefill_positions_
+                                      : bucket_.positions;
+  }
+  const DecodeArrays& Arrays(Phase phase) const { return phase == Phase::kPrefill ? prefill_ : decode_; }
   // False: nothing is to be launched, because the device failed, or only products are asked for.
   bool Launches() const { return context_->ok() && !planning_; }
   // Runs `body` without launching anything: products are made, and what they need is allocated.
@@ -104,6 +111,9 @@ class CudaBackend final : public Backend {
                 const void* residual, void* output);
   // A float32 matrix for products whose epilogue is a kernel's.
   float* Scratch(Phase phase, int64_t cols);
+  // Writes the phase's states into their cells.
+  bool StoreCells(Phase phase, const Tensor& states, const DeviceBlock& cells);
+  absl::Status AllocatePrefill();
   DecodeAttentionKernelArgs DecodeAttention(AttentionForm form, const Tensor& query, const Tensor& output,
                                             const DeviceBlock& memory, const AttentionWork& work) const;
 
@@ -118,15 +128,22 @@ class CudaBackend final : public Backend {
   std::vector<DeviceBlock> decoder_;      // [layers]: cells
   DeviceBlock sums_, scales_, arrivals_;  // AttentionWorkspace's
   DeviceBlock encode_scratch_, decode_scratch_;
-  StepArrays arrays_;
+  // Of prefill rows over el's cells, row after row: what the cells hold, and the keys and values that are made of it.
+  // `history_rows_`: 0, 1, ...
+  DeviceBlock history_states_, history_, history_rows_;
+  EncodeLayoutArrays encode_arrays_;
+  RowArrays prefill_arrays_, decode_arrays_;
   Selection selection_;
   Graphs graphs_;
 
   bool planning_ = false;
   int encode_positions_ = 0;
+  int prefill_positions_ = 0;
+  int prefill_history_ = 0;  // cells of the prefill rows
   int decode_positions_ = 0;
   int select_rows_ = 0;
   DecodeBucket bucket_;
+  DecodeArrays prefill_;
   DecodeArrays decode_;          // the bucket's
   Event stored_;                 // the last StoreEncoder: decoding reads pages after it
   Event decoded_;                // decoding of the step before: encoding may write into its pages

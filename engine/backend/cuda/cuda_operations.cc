@@ -42,7 +42,10 @@ Product* CudaBackend::ProductOf(const PackedMatrix& weight, Phase phase, DataTyp
     if (product->shape().Key() == shape.Key()) return product.get();
   }
   const bool state = output != DataType::kFloat32;
-  const int most_rows = phase == Phase::kEncode ? limits_.encode_positions : limits_.decode_positions;
+  // Prefill's products take its positions, or the history that they see.
+  const int most_rows = phase == Phase::kEncode    ? limits_.encode_positions
+                        : phase == Phase::kPrefill ? std::max(limits_.prefill_positions, limits_.prefill_history)
+                                                   : limits_.decode_positions;
   absl::StatusOr<std::unique_ptr<Product>> product =
       planner_.Make(shape, weight.values.data(), (state ? weight.state_bias : weight.bias).data(), most_rows);
   if (!product.ok()) {
@@ -64,7 +67,8 @@ void CudaBackend::Multiply(const PackedMatrix& weight, Phase phase, int rows, co
 float* CudaBackend::Scratch(Phase phase, int64_t cols) {
   const bool encode = phase == Phase::kEncode;
   DeviceBlock& scratch = encode ? encode_scratch_ : decode_scratch_;
-  const int64_t rows = encode ? limits_.encode_positions : limits_.decode_positions;
+  const int64_t rows =
+      encode ? limits_.encode_positions : std::max(limits_.decode_positions, limits_.prefill_positions);
   const int64_t bytes = rows * RowStride(cols, DataType::kFloat32) * int64_t{sizeof(float)};
   if (scratch.bytes() >= bytes) return scratch.as<float>();
   context_->Synchronize();
@@ -83,16 +87,17 @@ void CudaBackend::Embed(const EmbedArgs& args) {
   const auto* places = static_cast<const PackedTable*>(args.positions);
   if (!Launches() || Rows(args.phase) == 0) return;
   const bool encode = args.phase == Phase::kEncode;
-  const EmbedKernelArgs kernel{.type = type_,
-                               .ids = encode ? arrays_.encode().tokens : decode_.tokens,
-                               .place_ids = encode ? arrays_.encode().position_ids : decode_.position_ids,
-                               .tokens = tokens.values.data(),
-                               .places = places != nullptr ? places->values.data() : nullptr,
-                               .scale = args.scale,
-                               .place_offset = args.position_offset,
-                               .output = MutableFloats(args.output),
-                               .rows = Rows(args.phase),
-                               .d = static_cast<int>(tokens.d)};
+  const EmbedKernelArgs kernel{
+      .type = type_,
+      .ids = encode ? encode_arrays_.arrays().tokens : Arrays(args.phase).tokens,
+      .place_ids = encode ? encode_arrays_.arrays().position_ids : Arrays(args.phase).position_ids,
+      .tokens = tokens.values.data(),
+      .places = places != nullptr ? places->values.data() : nullptr,
+      .scale = args.scale,
+      .place_offset = args.position_offset,
+      .output = MutableFloats(args.output),
+      .rows = Rows(args.phase),
+      .d = static_cast<int>(tokens.d)};
   context_->Check(LaunchEmbed(kernel, stream(args.phase)), "Embed");
 }
 
@@ -168,7 +173,7 @@ void CudaBackend::Norm(const NormArgs& args) {
 }
 
 void CudaBackend::EncoderAttention(const EncoderAttentionArgs& args) {
-  const EncodeArrays& arrays = arrays_.encode();
+  const EncodeArrays& arrays = encode_arrays_.arrays();
   if (!Launches() || arrays.max_items == 0) return;
   const EncoderAttentionKernelArgs kernel{.device = context_->device(),
                                           .type = type_,
@@ -187,7 +192,7 @@ void CudaBackend::StoreEncoder(const StoreEncoderArgs& args) {
   if (!Launches() || encode_positions_ == 0) return;
   const StoreEncoderKernelArgs kernel{.type = type_,
                                       .states = args.states.data,
-                                      .token_slots = arrays_.encode().token_slots,
+                                      .token_slots = encode_arrays_.arrays().token_slots,
                                       .el = shape_.cross == AttentionForm::kEl,
                                       .d = shape_.d,
                                       .heads = shape_.heads,
@@ -216,29 +221,60 @@ DecodeAttentionKernelArgs CudaBackend::DecodeAttention(AttentionForm form, const
 }
 
 void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
-  if (!Launches() || bucket_.positions == 0) return;
+  if (!Launches() || Rows(args.phase) == 0) return;
+  const DecodeArrays& arrays = Arrays(args.phase);
   const DeviceBlock& pages = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer];
-  DecodeAttentionKernelArgs kernel = DecodeAttention(shape_.cross, args.query, args.output, pages, decode_.cross);
-  if (args.biased) kernel.bias = {.values = decode_.biases, .documents = decode_.document_biases};
-  context_->Check(LaunchCrossAttention(kernel, stream(Phase::kDecode)), "CrossAttention");
+  DecodeAttentionKernelArgs kernel = DecodeAttention(shape_.cross, args.query, args.output, pages, arrays.cross);
+  if (args.biased) kernel.bias = {.values = arrays.biases, .documents = arrays.document_biases};
+  context_->Check(LaunchCrossAttention(kernel, stream(args.phase)), "CrossAttention");
+}
+
+bool CudaBackend::StoreCells(Phase phase, const Tensor& states, const DeviceBlock& cells) {
+  const bool kv = shape_.self == AttentionForm::kKv;
+  const StoreCellsKernelArgs store{.type = type_,
+                                   .states = states.data,
+                                   .cells = Arrays(phase).cells,
+                                   .memory = cells.data(),
+                                   .column = kv ? shape_.heads * shape_.head_dim : 0,
+                                   .width = static_cast<int>(StateWidth(shape_, shape_.self)),
+                                   .rows = Rows(phase)};
+  return context_->Check(LaunchStoreCells(store, stream(phase)), "StoreCells");
 }
 
 void CudaBackend::SelfAttention(const SelfAttentionArgs& args) {
   if (!Launches() || bucket_.positions == 0) return;
   const DeviceBlock& cells = decoder_[args.layer];
-  const bool kv = shape_.self == AttentionForm::kKv;
-  const StoreCellsKernelArgs store{.type = type_,
-                                   .states = args.states.data,
-                                   .cells = decode_.cells,
-                                   .memory = cells.data(),
-                                   .column = kv ? shape_.heads * shape_.head_dim : 0,
-                                   .width = static_cast<int>(StateWidth(shape_, shape_.self)),
-                                   .rows = bucket_.positions};
-  if (!context_->Check(LaunchStoreCells(store, stream(Phase::kDecode)), "SelfAttention")) return;
-  DecodeAttentionKernelArgs kernel =
-      DecodeAttention(shape_.self, kv ? args.states : args.query, args.output, cells, decode_.self);
+  if (!StoreCells(Phase::kDecode, args.states, cells)) return;
+  const Tensor& query = shape_.self == AttentionForm::kKv ? args.states : args.query;
+  DecodeAttentionKernelArgs kernel = DecodeAttention(shape_.self, query, args.output, cells, decode_.self);
   kernel.bias = BiasOf(args.bias, decode_.position_ids);
   context_->Check(LaunchSelfAttention(kernel, stream(Phase::kDecode)), "SelfAttention");
+}
+
+// Each position attends over keys and values in rows of their own: its cells, or what is made of them, row after row.
+void CudaBackend::PrefillAttention(const PrefillAttentionArgs& args) {
+  constexpr Phase kPhase = Phase::kPrefill;
+  const bool el = shape_.self == AttentionForm::kEl, launches = Launches() && prefill_positions_ > 0;
+  const DeviceBlock& cells = decoder_[args.layer];
+  if (launches && !StoreCells(kPhase, args.states, cells)) return;
+  AttentionWork work = prefill_.self;
+  if (el) {
+    const GatherKernelArgs gather{.type = type_,
+                                  .input = cells.data(),
+                                  .rows = work.list,
+                                  .output = history_states_.data(),
+                                  .count = prefill_history_,
+                                  .cols = shape_.d};
+    if (launches && !context_->Check(LaunchGather(gather, stream(kPhase)), "PrefillAttention")) return;
+    Multiply(As<PackedMatrix>(args.keys_values), kPhase, prefill_history_, history_states_.data(), type_, false,
+             nullptr, history_.data());
+    work.list = history_rows_.as<int32_t>();
+  }
+  if (!launches) return;
+  DecodeAttentionKernelArgs kernel =
+      DecodeAttention(AttentionForm::kKv, el ? args.query : args.states, args.output, el ? history_ : cells, work);
+  kernel.bias = BiasOf(args.bias, prefill_.position_ids);
+  context_->Check(LaunchSelfAttention(kernel, stream(kPhase)), "PrefillAttention");
 }
 
 void CudaBackend::SelectTokens(const SelectTokensArgs& args) {

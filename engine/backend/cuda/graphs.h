@@ -9,7 +9,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "engine/backend/cuda/context.h"
-#include "engine/backend/cuda/step_arrays.h"
+#include "engine/backend/cuda/row_arrays.h"
 
 namespace elserve::cuda {
 

@@ -167,7 +167,7 @@ struct AttentionWorkspace {
 
 // What a step's attention goes through, cross or self: device memory.
 struct AttentionWork {
-  const int32_t* list = nullptr;         // pages, document after document; or cells, position after position
+  const int32_t* list = nullptr;         // pages, document after document; or cells, row after row
   const AttentionItem* items = nullptr;  // PlanCrossAttention's, or PlanSelfAttention's
   const int32_t* items_count = nullptr;
   int max_items = 0;  // a bound of items_count for the bucket: sizes the grid

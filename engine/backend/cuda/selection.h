@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "engine/backend/backend.h"
 #include "engine/backend/cuda/context.h"
-#include "engine/backend/cuda/step_arrays.h"
+#include "engine/backend/cuda/row_arrays.h"
 
 namespace elserve::cuda {
 

@@ -91,16 +91,18 @@ int PlanCrossAttention(const AttentionGeometry& geometry, const DecodeLayout& la
 int PlanSelfAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items) {
   Planner planner(geometry, items);
   int source = 0;
-  for (int p = 0; p < layout.positions(); ++p) {
-    const int length = layout.position_ids[p] + 1;
-    if (geometry.el) {
+  for (const DecodeRow& row : layout.rows) {
+    for (int j = 0; j < row.positions; ++j) {
+      const int p = row.begin + j, length = row.first + j + 1;
+      if (!geometry.el) {
+        planner.AddTile(p, 1, source, 1, length);
+        continue;
+      }
       for (int head = 0; head < geometry.heads; head += kSelfTileLanes) {
         planner.AddTile(p * geometry.heads + head, std::min(kSelfTileLanes, geometry.heads - head), source, 1, length);
       }
-    } else {
-      planner.AddTile(p, 1, source, 1, length);
     }
-    source += length;
+    source += row.first + row.positions;
   }
   return planner.Finish();
 }

@@ -58,7 +58,7 @@ int SplitTokens(const AttentionGeometry& geometry, int length);
 // together; tiles of one split of one document stand together, so that the second finds its states in the cache.
 // Returns the count.
 int PlanCrossAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items);
-// As `ancestry` is laid out on the device: position after position, position_ids[p] + 1 cells each.
+// As the ancestry is laid out on the device: row after row.
 int PlanSelfAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items);
 int PlanEncoderAttention(const EncodeLayout& layout, EncodeItem* items);
 

@@ -12,15 +12,29 @@ void RequirePages(std::span<const int32_t> pages, int64_t length, const MemorySi
   for (int32_t page : pages) Require(page >= 0 && page < memory.encoder_pages, "a page is in encoder memory");
 }
 
-void RequireAncestry(const DecodeLayout& layout, int p, const MemorySize& memory) {
-  const int32_t position_id = layout.position_ids[p];
-  Require(position_id >= 0 && position_id < memory.limits.decoder_length, "a position is below decoder_length");
-  Require(position_id < layout.ancestry_stride, "a position's cells fit in its part of ancestry");
-  const int32_t* ancestry = layout.ancestry + p * layout.ancestry_stride;
-  for (int32_t t = 0; t <= position_id; ++t) {
-    Require(ancestry[t] >= 0 && ancestry[t] < memory.decoder_blocks * kBlockCells, "a cell is in decoder memory");
+void RequireAncestry(const DecodeRow& row, const MemorySize& memory) {
+  const int64_t length = int64_t{row.first} + row.positions;
+  Require(row.first >= 0 && length <= memory.limits.decoder_length, "a position is below decoder_length");
+  Require(static_cast<int64_t>(row.ancestry.size()) == length, "a row's ancestry has a cell for each position");
+  for (const int32_t cell : row.ancestry) {
+    Require(cell >= 0 && cell < memory.decoder_blocks * kBlockCells, "a cell is in decoder memory");
   }
-  Require(ancestry[position_id] == layout.cells[p], "a position's own cell is the last of its ancestry");
+}
+
+// Their positions are the layout's, in order, and no two of them write one cell.
+void RequireRows(const DecodeLayout& layout, const MemorySize& memory) {
+  std::set<int32_t> written;
+  int positions = 0;
+  for (const DecodeRow& row : layout.rows) {
+    Require(row.begin == positions && row.positions > 0, "decode rows lie end to end");
+    RequireAncestry(row, memory);
+    for (int j = 0; j < row.positions; ++j) {
+      Require(positions < layout.positions(), "decode rows hold no more than all positions");
+      Require(layout.position_ids[positions++] == row.first + j, "a position's id is its place in its row");
+      Require(written.insert(row.ancestry[row.first + j]).second, "no two positions write one cell");
+    }
+  }
+  Require(positions == layout.positions(), "decode rows hold all positions");
 }
 
 }  // namespace
@@ -39,14 +53,19 @@ void RequireValid(const EncodeLayout& layout, const MemorySize& memory) {
   Require(end == positions, "encode documents hold all positions");
 }
 
-void RequireValid(const DecodeLayout& layout, const MemorySize& memory) {
+void RequireValid(const DecodeLayout& layout, Phase phase, const MemorySize& memory) {
   const int positions = layout.positions();
-  Require(positions <= memory.limits.decode_positions, "decode positions are within the limit");
+  const bool prefill = phase == Phase::kPrefill;
+  Require(positions <= (prefill ? memory.limits.prefill_positions : memory.limits.decode_positions),
+          "a phase's positions are within the limit");
   Require(layout.position_ids.size() == layout.tokens.size(), "every decode position has a position id");
-  Require(layout.cells.size() == layout.tokens.size(), "every decode position has a cell");
-  Require(std::set<int32_t>(layout.cells.begin(), layout.cells.end()).size() == layout.cells.size(),
-          "no two positions write one cell");
-  for (int p = 0; p < positions; ++p) RequireAncestry(layout, p, memory);
+  RequireRows(layout, memory);
+  int64_t history = 0;
+  for (const DecodeRow& row : layout.rows) {
+    Require(prefill || row.positions == 1, "a row that decodes has one position");
+    history += row.first + row.positions;
+  }
+  Require(!prefill || history <= memory.limits.prefill_history, "the prefill rows' history is within the limit");
 
   std::vector<int> documents_of(positions, 0);
   for (const DecodeDocument& document : layout.documents) {

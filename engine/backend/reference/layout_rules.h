@@ -14,7 +14,7 @@ struct MemorySize {
 
 // End the process where the layout breaks a rule (require.h).
 void RequireValid(const EncodeLayout& layout, const MemorySize& memory);
-void RequireValid(const DecodeLayout& layout, const MemorySize& memory);
+void RequireValid(const DecodeLayout& layout, Phase phase, const MemorySize& memory);
 
 }  // namespace elserve::reference
 

@@ -84,6 +84,7 @@ class ReferenceBackend final : public Backend {
   void StoreEncoder(const StoreEncoderArgs& args) override;
   void CrossAttention(const CrossAttentionArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
+  void PrefillAttention(const PrefillAttentionArgs& args) override;
   void SelectTokens(const SelectTokensArgs& args) override;
   absl::StatusOr<std::span<const SelectedRow>> Selected() override { return std::span<const SelectedRow>(selected_); }
 
@@ -99,8 +100,10 @@ class ReferenceBackend final : public Backend {
     return shape.cross == AttentionForm::kEl ? 1 : shape.layers;
   }
 
+  // Of kPrefill or kDecode.
+  const DecodeLayout& Layout(Phase phase) const { return phase == Phase::kPrefill ? layout_.prefill : layout_.decode; }
   int64_t Positions(Phase phase) const {
-    return phase == Phase::kEncode ? layout_.encode.positions() : layout_.decode.positions();
+    return phase == Phase::kEncode ? layout_.encode.positions() : Layout(phase).positions();
   }
   // Source token t of a document with these pages, as StoreEncoder left it. encoder_[layer]: [page][64][width].
   float* EncoderState(int layer, std::span<const int32_t> pages, int64_t t);
@@ -117,6 +120,8 @@ class ReferenceBackend final : public Backend {
   // What `bias` adds for a query at `position`.
   static float BiasOf(const PositionBias& bias, int head, int64_t key, int64_t position);
   void RequireTensor(const Tensor& tensor, Phase phase, int64_t cols, Storage storage) const;
+  void StoreCells(Phase phase, int layer, const Tensor& states);
+  std::vector<float> KeyAndValue(const LinearWeight& weight, const float* state) const;
 
   MemoryShape shape_;
   reference::MemorySize size_;
@@ -163,7 +168,8 @@ absl::StatusOr<Tensor> ReferenceBackend::AllocateTensor(int64_t rows, int64_t co
 
 void ReferenceBackend::BeginStep(const StepLayout& layout) {
   reference::RequireValid(layout.encode, size_);
-  reference::RequireValid(layout.decode, size_);
+  reference::RequireValid(layout.prefill, Phase::kPrefill, size_);
+  reference::RequireValid(layout.decode, Phase::kDecode, size_);
   layout_ = layout;
   selected_.clear();
 }
@@ -180,8 +186,8 @@ void ReferenceBackend::Embed(const EmbedArgs& args) {
   Require(places == nullptr || places->d == table.d, "token and position embeddings are equally wide");
   RequireTensor(args.output, args.phase, table.d, Storage::kResidual);
   const bool encode = args.phase == Phase::kEncode;
-  const std::span<const int32_t> tokens = encode ? layout_.encode.tokens : layout_.decode.tokens;
-  const std::span<const int32_t> ids = encode ? layout_.encode.position_ids : layout_.decode.position_ids;
+  const std::span<const int32_t> tokens = encode ? layout_.encode.tokens : Layout(args.phase).tokens;
+  const std::span<const int32_t> ids = encode ? layout_.encode.position_ids : Layout(args.phase).position_ids;
   for (size_t p = 0; p < tokens.size(); ++p) {
     Require(tokens[p] >= 0 && tokens[p] < table.rows, "a token is in the embedding table");
     const float* token = &table.values[tokens[p] * table.d];
@@ -291,9 +297,9 @@ void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
 
 void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
   Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
-  RequireTensor(args.query, Phase::kDecode, QueryWidth(shape_.cross), Storage::kState);
-  RequireTensor(args.output, Phase::kDecode, QueryWidth(shape_.cross), Storage::kState);
-  for (const DecodeDocument& document : layout_.decode.documents) {
+  RequireTensor(args.query, args.phase, QueryWidth(shape_.cross), Storage::kState);
+  RequireTensor(args.output, args.phase, QueryWidth(shape_.cross), Storage::kState);
+  for (const DecodeDocument& document : Layout(args.phase).documents) {
     const bool biased = args.biased && !document.bias.empty();
     const auto bias = [&](int head, int64_t t) { return biased ? document.bias[head * document.length + t] : 0.0f; };
     std::vector<const float*> states;
@@ -304,27 +310,64 @@ void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
   }
 }
 
+// Of all positions of the phase: a later one of a row reads the earlier ones of the same step.
+void ReferenceBackend::StoreCells(Phase phase, int layer, const Tensor& states) {
+  const bool el = shape_.self == AttentionForm::kEl;
+  const int64_t width = StateWidth(shape_, shape_.self), query_width = el ? 0 : QueryWidth(AttentionForm::kKv);
+  Require(layer >= 0 && layer < shape_.layers, "a layer is the decoder's");
+  RequireTensor(states, phase, query_width + width, Storage::kState);
+  for (const DecodeRow& row : Layout(phase).rows) {
+    for (int64_t j = 0; j < row.positions; ++j) {
+      std::copy_n(Row(states, row.begin + j) + query_width, width, DecoderState(layer, row.ancestry[row.first + j]));
+    }
+  }
+}
+
 void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
   const bool el = shape_.self == AttentionForm::kEl;
-  const int64_t width = StateWidth(shape_, shape_.self);
-  const int64_t query_width = el ? 0 : QueryWidth(shape_.self);  // of the states
-  const DecodeLayout& decode = layout_.decode;
-  Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
-  RequireTensor(args.states, Phase::kDecode, query_width + width, Storage::kState);
   if (el) RequireTensor(args.query, Phase::kDecode, QueryWidth(shape_.self), Storage::kState);
   RequireTensor(args.output, Phase::kDecode, QueryWidth(shape_.self), Storage::kState);
-  // All are written first: a later position of a row reads the earlier ones of the same step.
-  for (int64_t p = 0; p < decode.positions(); ++p) {
-    std::copy_n(Row(args.states, p) + query_width, width, DecoderState(args.layer, decode.cells[p]));
-  }
-  for (int64_t p = 0; p < decode.positions(); ++p) {
+  StoreCells(Phase::kDecode, args.layer, args.states);
+  for (const DecodeRow& row : layout_.decode.rows) {
     std::vector<const float*> states;
-    for (int64_t t = 0; t <= decode.position_ids[p]; ++t) {
-      states.push_back(DecoderState(args.layer, decode.ancestry[p * decode.ancestry_stride + t]));
-    }
-    const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, decode.position_ids[p]); };
-    Attend(MemoryLayout(shape_.self), Row(el ? args.query : args.states, p), states, bias, MutableRow(args.output, p));
+    for (const int32_t cell : row.ancestry) states.push_back(DecoderState(args.layer, cell));
+    const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, row.first); };
+    Attend(MemoryLayout(shape_.self), Row(el ? args.query : args.states, row.begin), states, bias,
+           MutableRow(args.output, row.begin));
   }
+}
+
+void ReferenceBackend::PrefillAttention(const PrefillAttentionArgs& args) {
+  const bool el = shape_.self == AttentionForm::kEl;
+  const int64_t width = QueryWidth(AttentionForm::kKv);
+  if (el) RequireTensor(args.query, Phase::kPrefill, width, Storage::kState);
+  RequireTensor(args.output, Phase::kPrefill, width, Storage::kState);
+  Require(el == (args.keys_values != nullptr), "keys_values comes with states that are no keys and values");
+  StoreCells(Phase::kPrefill, args.layer, args.states);
+  for (const DecodeRow& row : layout_.prefill.rows) {
+    std::vector<std::vector<float>> made;
+    std::vector<const float*> states;  // keys and values
+    for (const int32_t cell : row.ancestry) {
+      const float* state = DecoderState(args.layer, cell);
+      if (el) state = made.emplace_back(KeyAndValue(As<LinearWeight>(args.keys_values), state)).data();
+      states.push_back(state);
+    }
+    for (int64_t j = 0; j < row.positions; ++j) {
+      const int64_t position = row.first + j;
+      const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, position); };
+      Attend(MemoryLayout(AttentionForm::kKv), Row(el ? args.query : args.states, row.begin + j),
+             std::span(states).first(position + 1), bias, MutableRow(args.output, row.begin + j));
+    }
+  }
+}
+
+std::vector<float> ReferenceBackend::KeyAndValue(const LinearWeight& weight, const float* state) const {
+  Require(weight.in == shape_.d && weight.out == 2 * QueryWidth(AttentionForm::kKv), "keys_values is [2a, d]");
+  std::vector<float> values(weight.out);
+  for (int64_t o = 0; o < weight.out; ++o) {
+    values[o] = static_cast<float>(Dot(state, &weight.values[o * weight.in], weight.in) + weight.bias[o]);
+  }
+  return values;
 }
 
 void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {

@@ -248,7 +248,7 @@ std::vector<std::vector<float>> DocumentBiases(const DecodeWorld& world, int hea
 }
 
 Runner LoadCross(Session& session, const DecodeWorld& world, const MemoryShape& shape, float stale,
-                 Bias biased = Bias::kNone) {
+                 Bias biased = Bias::kNone, Phase phase = Phase::kDecode) {
   const WorldTensors tensors = AllocateWorld(session, world, shape);
   FillEncoderMemory(session, world, shape, tensors, stale);
   const int64_t width = QueryWidth(shape, shape.cross);
@@ -257,14 +257,18 @@ Runner LoadCross(Session& session, const DecodeWorld& world, const MemoryShape& 
   const auto biases = DocumentBiases(world, shape.heads);
   return [=, &session, &world](std::span<const int> units) {
     OwnedStep step = world.Step(units);
+    step.phase = phase;
     for (size_t i = 0; i < step.decode_documents.size(); ++i) {
       DecodeDocument& document = step.decode_documents[i];
       document.bias = biases[world.positions()[units[document.begin]].document];
     }
     session.backend().BeginStep(step.Layout());
     session.backend().Write(tensors.cross_query, Rows(queries, width, units));
-    session.backend().CrossAttention(
-        {.layer = 1, .query = tensors.cross_query, .output = tensors.cross_output, .biased = biased == Bias::kSome});
+    session.backend().CrossAttention({.phase = phase,
+                                      .layer = 1,
+                                      .query = tensors.cross_query,
+                                      .output = tensors.cross_output,
+                                      .biased = biased == Bias::kSome});
     return OneRowEach(session.backend().Read(tensors.cross_output, static_cast<int64_t>(units.size())), width);
   };
 }
@@ -280,7 +284,7 @@ Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& s
   const auto bias = biased == Bias::kSome ? RandomBias(session, shape.heads, world.Limits().decoder_length)
                                           : std::make_shared<OwnedBias>();
   return [=, &session, &world](std::span<const int> units) {
-    const OwnedStep step = world.Step(units);
+    OwnedStep step = world.Step(units);
     session.backend().BeginStep(step.Layout());
     session.backend().Write(tensors.self_query, Rows(queries, width, units));
     session.backend().Write(tensors.states, Rows(states, SelfWidth(shape), units));
@@ -305,6 +309,21 @@ TEST(BackendAttention, Cross) {
                       .batches = world.Batches(61)});
       if (HasFatalFailure()) return;
     }
+  }
+}
+
+TEST(BackendAttention, CrossOfPrefill) {
+  const DecodeWorld world(75, MixedDocuments());
+  for (const AttentionForms forms : {kAllKv, kAllEl}) {
+    const MemoryShape shape = MemoryOf({3, 8, 40}, forms);
+    CheckOperation(
+        {.name = NameOf("cross attention of prefill", shape),
+         .units = static_cast<int>(world.positions().size()),
+         .cols = QueryWidth(shape, shape.cross),
+         .load =
+             [&](Session& session) { return LoadCross(session, world, shape, 1000.0f, Bias::kNone, Phase::kPrefill); },
+         .batches = world.Batches(76)});
+    if (HasFatalFailure()) return;
   }
 }
 
@@ -471,13 +490,14 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
       }
       const std::vector<float> self_states = SelfStates(shape, queries, states);
       return without_broken([=, &session, &world](std::span<const int> units) {
-        const OwnedStep step = world.Step(units);
+        OwnedStep step = world.Step(units);
         const auto count = static_cast<int64_t>(units.size());
         session.backend().BeginStep(step.Layout());
         session.backend().Write(tensors.cross_query, Rows(queries, QueryWidth(shape, shape.cross), units));
         session.backend().Write(tensors.self_query, Rows(queries, QueryWidth(shape, shape.cross), units));
         session.backend().Write(tensors.states, Rows(self_states, SelfWidth(shape), units));
-        session.backend().CrossAttention({.layer = 0, .query = tensors.cross_query, .output = tensors.cross_output});
+        session.backend().CrossAttention(
+            {.phase = Phase::kDecode, .layer = 0, .query = tensors.cross_query, .output = tensors.cross_output});
         UnitOutputs outputs =
             OneRowEach(session.backend().Read(tensors.cross_output, count), QueryWidth(shape, shape.cross));
         session.backend().SelfAttention(

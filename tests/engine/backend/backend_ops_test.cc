@@ -18,7 +18,7 @@ constexpr int kSizes[] = {8, 24, 40, 64, 96, 200, 768};
 Runner RowwiseRunner(Session& session, Phase phase, Tensor input, std::vector<float> values,
                      std::function<void()> launch, Tensor output) {
   return [=, &session, values = std::move(values), launch = std::move(launch)](std::span<const int> units) {
-    const OwnedStep step = PlainStep(phase, static_cast<int>(units.size()));
+    OwnedStep step = PlainStep(phase, static_cast<int>(units.size()));
     session.backend().BeginStep(step.Layout());
     session.backend().Write(input, Rows(values, input.cols, units));
     launch();
@@ -54,7 +54,7 @@ Runner LoadLinear(Session& session, const LinearCase& c) {
   const std::vector<float> residuals = RandomValues(4, int64_t{kPositions} * c.out, 1.0f);
   return [=, &session](std::span<const int> units) {
     Backend& backend = session.backend();
-    const OwnedStep step = PlainStep(c.phase, static_cast<int>(units.size()));
+    OwnedStep step = PlainStep(c.phase, static_cast<int>(units.size()));
     backend.BeginStep(step.Layout());
     backend.Write(input, Rows(inputs, c.in, units));
     const bool with_residual = c.residual != LinearCase::Residual::kNone;
@@ -237,7 +237,7 @@ Runner LoadNorm(Session& session, NormKind kind, int d, NormResidual into) {
   for (float& value : inputs) value += 20.0f;
   return [=, &session](std::span<const int> units) {
     Backend& backend = session.backend();
-    const OwnedStep step = PlainStep(Phase::kDecode, static_cast<int>(units.size()));
+    OwnedStep step = PlainStep(Phase::kDecode, static_cast<int>(units.size()));
     backend.BeginStep(step.Layout());
     backend.Write(input, Rows(inputs, d, units));
     backend.Norm({.phase = Phase::kDecode,
@@ -290,7 +290,7 @@ TEST(BackendOps, NormWithoutWeight) {
       const Tensor state = session.Allocate(kPositions, d, Storage::kState);
       const std::vector<float> inputs = session.Random(12, int64_t{kPositions} * d, 2.0f);
       return [=, &session](std::span<const int> units) {
-        const OwnedStep step = PlainStep(Phase::kDecode, static_cast<int>(units.size()));
+        OwnedStep step = PlainStep(Phase::kDecode, static_cast<int>(units.size()));
         session.backend().BeginStep(step.Layout());
         session.backend().Write(input, Rows(inputs, d, units));
         session.backend().Norm({.phase = Phase::kDecode, .input = input, .weight = nullptr, .state = state});
@@ -346,7 +346,7 @@ TEST(BackendOps, Embed) {
               ids.push_back(unit * 37 % kVocab);
               at.push_back(unit * 11 % kPlaces);
             }
-            const OwnedStep step = PlainStep(phase, ids, at);
+            OwnedStep step = PlainStep(phase, ids, at);
             session.backend().BeginStep(step.Layout());
             session.backend().Embed({.phase = phase,
                                      .tokens = tokens.get(),

@@ -60,28 +60,25 @@ int64_t DecodeWorld::SourceTokens() const {
 StepLimits DecodeWorld::Limits() const {
   StepLimits limits;
   limits.encode_positions = static_cast<int>(std::max(SourceTokens(), page_count_ * kPageTokens));
-  limits.decode_positions = static_cast<int>(positions_.size());
+  limits.decode_positions = limits.prefill_positions = static_cast<int>(positions_.size());
   limits.select_rows = limits.decode_positions;
   limits.source_length = kPageTokens;
   for (const DocumentSpec& document : documents_)
     limits.source_length = std::max(limits.source_length, document.length);
   for (const Position& position : positions_) {
     limits.decoder_length = std::max(limits.decoder_length, position.position_id + 1);
+    limits.prefill_history += position.position_id + 1;
   }
   return limits;
 }
 
 OwnedStep DecodeWorld::Step(std::span<const int> positions) const {
   OwnedStep step;
-  step.ancestry_stride = Limits().decoder_length + 3;
   for (size_t i = 0; i < positions.size(); ++i) {
     const Position& position = positions_[positions[i]];
     step.tokens.push_back(0);
     step.position_ids.push_back(position.position_id);
-    step.cells.push_back(position.ancestry.back());
-    // What stands behind a position's ancestry means nothing, and must not be followed.
-    step.ancestry.insert(step.ancestry.end(), position.ancestry.begin(), position.ancestry.end());
-    step.ancestry.resize((i + 1) * step.ancestry_stride, 0x7fffffff);
+    step.rows.push_back({.ancestry = position.ancestry});
     if (i == 0 || positions_[positions[i - 1]].document != position.document) {
       step.decode_documents.push_back({.begin = static_cast<int32_t>(i),
                                        .positions = 0,
@@ -126,10 +123,7 @@ void DecodeWorld::FillCells(Session& session, int layer, Tensor states, std::spa
     OwnedStep step;
     step.tokens.assign(count, 0);
     step.position_ids.assign(count, 0);
-    step.cells.resize(count);
-    std::iota(step.cells.begin(), step.cells.end(), static_cast<int32_t>(begin));
-    step.ancestry = step.cells;
-    step.ancestry_stride = 1;
+    for (int64_t i = 0; i < count; ++i) step.rows.push_back({.ancestry = {static_cast<int32_t>(begin + i)}});
     step.decode_documents = {
         {.begin = 0, .positions = static_cast<int32_t>(count), .length = 1, .pages = pages_.front()}};
     session.backend().BeginStep(step.Layout());

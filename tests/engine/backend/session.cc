@@ -37,18 +37,24 @@ HostTensor View(const std::vector<float>& values, std::vector<int64_t> shape) {
       .type = DataType::kFloat32, .shape = std::move(shape), .data = reinterpret_cast<const std::byte*>(values.data())};
 }
 
-StepLayout OwnedStep::Layout() const {
+StepLayout OwnedStep::Layout() {
   StepLayout layout;
+  views_.clear();
+  int32_t begin = 0;
+  for (const Row& row : rows) {
+    const auto history = static_cast<int>(row.ancestry.size());
+    views_.push_back(
+        {.begin = begin, .positions = row.positions, .first = history - row.positions, .ancestry = row.ancestry});
+    begin += row.positions;
+  }
   if (phase == Phase::kEncode) {
     layout.encode = {.tokens = tokens, .position_ids = position_ids, .documents = encode_documents};
   } else {
-    layout.decode = {.tokens = tokens,
-                     .position_ids = position_ids,
-                     .cells = cells,
-                     .ancestry = ancestry.data(),
-                     .ancestry_stride = ancestry_stride,
-                     .documents = decode_documents,
-                     .select = select};
+    (phase == Phase::kPrefill ? layout.prefill : layout.decode) = {.tokens = tokens,
+                                                                   .position_ids = position_ids,
+                                                                   .rows = views_,
+                                                                   .documents = decode_documents,
+                                                                   .select = select};
   }
   return layout;
 }
@@ -64,10 +70,8 @@ OwnedStep PlainStep(Phase phase, std::vector<int32_t> tokens, std::vector<int32_
     return step;
   }
   step.decode_documents = {{.begin = 0, .positions = positions, .length = 1, .pages = FirstPage()}};
-  step.ancestry_stride = kPlainDecoderLength;
   for (int32_t p = 0; p < positions; ++p) {
-    step.cells.push_back(p);
-    step.ancestry.insert(step.ancestry.end(), kPlainDecoderLength, p);
+    step.rows.push_back({.ancestry = std::vector<int32_t>(step.position_ids[p] + 1, p)});
   }
   return step;
 }
@@ -95,6 +99,8 @@ void Session::AllocatePlainMemory(int positions) {
   AllocateMemory({.layers = 1, .d = 8, .heads = 1, .head_dim = 8}, /*pages=*/1,
                  (positions + kBlockCells - 1) / kBlockCells,
                  {.encode_positions = positions,
+                  .prefill_positions = positions,
+                  .prefill_history = positions * kPlainDecoderLength,
                   .decode_positions = positions,
                   .select_rows = positions,
                   .decoder_length = kPlainDecoderLength,

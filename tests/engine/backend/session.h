@@ -25,14 +25,20 @@ struct OwnedStep {
   Phase phase = Phase::kDecode;
   std::vector<int32_t> tokens;
   std::vector<int32_t> position_ids;
-  std::vector<int32_t> cells;
-  std::vector<int32_t> ancestry;
-  int64_t ancestry_stride = 0;
+  struct Row {
+    int positions = 1;
+    std::vector<int32_t> ancestry;  // its positions' own cells last
+  };
+  std::vector<Row> rows;
   std::vector<EncodeDocument> encode_documents;
   std::vector<DecodeDocument> decode_documents;
   std::vector<SelectRow> select;
 
-  StepLayout Layout() const;
+  // Points into this.
+  StepLayout Layout();
+
+ private:
+  std::vector<DecodeRow> views_;  // of `rows`
 };
 
 // A step of positions that have nothing to do with each other, for the operations that work row by row.

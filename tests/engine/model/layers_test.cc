@@ -258,14 +258,17 @@ TEST_P(LayersTest, AgreeWithAPlainForwardPass) {
                 {.cross = forms.cross, .self = forms.self, .layers = 2, .d = kD, .heads = kHeads, .head_dim = kHeadDim},
                 1, 1,
                 {.encode_positions = kTokens,
+                 .prefill_positions = 2,
+                 .prefill_history = 2,
                  .decode_positions = 4,
                  .select_rows = 1,
                  .decoder_length = 4,
                  .source_length = kTokens})
             .ok());
     auto encoder = Encoder::Create(model.config, packed, forms.cross, kTokens, *backend);
-    auto decoder = Decoder::Create(model.config, packed, forms, 4, *backend);
-    ASSERT_TRUE(encoder.ok() && decoder.ok());
+    auto prefill = Decoder::Create(model.config, packed, {Phase::kPrefill, 2, forms}, *backend);
+    auto decoder = Decoder::Create(model.config, packed, {Phase::kDecode, 4, forms}, *backend);
+    ASSERT_TRUE(encoder.ok() && prefill.ok() && decoder.ok());
     const std::vector<int32_t> page = {0};
     const std::vector<int32_t> ids = {0, 1, 2, 3, 4, 5};
     const std::vector<EncodeDocument> encoded = {{.begin = 0, .length = kTokens, .pages = page}};
@@ -276,20 +279,20 @@ TEST_P(LayersTest, AgreeWithAPlainForwardPass) {
     for (int layer = 0; layer < 2; ++layer) (*encoder)->RunLayer(layer);
     (*encoder)->Store();
 
-    // All positions of the target in one step.
-    const std::vector<int32_t> cells = {0, 1, 2};
-    const std::vector<int32_t> ancestry = {0, 0, 0, 0, 1, 0, 0, 1, 2};
-    const std::vector<DecodeDocument> documents = {{.begin = 0, .positions = 3, .length = kTokens, .pages = page}};
-    const std::vector<SelectRow> select = {{.position = 2, .count = kVocab, .force = {}, .edits = {}}};
-    StepLayout decode;
-    decode.decode = {.tokens = target,
-                     .position_ids = std::span<const int32_t>(ids).first(3),
-                     .cells = cells,
-                     .ancestry = ancestry.data(),
-                     .ancestry_stride = 3,
-                     .documents = documents,
-                     .select = select};
-    backend->BeginStep(decode);
+    // The target's first two positions at once, and the third behind them in the same step.
+    const std::vector<int32_t> cells = {5, 3, 9};
+    const std::span<const int32_t> tokens = target, places = ids;
+    const std::vector<DecodeRow> prefix = {
+        {.begin = 0, .positions = 2, .first = 0, .ancestry = std::span(cells).first(2)}};
+    const std::vector<DecodeRow> last = {{.begin = 0, .positions = 1, .first = 2, .ancestry = cells}};
+    const std::vector<DecodeDocument> both = {{.begin = 0, .positions = 2, .length = kTokens, .pages = page}};
+    const std::vector<DecodeDocument> one = {{.begin = 0, .positions = 1, .length = kTokens, .pages = page}};
+    const std::vector<SelectRow> select = {{.position = 0, .count = kVocab, .force = {}, .edits = {}}};
+    StepLayout step;
+    step.prefill = {tokens.first(2), places.first(2), prefix, both, {}};
+    step.decode = {tokens.subspan(2), places.subspan(2, 1), last, one, select};
+    backend->BeginStep(step);
+    (*prefill)->Run();
     (*decoder)->Run();
     (*decoder)->Select();
     const auto selected = backend->Selected();

@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/search/beam.h"
 #include "engine/search/rules.h"
+#include "engine/search/search.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/search/reference_search.h"
@@ -70,7 +70,8 @@ Case RandomCase(std::mt19937_64& random) {
   if (random() % 3 == 0) spec.min_length = Between(random, 0, spec.max_length + 1);
   if (random() % 3 == 0) spec.min_new_tokens = Between(random, 0, spec.max_length);
   if (random() % 2 == 0) spec.no_repeat_ngram_size = Between(random, 1, 4);
-  spec.decoder_start_token_id = Between(random, 0, vocab - 1);
+  const int prefix = random() % 2 == 0 ? 1 : Between(random, 1, std::min(5, spec.max_length - 1));
+  for (int i = 0; i < prefix; ++i) spec.prefix.push_back(Between(random, 0, vocab - 1));
   if (random() % 4 == 0) spec.forced_bos_token_id = Between(random, 0, vocab - 1);
   if (random() % 4 == 0) spec.forced_eos_token_id = {Between(random, 0, vocab - 1)};
   if (random() % 16 == 0) spec.forced_eos_token_id.push_back(Between(random, 0, vocab - 1));
@@ -78,7 +79,7 @@ Case RandomCase(std::mt19937_64& random) {
   return c;
 }
 
-void Step(BeamState& state, EditBuffer& edits, const LogitsFunction& logits) {
+void Step(SearchState& state, EditBuffer& edits, const LogitsFunction& logits) {
   edits.Clear();
   std::vector<std::vector<Candidate>> candidates;
   std::vector<std::span<const Candidate>> spans;
@@ -88,7 +89,7 @@ void Step(BeamState& state, EditBuffer& edits, const LogitsFunction& logits) {
     candidates.push_back(SelectCandidates(logits(state.tokens(row)), rules));
   }
   spans.assign(candidates.begin(), candidates.end());
-  AdvanceBeams(state, spans);
+  state.Advance(spans);
 }
 
 std::vector<int32_t> Tokens(std::span<const int32_t> tokens) { return {tokens.begin(), tokens.end()}; }
@@ -96,7 +97,7 @@ std::vector<int32_t> Tokens(std::span<const int32_t> tokens) { return {tokens.be
 bool SameBits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 // The state's rows are the distinct running beams of the reference, in the order of their best beam.
-void ExpectRows(const BeamState& state, const std::vector<ReferenceHypothesis>& running) {
+void ExpectRows(const SearchState& state, const std::vector<ReferenceHypothesis>& running) {
   std::vector<std::vector<int32_t>> expected, rows;
   for (const ReferenceHypothesis& beam : running) {
     if (std::find(expected.begin(), expected.end(), beam.tokens) == expected.end()) expected.push_back(beam.tokens);
@@ -105,12 +106,12 @@ void ExpectRows(const BeamState& state, const std::vector<ReferenceHypothesis>& 
   ASSERT_EQ(rows, expected);
 }
 
-void ExpectAnswers(const BeamState& state, const ReferenceResult& expected, const LogitsFunction& logits) {
+void ExpectAnswers(const SearchState& state, const ReferenceResult& expected, const LogitsFunction& logits) {
   std::vector<Hypothesis> answers;
-  Finalize(state, &answers);
+  state.Finalize(&answers);
   ASSERT_EQ(answers.size(), expected.hypotheses.size());
   for (size_t i = 0; i < answers.size(); ++i) {
-    std::vector<int32_t> prefix = {state.spec().decoder_start_token_id};
+    std::vector<int32_t> prefix = state.spec().prefix;
     ASSERT_EQ(answers[i].logprobs.size(), answers[i].tokens.size());
     for (size_t t = 0; t < answers[i].tokens.size(); ++t) {
       ASSERT_EQ(answers[i].logprobs[t], LogSoftmax(logits(prefix))[answers[i].tokens[t]]);
@@ -128,13 +129,14 @@ void ExpectAnswers(const BeamState& state, const ReferenceResult& expected, cons
 TEST(BeamPropertyTest, SameAsSearchOverWholeRows) {
   std::mt19937_64 random(7);
   EditBuffer edits(4096);
-  BeamState state;
+  Search search;
   int64_t steps = 0, several_rows = 0;
   for (int i = 0; i < 25000; ++i) {
     const Case c = RandomCase(random);
     const ReferenceResult expected = ReferenceSearch(c.spec, c.logits);
     SCOPED_TRACE(::testing::Message() << "case " << i);
-    state.Start(c.spec);
+    search.Start(c.spec);
+    SearchState& state = search.state();
     for (int step = 0; step < expected.steps; ++step) {
       ASSERT_FALSE(state.done()) << "after " << step << " of " << expected.steps << " steps";
       std::vector<std::vector<int32_t>> before;
@@ -160,23 +162,24 @@ TEST(BeamPropertyTest, SameAsSearchOverWholeRows) {
 TEST(BeamPropertyTest, StreamedTokensAreNeverTakenBack) {
   std::mt19937_64 random(11);
   EditBuffer edits(4096);
-  BeamState state;
+  Search search;
   int64_t early_tokens = 0, all_tokens = 0;
   for (int i = 0; i < 10000; ++i) {
     const Case c = RandomCase(random);
     SCOPED_TRACE(::testing::Message() << "case " << i);
-    state.Start(c.spec);
+    search.Start(c.spec);
+    SearchState& state = search.state();
     std::vector<int32_t> streamed;
     std::vector<Hypothesis> answers;
     while (!state.done()) {
       ASSERT_NO_FATAL_FAILURE(Step(state, edits, c.logits));
-      const std::vector<int32_t> whole = Tokens(StablePrefix(state, 0));
-      const std::vector<int32_t> news = Tokens(StablePrefix(state, static_cast<int>(streamed.size())));
+      const std::vector<int32_t> whole = Tokens(state.StablePrefix(0));
+      const std::vector<int32_t> news = Tokens(state.StablePrefix(static_cast<int>(streamed.size())));
       if (!state.done()) early_tokens += static_cast<int64_t>(news.size());
       streamed.insert(streamed.end(), news.begin(), news.end());
       ASSERT_EQ(streamed, whole);
       // Whoever ends the sequence here gets an answer that continues what was streamed.
-      Finalize(state, &answers);
+      state.Finalize(&answers);
       ASSERT_FALSE(answers.empty());
       ASSERT_GE(answers[0].tokens.size(), streamed.size());
       ASSERT_TRUE(std::equal(streamed.begin(), streamed.end(), answers[0].tokens.begin()));
@@ -190,18 +193,19 @@ TEST(BeamPropertyTest, StreamedTokensAreNeverTakenBack) {
 TEST(BeamPropertyTest, EndedEarlyIsSortedAndBounded) {
   std::mt19937_64 random(13);
   EditBuffer edits(4096);
-  BeamState state;
+  Search search;
   for (int i = 0; i < 5000; ++i) {
     const Case c = RandomCase(random);
     SCOPED_TRACE(::testing::Message() << "case " << i);
-    state.Start(c.spec);
+    search.Start(c.spec);
+    SearchState& state = search.state();
     std::vector<Hypothesis> answers(1);
-    Finalize(state, &answers);
+    state.Finalize(&answers);
     ASSERT_TRUE(answers.empty());
     while (true) {
       ASSERT_NO_FATAL_FAILURE(Step(state, edits, c.logits));
       if (state.done()) break;
-      Finalize(state, &answers);
+      state.Finalize(&answers);
       ASSERT_GE(answers.size(), 1u);
       ASSERT_LE(answers.size(), static_cast<size_t>(c.spec.num_return_sequences));
       for (size_t a = 1; a < answers.size(); ++a) {

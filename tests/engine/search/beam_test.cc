@@ -1,5 +1,3 @@
-#include "engine/search/beam.h"
-
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "engine/search/rules.h"
+#include "engine/search/search.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -43,34 +42,35 @@ Row Of(std::initializer_list<std::pair<int, double>> pairs) {
   return row;
 }
 
-void Advance(BeamState& state, const std::vector<Row>& rows) {
+void Advance(SearchState& state, const std::vector<Row>& rows) {
   ASSERT_EQ(static_cast<int>(rows.size()), state.rows());
   const std::vector<std::span<const Candidate>> spans(rows.begin(), rows.end());
-  AdvanceBeams(state, spans);
+  state.Advance(spans);
 }
 
 DecodingSpec Spec(int beams) {
   DecodingSpec spec;
   spec.num_beams = beams;
-  spec.decoder_start_token_id = kStart;
+  spec.prefix = {kStart};
   spec.eos_token_id = {kEos};
   return spec;
 }
 
-BeamState Started(const DecodingSpec& spec) {
-  BeamState state;
-  state.Start(spec);
-  return state;
+Search Started(const DecodingSpec& spec) {
+  Search search;
+  search.Start(spec);
+  return search;
 }
 
-std::vector<Hypothesis> Answers(const BeamState& state) {
+std::vector<Hypothesis> Answers(const SearchState& state) {
   std::vector<Hypothesis> answers;
-  Finalize(state, &answers);
+  state.Finalize(&answers);
   return answers;
 }
 
 TEST(GreedyTest, TakesTheBestUntilEos) {
-  BeamState state = Started(Spec(1));
+  Search search = Started(Spec(1));
+  SearchState& state = search.state();
   EXPECT_EQ(state.rows(), 1);
   EXPECT_THAT(state.tokens(0), ElementsAre(kStart));
   EXPECT_THAT(Answers(state), IsEmpty());
@@ -79,11 +79,11 @@ TEST(GreedyTest, TakesTheBestUntilEos) {
   EXPECT_FALSE(state.done());
   EXPECT_EQ(state.last_token(0), 7);
   EXPECT_THAT(state.parents(), ElementsAre(0));
-  EXPECT_THAT(StablePrefix(state, 0), ElementsAre(7));
+  EXPECT_THAT(state.StablePrefix(0), ElementsAre(7));
   EXPECT_EQ(Answers(state)[0].reason, FinishReason::kLength);  // were it ended now
   Advance(state, {{{kEos, 3.0f, -0.25f}}});
   ASSERT_TRUE(state.done());
-  EXPECT_THAT(StablePrefix(state, 1), ElementsAre(kEos));
+  EXPECT_THAT(state.StablePrefix(1), ElementsAre(kEos));
   const std::vector<Hypothesis> answers = Answers(state);
   ASSERT_EQ(answers.size(), 1u);
   EXPECT_THAT(answers[0].tokens, ElementsAre(7, kEos));
@@ -95,7 +95,8 @@ TEST(GreedyTest, TakesTheBestUntilEos) {
 TEST(GreedyTest, EndsAtMaxLength) {
   DecodingSpec spec = Spec(1);
   spec.max_length = 3;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   Advance(state, {Of({{5, -1}})});
   EXPECT_FALSE(state.done());
   Advance(state, {Of({{6, -1}})});
@@ -107,14 +108,16 @@ TEST(GreedyTest, AnyEosEndsAlsoAtTheLastPlace) {
   DecodingSpec spec = Spec(1);
   spec.eos_token_id = {kEos, 9};
   spec.max_length = 2;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   Advance(state, {Of({{9, -1}})});
   EXPECT_TRUE(state.done());
   EXPECT_EQ(Answers(state)[0].reason, FinishReason::kEos);
 }
 
 TEST(BeamTest, OneRowFeedsAllBeamsAtTheStart) {
-  BeamState state = Started(Spec(3));
+  Search search = Started(Spec(3));
+  SearchState& state = search.state();
   EXPECT_EQ(state.rows(), 1);
   Advance(state, {Of({{5, -1}, {6, -2}, {7, -3}, {8, -4}})});
   ASSERT_EQ(state.rows(), 3);
@@ -125,24 +128,26 @@ TEST(BeamTest, OneRowFeedsAllBeamsAtTheStart) {
 }
 
 TEST(BeamTest, AForcedFirstTokenKeepsOneRow) {
-  BeamState state = Started(Spec(3));
+  Search search = Started(Spec(3));
+  SearchState& state = search.state();
   Advance(state, {Of({{5, 0}, {0, -kInfinity}, {1, -kInfinity}, {2, -kInfinity}})});
   EXPECT_FALSE(state.done());
   EXPECT_EQ(state.rows(), 1);
-  EXPECT_THAT(StablePrefix(state, 0), ElementsAre(5));
+  EXPECT_THAT(state.StablePrefix(0), ElementsAre(5));
   Advance(state, {Of({{5, -1}, {6, -2}, {7, -3}, {8, -4}})});
   EXPECT_EQ(state.rows(), 3);
 }
 
 TEST(BeamTest, BeamsSwapParents) {
-  BeamState state = Started(Spec(2));
+  Search search = Started(Spec(2));
+  SearchState& state = search.state();
   Advance(state, {Of({{5, -1}, {6, -1.5}, {7, -9}})});
   // Both next beams continue the second row.
   Advance(state, {Of({{5, -8}, {6, -9}, {7, -9.5}}), Of({{8, -0.25}, {9, -0.5}, {7, -9}})});
   EXPECT_THAT(state.parents(), ElementsAre(1, 1));
   EXPECT_THAT(state.tokens(0), ElementsAre(kStart, 6, 8));
   EXPECT_THAT(state.tokens(1), ElementsAre(kStart, 6, 9));
-  EXPECT_THAT(StablePrefix(state, 0), ElementsAre(6));
+  EXPECT_THAT(state.StablePrefix(0), ElementsAre(6));
 }
 
 TEST(BeamTest, ScoreIsTheSumOverTheLengthWithItsEos) {
@@ -150,7 +155,8 @@ TEST(BeamTest, ScoreIsTheSumOverTheLengthWithItsEos) {
   spec.length_penalty = 2;
   spec.early_stopping = EarlyStopping::kTrue;
   spec.num_return_sequences = 2;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   Advance(state, {Of({{5, -1}, {6, -2}, {7, -9}})});
   Advance(state, {Of({{kEos, -1}, {5, -8}, {6, -9}}), Of({{kEos, -2}, {5, -7}, {6, -9}})});
   ASSERT_TRUE(state.done());  // both places are taken
@@ -160,14 +166,15 @@ TEST(BeamTest, ScoreIsTheSumOverTheLengthWithItsEos) {
   EXPECT_EQ(answers[0].score, -2.0f / 4);
   EXPECT_THAT(answers[0].logprobs, ElementsAre(-1, -1));
   EXPECT_EQ(answers[1].score, -4.0f / 4);
-  EXPECT_THAT(StablePrefix(state, 0), ElementsAre(5, kEos));
+  EXPECT_THAT(state.StablePrefix(0), ElementsAre(5, kEos));
 }
 
 TEST(BeamTest, AnEosRankedBelowNumBeamsIsLost) {
   DecodingSpec spec = Spec(2);
   spec.max_length = 3;
   spec.num_return_sequences = 2;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   Advance(state, {Of({{5, -1}, {6, -2}, {kEos, -2.5}})});
   Advance(state, {Of({{5, -1}, {6, -2}, {7, -9}}), Of({{5, -5}, {6, -6}, {7, -9}})});
   ASSERT_TRUE(state.done());
@@ -179,35 +186,39 @@ TEST(BeamTest, AnEosRankedBelowNumBeamsIsLost) {
 
 // A finished hypothesis of -2 / 1 and a live one of -3: with length_penalty 1 its score at the current length 2 is
 // -1.5.
-BeamState OneFinishedOfTwo(EarlyStopping early_stopping, float length_penalty) {
+Search OneFinishedOfTwo(EarlyStopping early_stopping, float length_penalty) {
   DecodingSpec spec = Spec(2);
   spec.length_penalty = length_penalty;
   spec.early_stopping = early_stopping;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   Advance(state, {Of({{5, -0.5}, {kEos, -2}, {6, -2.5}})});
   EXPECT_FALSE(state.done());
   Advance(state, {Of({{kEos, -1}, {6, -8}, {7, -9}}), Of({{5, -7.5}, {6, -9}, {7, -9.5}})});
-  return state;
+  return search;
 }
 
-TEST(BeamTest, EarlyStoppingTrueEndsWithAFullPool) { EXPECT_TRUE(OneFinishedOfTwo(EarlyStopping::kTrue, 0.0f).done()); }
+TEST(BeamTest, EarlyStoppingTrueEndsWithAFullPool) {
+  EXPECT_TRUE(OneFinishedOfTwo(EarlyStopping::kTrue, 0.0f).state().done());
+}
 
 TEST(BeamTest, EarlyStoppingFalseJudgesByTheCurrentLength) {
   // The live beam has -8.5 / 2; the worst finished -2.
-  EXPECT_TRUE(OneFinishedOfTwo(EarlyStopping::kFalse, 1.0f).done());
+  EXPECT_TRUE(OneFinishedOfTwo(EarlyStopping::kFalse, 1.0f).state().done());
 }
 
 TEST(BeamTest, EarlyStoppingNeverJudgesByMaxLength) {
   // -8.5 / 19 is still better than -2.
-  EXPECT_FALSE(OneFinishedOfTwo(EarlyStopping::kNever, 1.0f).done());
-  EXPECT_TRUE(OneFinishedOfTwo(EarlyStopping::kNever, 0.0f).done());
+  EXPECT_FALSE(OneFinishedOfTwo(EarlyStopping::kNever, 1.0f).state().done());
+  EXPECT_TRUE(OneFinishedOfTwo(EarlyStopping::kNever, 0.0f).state().done());
 }
 
 TEST(BeamTest, AtMaxLengthOpenBeamsCompeteWithFinishedOnes) {
   DecodingSpec spec = Spec(2);
   spec.max_length = 3;
   spec.num_return_sequences = 2;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   Advance(state, {Of({{kEos, -0.5}, {5, -1}, {6, -2}})});
   Advance(state, {Of({{7, -0.5}, {8, -2}, {9, -3}}), Of({{7, -4}, {8, -5}, {9, -6}})});
   ASSERT_TRUE(state.done());
@@ -223,7 +234,8 @@ TEST(BeamTest, AtMaxLengthOpenBeamsCompeteWithFinishedOnes) {
 TEST(BeamTest, EndedEarlyGivesFinishedAndLiveByScore) {
   DecodingSpec spec = Spec(2);
   spec.num_return_sequences = 2;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   Advance(state, {Of({{5, -0.5}, {kEos, -2}, {6, -2.5}})});
   ASSERT_FALSE(state.done());
   const std::vector<Hypothesis> answers = Answers(state);
@@ -236,17 +248,19 @@ TEST(BeamTest, EndedEarlyGivesFinishedAndLiveByScore) {
 }
 
 TEST(BeamTest, AFinishedHypothesisHoldsTheStreamBack) {
-  BeamState state = Started(Spec(2));
+  Search search = Started(Spec(2));
+  SearchState& state = search.state();
   Advance(state, {Of({{5, -0.5}, {kEos, -2}, {5, -2.5}})});
   ASSERT_FALSE(state.done());
-  EXPECT_THAT(StablePrefix(state, 0), IsEmpty());  // the answer may still be EOS alone
+  EXPECT_THAT(state.StablePrefix(0), IsEmpty());  // the answer may still be EOS alone
 }
 
 TEST(BeamTest, ATinyVocabularyIsNoTrouble) {
   DecodingSpec spec = Spec(8);
   spec.num_return_sequences = 8;
   spec.max_length = 4;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   while (!state.done()) {
     std::vector<Row> rows(state.rows(), Of({{2, -0.5}, {kEos, -1}}));
     Advance(state, rows);
@@ -259,7 +273,8 @@ TEST(BeamTest, ATinyVocabularyIsNoTrouble) {
 TEST(BeamTest, ARowThatBansAllStillEnds) {
   DecodingSpec spec = Spec(2);
   spec.max_length = 5;
-  BeamState state = Started(spec);
+  Search search = Started(spec);
+  SearchState& state = search.state();
   int steps = 0;
   for (; !state.done(); ++steps) {
     std::vector<Row> rows(state.rows(), Of({{2, -kInfinity}, {3, -kInfinity}, {4, -kInfinity}}));
@@ -272,26 +287,27 @@ TEST(BeamTest, ARowThatBansAllStillEnds) {
 TEST(BeamTest, AStateStartsAgainAsNew) {
   DecodingSpec spec = Spec(2);
   spec.early_stopping = EarlyStopping::kTrue;
-  BeamState state = OneFinishedOfTwo(EarlyStopping::kTrue, 1.0f);
+  Search search = OneFinishedOfTwo(EarlyStopping::kTrue, 1.0f);
+  SearchState& state = search.state();
   ASSERT_TRUE(state.done());
   state.Start(spec);
   EXPECT_FALSE(state.done());
   EXPECT_EQ(state.rows(), 1);
   EXPECT_EQ(state.length(), 1);
-  EXPECT_THAT(StablePrefix(state, 0), IsEmpty());
+  EXPECT_THAT(state.StablePrefix(0), IsEmpty());
   EXPECT_THAT(Answers(state), IsEmpty());
-  state.Start(Spec(1));
-  Advance(state, {Of({{kEos, -1}})});
-  EXPECT_EQ(Answers(state).size(), 1u);
+  search.Start(Spec(1));
+  Advance(search.state(), {Of({{kEos, -1}})});
+  EXPECT_EQ(Answers(search.state()).size(), 1u);
 }
 
 // A whole search with all rules on; its candidates come from `rows`, filled before.
-void Search(BeamState& state, EditBuffer& edits, std::vector<std::span<const Candidate>>& candidates) {
+void RunSearch(SearchState& state, EditBuffer& edits, std::vector<std::span<const Candidate>>& candidates) {
   while (!state.done()) {
     edits.Clear();
     for (int row = 0; row < state.rows(); ++row) RulesFor(state.spec(), state.tokens(row), edits);
-    AdvanceBeams(state, std::span(candidates).first(static_cast<size_t>(state.rows())));
-    StablePrefix(state, 0);
+    state.Advance(std::span(candidates).first(static_cast<size_t>(state.rows())));
+    state.StablePrefix(0);
   }
 }
 
@@ -313,21 +329,21 @@ TEST(BeamTest, StepsAllocateNothing) {
     }
     std::vector<std::span<const Candidate>> candidates(rows.begin(), rows.end());
     EditBuffer edits(MaxEdits(spec));
-    BeamState state;
-    state.Start(spec);
+    Search search = Started(spec);
+    SearchState& state = search.state();
     const int64_t before = allocations;
-    Search(state, edits, candidates);
+    RunSearch(state, edits, candidates);
     EXPECT_EQ(allocations - before, 0) << beams << " beams";
     EXPECT_GT(state.length(), 10);
 
     // Another sequence in the same state takes nothing either, its answers in the same place included.
     std::vector<Hypothesis> answers;
-    Finalize(state, &answers);
+    state.Finalize(&answers);
     EXPECT_EQ(static_cast<int>(answers.size()), beams);
     const int64_t warm = allocations;
     state.Start(spec);
-    Search(state, edits, candidates);
-    Finalize(state, &answers);
+    RunSearch(state, edits, candidates);
+    state.Finalize(&answers);
     EXPECT_EQ(allocations - warm, 0) << beams << " beams";
   }
 }

@@ -29,7 +29,7 @@ std::vector<float> Process(const DecodingSpec& spec, const std::vector<int32_t>&
   for (size_t token = 0; token < scores.size(); ++token) {
     const bool eos = Contains(spec.eos_token_id, static_cast<int32_t>(token));
     if (eos && length < spec.min_length) scores[token] = -kInfinity;
-    if (eos && length - 1 < spec.min_new_tokens) scores[token] = -kInfinity;
+    if (eos && length - static_cast<int>(spec.prefix.size()) < spec.min_new_tokens) scores[token] = -kInfinity;
   }
   if (spec.forced_bos_token_id >= 0 && length == 1) {
     std::fill(scores.begin(), scores.end(), -kInfinity);
@@ -44,7 +44,7 @@ std::vector<float> Process(const DecodingSpec& spec, const std::vector<int32_t>&
 
 ReferenceResult Greedy(const DecodingSpec& spec, const LogitsFunction& logits) {
   ReferenceResult result;
-  ReferenceHypothesis row{{spec.decoder_start_token_id}, 0};
+  ReferenceHypothesis row{spec.prefix, 0};
   while (true) {
     const std::vector<float> raw = logits(row.tokens);
     const std::vector<float> scores = Process(spec, row.tokens, raw);
@@ -164,20 +164,21 @@ ReferenceResult ReferenceSearch(const DecodingSpec& spec, const LogitsFunction& 
   if (spec.num_beams == 1) return Greedy(spec, logits);
   ReferenceResult result;
   const size_t beams = static_cast<size_t>(spec.num_beams);
-  std::vector<ReferenceHypothesis> running(beams, {{spec.decoder_start_token_id}, -1e9f});
+  std::vector<ReferenceHypothesis> running(beams, {spec.prefix, -1e9f});
   running[0].score = 0;
   std::vector<Place> places(beams);
-  int length = 1;
+  const int prefix = static_cast<int>(spec.prefix.size());
+  int length = prefix;
   while (true) {
     const std::vector<Continuation> top = TopContinuations(spec, running, logits);
     running = NextRunning(top, beams);
-    places = UpdateFinished(spec, places, top, length);
     ++length;
+    places = UpdateFinished(spec, places, top, length - prefix);
     ++result.steps;
     result.running.push_back(running);
 
     const bool longest = spec.early_stopping == EarlyStopping::kNever && spec.length_penalty > 0;
-    const float best = running[0].score / Penalty(spec, (longest ? spec.max_length : length) - 1);
+    const float best = running[0].score / Penalty(spec, (longest ? spec.max_length : length) - prefix);
     float least = places[0].score;
     bool full = true, improvement = false, all_hit = true;
     for (const Place& place : places) least = std::min(least, place.score), full = full && place.finished;
@@ -190,7 +191,7 @@ ReferenceResult ReferenceSearch(const DecodingSpec& spec, const LogitsFunction& 
   }
   // transformers returns padding for a place that was never filled; elserve the running beams.
   for (const ReferenceHypothesis& beam : running) {
-    result.hypotheses.push_back({beam.tokens, beam.score / Penalty(spec, length - 1)});
+    result.hypotheses.push_back({beam.tokens, beam.score / Penalty(spec, length - prefix)});
   }
   result.hypotheses.resize(static_cast<size_t>(spec.num_return_sequences));
   return result;

@@ -22,7 +22,7 @@ std::vector<float> LogSoftmax(const std::vector<float>& logits);
 std::vector<Candidate> SelectCandidates(const std::vector<float>& logits, const RowRules& rules);
 
 struct ReferenceHypothesis {
-  std::vector<int32_t> tokens;  // the start token included
+  std::vector<int32_t> tokens;  // the prefix included
   float score = 0;
 };
 struct ReferenceResult {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/search/beam.h"
 #include "engine/search/rules.h"
+#include "engine/search/search.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/engine/search/reference_search.h"
@@ -50,18 +50,19 @@ DecodingSpec SpecOf(const Json& c) {
   spec.min_length = c["min_length"];
   spec.min_new_tokens = c["min_new_tokens"];
   spec.no_repeat_ngram_size = c["no_repeat_ngram_size"];
-  spec.decoder_start_token_id = c["decoder_start_token_id"];
+  spec.prefix = {c["decoder_start_token_id"].get<int32_t>()};
   spec.forced_bos_token_id = c["forced_bos_token_id"];
   spec.forced_eos_token_id = c["forced_eos_token_id"].get<std::vector<int32_t>>();
   spec.eos_token_id = c["eos_token_id"].get<std::vector<int32_t>>();
   return spec;
 }
 
-std::vector<Hypothesis> Search(const Json& c) {
+std::vector<Hypothesis> AnswersOf(const Json& c) {
   const DecodingSpec spec = SpecOf(c);
   EditBuffer edits(MaxEdits(spec));
-  BeamState state;
-  state.Start(spec);
+  Search search;
+  search.Start(spec);
+  SearchState& state = search.state();
   while (!state.done()) {
     edits.Clear();
     std::vector<std::vector<Candidate>> rows;
@@ -70,10 +71,10 @@ std::vector<Hypothesis> Search(const Json& c) {
       rows.push_back(SelectCandidates(LogitsAfter(c, state.tokens(row)), rules));
     }
     const std::vector<std::span<const Candidate>> candidates(rows.begin(), rows.end());
-    AdvanceBeams(state, candidates);
+    state.Advance(candidates);
   }
   std::vector<Hypothesis> answers;
-  Finalize(state, &answers);
+  state.Finalize(&answers);
   return answers;
 }
 
@@ -84,7 +85,7 @@ TEST(TransformersTest, SameSequencesAndScores) {
   ASSERT_GE(cases.size(), 200u);
   for (const Json& c : cases) {
     SCOPED_TRACE(c.dump());
-    const std::vector<Hypothesis> answers = Search(c);
+    const std::vector<Hypothesis> answers = AnswersOf(c);
     ASSERT_EQ(answers.size(), c["sequences"].size());
     for (size_t i = 0; i < answers.size(); ++i) {
       EXPECT_EQ(answers[i].tokens, c["sequences"][i].get<std::vector<int32_t>>());

@@ -59,7 +59,7 @@ TEST(EmbeddedModelTest, LoadsAndResolves) {
   EXPECT_EQ(resolved->spec.min_length, 3);
   EXPECT_EQ(resolved->spec.no_repeat_ngram_size, 3);
   EXPECT_EQ(resolved->spec.early_stopping, EarlyStopping::kTrue);
-  EXPECT_EQ(resolved->spec.decoder_start_token_id, 2);
+  EXPECT_THAT(resolved->spec.prefix, ElementsAre(2));
   EXPECT_THAT(resolved->spec.eos_token_id, ElementsAre(2));
   EXPECT_THAT(resolved->spec.forced_eos_token_id, ::testing::IsEmpty());
 }

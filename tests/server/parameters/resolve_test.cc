@@ -170,7 +170,7 @@ TEST(ResolveTest, NothingSetIsTwentyNewTokensGreedily) {
   EXPECT_EQ(spec.min_length, 0);
   EXPECT_EQ(spec.min_new_tokens, 0);
   EXPECT_EQ(spec.no_repeat_ngram_size, 0);
-  EXPECT_EQ(spec.decoder_start_token_id, 2);
+  EXPECT_THAT(spec.prefix, ElementsAre(2));
   EXPECT_EQ(spec.forced_bos_token_id, -1);
   EXPECT_THAT(spec.forced_eos_token_id, IsEmpty());
   EXPECT_THAT(spec.eos_token_id, ElementsAre(2));

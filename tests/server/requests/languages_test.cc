@@ -99,7 +99,7 @@ TEST_F(LanguagesTest, ATargetIsTheForcedBosOfMBart50) {
   PreparedCall call = Prepared(Text("fr_XX", "ro_RO"));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kFr, 52, 9, 201, 2));
   EXPECT_EQ(call.decoding.forced_bos_token_id, kRo);
-  EXPECT_EQ(call.decoding.decoder_start_token_id, 2);
+  EXPECT_THAT(call.decoding.prefix, ElementsAre(2));
   EXPECT_EQ(call.effective.forced_bos_token_id(), kRo);
   call = Prepared(Text("", ""));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kEn, 52, 9, 201, 2));
@@ -110,9 +110,9 @@ TEST_F(LanguagesTest, ATargetIsTheDecodersStartOfMBart) {
   Use({"mbart", R"({"decoder_start_token_id": 364})"});
   PreparedCall call = Prepared(Text("fr_XX", "ro_RO"));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(52, 9, 201, 2, kFr));
-  EXPECT_EQ(call.decoding.decoder_start_token_id, kRo);
+  EXPECT_THAT(call.decoding.prefix, ElementsAre(kRo));
   EXPECT_EQ(call.decoding.forced_bos_token_id, -1);
-  EXPECT_EQ(Prepared(Text("", "")).decoding.decoder_start_token_id, 364);
+  EXPECT_THAT(Prepared(Text("", "")).decoding.prefix, ElementsAre(364));
   EXPECT_THAT(Described().target(), SizeIs(25));
 }
 
@@ -126,7 +126,7 @@ TEST_F(LanguagesTest, ADecodersStartHasToBeALanguages) {
   EXPECT_THAT(Described().source(), SizeIs(25));
   setting.defaults.set_decoder_start_token_id(kDe);
   Use(setting);
-  EXPECT_EQ(Prepared(Text("", "ro_RO")).decoding.decoder_start_token_id, kRo);
+  EXPECT_THAT(Prepared(Text("", "ro_RO")).decoding.prefix, ElementsAre(kRo));
   setting.defaults.Clear();
   setting.generation = "{}";
   Use(setting);
@@ -137,7 +137,7 @@ TEST_F(LanguagesTest, ATargetStandsBeforeMariansText) {
   Use({"marian", R"({"decoder_start_token_id": 372})"});
   const PreparedCall call = Prepared(Text("", "fra"));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(369, 45, 6, 175, 0));
-  EXPECT_EQ(call.decoding.decoder_start_token_id, 372);
+  EXPECT_THAT(call.decoding.prefix, ElementsAre(372));
   EXPECT_EQ(call.decoding.forced_bos_token_id, -1);
   EXPECT_THAT(Prepared(Text("", "")).jobs[0].source, ElementsAre(45, 6, 175, 0));
   EXPECT_EQ(Refusal(Text("eng", "")), "source_language is \"eng\"; the model takes none");
@@ -158,7 +158,7 @@ TEST_F(LanguagesTest, ParametersOfARequestWinOverItsTarget) {
   Use({"mbart", R"({"decoder_start_token_id": 364})"});
   request = Text("", "ro_RO");
   request.mutable_parameters()->set_decoder_start_token_id(7);
-  EXPECT_EQ(Prepared(request).decoding.decoder_start_token_id, 7);
+  EXPECT_THAT(Prepared(request).decoding.prefix, ElementsAre(7));
 }
 
 // The checkpoint, the configuration's language, its defaults, the request's language: each over the one before.

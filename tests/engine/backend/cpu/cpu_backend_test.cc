@@ -47,7 +47,7 @@ TEST_P(CpuBackendTest, StoreEncoderClearsTheRestOfAPage) {
   step.decode_documents[0].length = kPageTokens;
   backend().BeginStep(step.Layout());
   backend().Write(query, std::vector<float>(kWidth, 0.0f));
-  backend().CrossAttention({.layer = 0, .query = query, .output = output});
+  backend().CrossAttention({.phase = Phase::kDecode, .layer = 0, .query = query, .output = output});
   // All tokens weigh the same: five are 1, the others 0.
   for (const float value : backend().Read(output, 1)) EXPECT_NEAR(value, 5.0f / 64, 1e-3);
 }
@@ -60,7 +60,7 @@ TEST_P(CpuBackendTest, AttentionWithoutDocumentsDoesNothing) {
         {.encode_positions = 1, .decode_positions = 1, .select_rows = 1, .decoder_length = 1, .source_length = 1});
     const Tensor query = session.Allocate(1, 8, Storage::kState), output = session.Allocate(1, 8, Storage::kState);
     session.backend().BeginStep({});
-    session.backend().CrossAttention({.layer = 0, .query = query, .output = output});
+    session.backend().CrossAttention({.phase = Phase::kDecode, .layer = 0, .query = query, .output = output});
     session.backend().SelfAttention({.layer = 0, .states = output, .query = query, .output = output});
   }
 }
@@ -128,7 +128,7 @@ TEST_P(CpuBackendTest, AScoreOfMinusInfinityIsNoWeight) {
     decode.decode_documents[0].pages = pages;
     session.backend().BeginStep(decode.Layout());
     session.backend().Write(query, queries);
-    session.backend().CrossAttention({.layer = 0, .query = query, .output = output});
+    session.backend().CrossAttention({.phase = Phase::kDecode, .layer = 0, .query = query, .output = output});
     const std::vector<float> attended = session.backend().Read(output, 1);
     for (int i = 0; i < query_width; ++i) {
       EXPECT_EQ(attended[i], el && i % kHeadDim == 0 ? 0.0f : 0.5f) << (el ? "el" : "kv") << " column " << i;
@@ -136,12 +136,10 @@ TEST_P(CpuBackendTest, AScoreOfMinusInfinityIsNoWeight) {
     // Self-attention over cells with the same keys.
     const Tensor row = session.Allocate(1, el ? width : query_width + width, Storage::kState);
     OwnedStep cells = PlainStep(Phase::kDecode, 1);
-    cells.ancestry_stride = kTokens;
-    cells.ancestry.assign(kTokens, 0);
+    cells.rows[0].ancestry.clear();
     for (int t = 0; t < kTokens; ++t) {
-      cells.cells[0] = t;
       cells.position_ids[0] = t;
-      cells.ancestry[t] = t;
+      cells.rows[0].ancestry.push_back(t);
       session.backend().BeginStep(cells.Layout());
       session.backend().Write(query, queries);
       std::vector<float> state = el ? std::vector<float>() : queries;

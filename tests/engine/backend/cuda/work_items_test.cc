@@ -15,12 +15,13 @@ namespace {
 
 // Documents of random lengths and positions, and their rows' histories.
 struct Step {
-  std::vector<int32_t> tokens, position_ids;
+  std::vector<int32_t> tokens;
+  std::vector<DecodeRow> rows;
   std::vector<std::vector<int32_t>> pages;
   std::vector<DecodeDocument> documents;
 
   DecodeLayout Layout() const {
-    return {.tokens = tokens, .position_ids = position_ids, .cells = {}, .documents = documents, .select = {}};
+    return {.tokens = tokens, .position_ids = {}, .rows = rows, .documents = documents, .select = {}};
   }
 };
 
@@ -34,7 +35,14 @@ Step RandomStep(std::mt19937& engine, int longest) {
     step.documents.push_back(
         {.begin = static_cast<int32_t>(step.tokens.size()), .positions = positions, .length = length, .pages = {}});
     step.tokens.insert(step.tokens.end(), positions, 0);
-    for (int p = 0; p < positions; ++p) step.position_ids.push_back(below(longest));
+    // Rows of one position, or one of them all.
+    const int each = positions < longest && below(3) == 0 ? positions : 1;
+    for (int p = 0; p < positions; p += each) {
+      step.rows.push_back({.begin = static_cast<int32_t>(step.tokens.size()) - positions + p,
+                           .positions = each,
+                           .first = below(longest - each + 1),
+                           .ancestry = {}});
+    }
   }
   for (int d = 0; d < documents; ++d) step.documents[d].pages = step.pages[d];
   return step;
@@ -101,9 +109,9 @@ TEST(WorkItems, EveryQueryMeetsEveryTokenOnce) {
       cross.insert(cross.end(), document.positions * queries_each, {pages, document.length});
       pages += static_cast<int>(document.pages.size());
     }
-    for (int p = 0; p < layout.positions(); ++p) {
-      self.insert(self.end(), queries_each, {cells, layout.position_ids[p] + 1});
-      cells += layout.position_ids[p] + 1;
+    for (const DecodeRow& row : layout.rows) {
+      for (int j = 0; j < row.positions; ++j) self.insert(self.end(), queries_each, {cells, row.first + j + 1});
+      cells += row.first + row.positions;
     }
     const AttentionBounds cross_bounds = BoundCrossAttention(geometry, layout.positions(), longest);
     std::vector<AttentionItem> items(cross_bounds.items);

@@ -194,11 +194,11 @@ TEST(ReferenceBackend, HiddenStatesGiveWhatKeysAndValuesGive) {
     world.StoreDocuments(session, 0, states, el ? hidden : keys_values);
     const Tensor q = session.Allocate(positions, kHeads * kHeadDim, Storage::kState);
     const Tensor c = session.Allocate(positions, kHeads * kHeadDim, Storage::kState);
-    const OwnedStep step = world.Step(all);
+    OwnedStep step = world.Step(all);
     backend.BeginStep(step.Layout());
     backend.Write(q, queries);
     if (!el) {
-      backend.CrossAttention({.layer = 0, .query = q, .output = c});
+      backend.CrossAttention({.phase = Phase::kDecode, .layer = 0, .query = q, .output = c});
       return backend.Read(c, positions);
     }
     const Tensor wide_q = session.Allocate(positions, kHeads * kWidth, Storage::kState);
@@ -206,7 +206,7 @@ TEST(ReferenceBackend, HiddenStatesGiveWhatKeysAndValuesGive) {
     const PackedWeightPtr pack_k = backend.PackPerHead(View(w_k, {kHeads, kHeadDim, kWidth}));
     const PackedWeightPtr pack_v = backend.PackPerHead(View(w_v, {kHeads, kWidth, kHeadDim}));
     backend.PerHeadLinear({.phase = Phase::kDecode, .input = q, .weight = pack_k.get(), .output = wide_q});
-    backend.CrossAttention({.layer = 0, .query = wide_q, .output = wide_c});
+    backend.CrossAttention({.phase = Phase::kDecode, .layer = 0, .query = wide_q, .output = wide_c});
     backend.PerHeadLinear({.phase = Phase::kDecode, .input = wide_c, .weight = pack_v.get(), .output = c});
     return backend.Read(c, positions);
   };
@@ -230,13 +230,13 @@ TEST(ReferenceBackendDeathTest, LayoutsThatBreakTheContractEndTheProcess) {
   Session session(MakeReferenceBackend(), DataType::kFloat32);
   session.AllocatePlainMemory(4);
   OwnedStep step = PlainStep(Phase::kDecode, 2);
-  step.cells[1] = step.cells[0];
+  step.rows[1].ancestry = step.rows[0].ancestry;
   EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "no two positions write one cell");
   step = PlainStep(Phase::kDecode, 2);
   step.decode_documents[0].positions = 1;
   EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "every decode position is one document's");
   step = PlainStep(Phase::kDecode, 5);
-  EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "decode positions are within the limit");
+  EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "a phase's positions are within the limit");
   step = PlainStep(Phase::kEncode, 4);
   step.encode_documents[0].length = 3;
   EXPECT_DEATH(session.backend().BeginStep(step.Layout()), "encode documents hold all positions");

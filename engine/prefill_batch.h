@@ -1,0 +1,35 @@
+// Prefixes on their way into decoder memory: a step's slices of them, as a layout in memory taken once.
+#ifndef ELSERVE_ENGINE_PREFILL_BATCH_H_
+#define ELSERVE_ENGINE_PREFILL_BATCH_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/backend/backend.h"
+#include "engine/sequence.h"
+
+namespace elserve {
+
+// The last token of a prefix decodes as any other; those before it are fed here, many at once.
+class PrefillBatch {
+ public:
+  explicit PrefillBatch(const StepLimits& limits);
+
+  // Of the sequences that are in Stage::kPrefill, in order, as many tokens as a step takes. Those that have no more are
+  // in Stage::kDecoding from here on: their decoding may follow in the same step. The spans stay valid until the next
+  // Build.
+  DecodeLayout Build(std::span<Sequence* const> sequences);
+
+ private:
+  void AddSlice(Sequence& sequence, int count);
+
+  const int positions_, history_;  // the most of one step
+  std::vector<int32_t> tokens_, position_ids_;
+  std::vector<DecodeRow> rows_;
+  std::vector<DecodeDocument> documents_;
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_PREFILL_BATCH_H_

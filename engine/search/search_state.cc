@@ -1,0 +1,57 @@
+#include "engine/search/search_state.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace elserve {
+namespace {
+
+// Resizes and keeps the memory that hypotheses have taken before.
+void Resize(std::vector<Hypothesis>* hypotheses, size_t count, std::vector<Hypothesis>* spare) {
+  while (spare && hypotheses->size() > count && spare->size() < spare->capacity()) {
+    spare->push_back(std::move(hypotheses->back()));
+    hypotheses->pop_back();
+  }
+  while (spare && hypotheses->size() < count && !spare->empty()) {
+    hypotheses->push_back(std::move(spare->back()));
+    spare->pop_back();
+  }
+  hypotheses->resize(count);
+}
+
+}  // namespace
+
+void SearchState::Start(const DecodingSpec& spec) {
+  // Room for the most ids and the longest prefix: what a second Start takes depends on the spec for tokens and bad
+  // words alone.
+  spec_.prefix.reserve(spec.max_length);
+  spec_.eos_token_id.reserve(kMaxEosIds);
+  spec_.forced_eos_token_id.reserve(kMaxEosIds);
+  spec_ = spec;
+  length_ = prefix_length();
+  done_ = false;
+  parents_.reserve(kMaxBeams);
+  parents_.assign(1, 0);
+  live_.Reserve(spec_.num_beams, spec_.max_length, length_);
+  std::copy(spec_.prefix.begin(), spec_.prefix.end(), live_.tokens(0, length_).begin());
+  Begin();
+}
+
+bool SearchState::IsEos(int32_t token) const {
+  return std::find(spec_.eos_token_id.begin(), spec_.eos_token_id.end(), token) != spec_.eos_token_id.end();
+}
+
+void SearchState::Write(std::span<const Answer> answers, std::vector<Hypothesis>* hypotheses,
+                        std::vector<Hypothesis>* spare) const {
+  const size_t count = std::min(answers.size(), static_cast<size_t>(spec_.num_return_sequences));
+  Resize(hypotheses, count, spare);
+  for (size_t i = 0; i < count; ++i) {
+    Hypothesis& hypothesis = (*hypotheses)[i];
+    hypothesis.tokens.assign(answers[i].tokens.begin() + prefix_length(), answers[i].tokens.end());
+    hypothesis.logprobs.assign(answers[i].logprobs.begin(), answers[i].logprobs.end());
+    hypothesis.score = answers[i].score;
+    hypothesis.reason = answers[i].reason;
+  }
+}
+
+}  // namespace elserve

@@ -1,0 +1,80 @@
+// What the engine knows of a search: rows of tokens that the device decodes, and what its candidates make of them.
+//
+// One step of a sequence: RulesFor() (rules.h) for each of its rows, the device's candidates, Advance(); then the next
+// rows stand in the state with their parents. Host code on numbers alone: it knows no device and no clock. After
+// Start() nothing that is called per step allocates.
+#ifndef ELSERVE_ENGINE_SEARCH_SEARCH_STATE_H_
+#define ELSERVE_ENGINE_SEARCH_SEARCH_STATE_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/decoding.h"
+#include "engine/search/hypotheses.h"
+
+namespace elserve {
+
+// A way to search is a state of its own (greedy.h, beam.h). A row is a distinct token sequence that the device decodes.
+class SearchState {
+ public:
+  virtual ~SearchState() = default;
+
+  // Begins with one row that holds the prefix. Takes all memory that the search needs until its end; a second Start
+  // uses it again where it is large enough. The spec is copied; it has to be valid (see DecodingSpec).
+  void Start(const DecodingSpec& spec);
+
+  const DecodingSpec& spec() const { return spec_; }
+  int prefix_length() const { return static_cast<int>(spec_.prefix.size()); }
+  // Tokens of every live row, the prefix included.
+  int length() const { return length_; }
+  int rows() const { return static_cast<int>(parents_.size()); }
+  // The row's tokens, the prefix first; valid until the next Advance.
+  std::span<const int32_t> tokens(int row) const { return live_.tokens(row, length_); }
+  int32_t last_token(int row) const { return tokens(row).back(); }
+  // For each row the row of the step before that it continues. Several rows may have one parent; a row without children
+  // is gone. After Start: {0}.
+  std::span<const int32_t> parents() const { return parents_; }
+  // Nothing is left to decode; the rows mean nothing any more.
+  bool done() const { return done_; }
+
+  // One step: the candidates of each row (RowRules::count of the best by value, the lower token first among equals,
+  // fewer only if the vocabulary is smaller; none may be NaN) become the next rows, or the end (done()). Not to be
+  // called on a done state.
+  virtual void Advance(std::span<const std::span<const Candidate>> candidates_per_row) = 0;
+
+  // The generated tokens that no later step can change, without the first `known` of them, which the caller had from
+  // earlier calls; of a done state the whole best answer. Valid until the next Advance or Start.
+  virtual std::span<const int32_t> StablePrefix(int known) const = 0;
+
+  // The answers, best first. Done: num_return_sequences of them, with transformers' sequences_scores. Not done (a
+  // sequence that is ended early): what there is, perhaps fewer, and none before the first token. `hypotheses` is
+  // overwritten; its memory is used again. With `spare`, hypotheses that are missing are taken from there, and those
+  // left over go there (never beyond its capacity).
+  virtual void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const = 0;
+
+ protected:
+  struct Answer {
+    std::span<const int32_t> tokens;  // the prefix included
+    std::span<const float> logprobs;  // of those behind the prefix
+    float score = 0;
+    FinishReason reason = FinishReason::kLength;
+  };
+
+  // The rest of Start: the one row stands.
+  virtual void Begin() = 0;
+  bool IsEos(int32_t token) const;
+  // Finalize's last step.
+  void Write(std::span<const Answer> answers, std::vector<Hypothesis>* hypotheses,
+             std::vector<Hypothesis>* spare) const;
+
+  DecodingSpec spec_;
+  int length_ = 0;
+  bool done_ = false;
+  std::vector<int32_t> parents_;  // [rows]
+  HypothesisSlots live_;          // a row in each of the first rows()
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_SEARCH_SEARCH_STATE_H_
