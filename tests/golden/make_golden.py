@@ -8,7 +8,8 @@ Every case runs alone in float32 on the CPU, and once more in float64. It is kep
 rounding decides between two answers and neither is wrong. Neither is a case kept in which beam search met two equal sums (two
 forced ends of sequence, say): torch.topk promises no order among them. Of each answer the file holds the tokens without the decoder's start,
 the score (beams: sequences_scores; greedy: the sum of the log-probabilities) and each token's log-probability in the
-unedited float32 logits, from a forward pass over the whole answer.
+unedited float32 logits, from a forward pass over the whole answer. Where a case has a prefix (decoder_input_ids, as they are
+given to generate), what follows it.
 """
 import collections
 import json
@@ -65,28 +66,36 @@ class Model:
             model = AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
             self.models[dtype] = model.to(dtype).eval()
 
-    def generate(self, source, parameters, dtype):
-        """The answers' tokens without the start, their scores (beams) and beam indices."""
+    def whole_prefix(self, parameters, prefix):
+        """What the decoder is fed first."""
+        start = parameters["decoder_start_token_id"]
+        return prefix if prefix[:1] == [start] else [start] + (prefix or [])
+
+    def generate(self, source, parameters, dtype, prefix=None):
+        """The answers' tokens behind the prefix, their scores (beams) and beam indices."""
+        begin = len(self.whole_prefix(parameters, prefix or []))
         model = self.models[dtype]
         parameters = {k: (v or None) if isinstance(v, list) else v for k, v in parameters.items()}
         # Set on the model, for generate() fills what a given configuration leaves open from the model's own.
         model.generation_config = GenerationConfig(pad_token_id=model.config.pad_token_id, **parameters)
         ids = torch.tensor([source])
+        given = {"decoder_input_ids": torch.tensor([prefix])} if prefix else {}
         with torch.inference_mode():
-            out = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, output_scores=True)
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, output_scores=True,
+                                 **given)
         if parameters.get("num_beams", 1) == 1:
-            return [(out.sequences[0, 1:].tolist(), None, None)]
+            return [(out.sequences[0, begin:].tolist(), None, None)]
         answers = []
         for tokens, score, indices in zip(out.sequences, out.sequences_scores, out.beam_indices):
             indices = [i for i in indices.tolist() if i >= 0]
-            answers.append((tokens[1:1 + len(indices)].tolist(), score.item(), indices))
+            answers.append((tokens[begin:begin + len(indices)].tolist(), score.item(), indices))
         return answers
 
-    def logprobs(self, source, start, tokens):
+    def logprobs(self, source, prefix, tokens):
         with torch.inference_mode():
             logits = self.models[torch.float32](
                 input_ids=torch.tensor([source]), attention_mask=torch.ones(1, len(source), dtype=torch.long),
-                decoder_input_ids=torch.tensor([[start] + tokens[:-1]]), use_cache=False).logits[0].float()
+                decoder_input_ids=torch.tensor([prefix + tokens[:-1]]), use_cache=False).logits[0, len(prefix) - 1:].float()
         return torch.log_softmax(logits, -1)[range(len(tokens)), tokens].tolist()
 
     def states(self, source, start):
@@ -111,21 +120,22 @@ class Model:
         return [token for token, _ in sorted(count.items(), key=lambda item: (-item[1], item[0]))[:4]]
 
 
-def make_case(model, source, parameters):
+def make_case(model, source, parameters, prefix=None):
     """The case and whether its answers change beams; or why it is dropped."""
     with Ties() as ties:
-        answers = model.generate(source, parameters, torch.float32)
+        answers = model.generate(source, parameters, torch.float32, prefix)
     if ties.found:
         return "equal sums"
-    if [a[0] for a in answers] != [a[0] for a in model.generate(source, parameters, torch.float64)]:
+    if [a[0] for a in answers] != [a[0] for a in model.generate(source, parameters, torch.float64, prefix)]:
         return "float64 differs"
     sequences = []
     for tokens, score, _ in answers:
-        logprobs = model.logprobs(source, parameters["decoder_start_token_id"], tokens)
+        logprobs = model.logprobs(source, model.whole_prefix(parameters, prefix or []), tokens)
         score = sum(logprobs) if score is None else score
         sequences.append({"tokens": tokens, "score": digits(score), "logprobs": [float(f"{x:.6g}") for x in logprobs]})
     swaps = any(len(set(a[2] or [0])) > 1 for a in answers)
-    return {"source": source, "parameters": parameters, "sequences": sequences}, swaps
+    beside = {"prefix": prefix} if prefix else {}
+    return {"source": source, **beside, "parameters": parameters, "sequences": sequences}, swaps
 
 
 def write(name, checkpoint, states, cases, tokenizer=None):
@@ -151,6 +161,19 @@ def report(name, cases, dropped, swaps):
         sys.exit(f"{name}: 5 % or more dropped: the data is not made to test this")
 
 
+def add_prefixes(spec, model, sources, longest, cases, dropped):
+    """Cases whose answers begin with something; how many change beams."""
+    swaps, rng = 0, random.Random(spec["seed"] + 1)
+    for parameters, prefix in settings.prefixes(cases, longest):
+        made = make_case(model, rng.choice(sources), parameters, prefix)
+        if isinstance(made, str):
+            dropped[made] += 1
+            continue
+        cases.append(made[0])
+        swaps += made[1]
+    return swaps
+
+
 def make_tiny(name):
     spec = tiny_checkpoints.CHECKPOINTS[name]
     directory = f"{HERE}/checkpoints/{name}"
@@ -169,6 +192,7 @@ def make_tiny(name):
                 continue
             cases.append(made[0])
             swaps += made[1]
+    swaps += add_prefixes(spec, model, sources, longest, cases, dropped)
     start = spec["generation"]["decoder_start_token_id"]
     states = [model.states(next(s for s in sources if len(s) == n), start) for n in (1, 9, 17)]
     write(name, f"tests/golden/checkpoints/{name}", states, cases)
@@ -192,6 +216,7 @@ def make_family(name):
             continue
         cases.append(made[0])
         swaps += made[1]
+    swaps += add_prefixes(spec, model, sources, longest, cases, dropped)
     for text, source, parameters in family_texts.inputs(name, spec, directory, f"{HERE}/tokenizer/{spec['tokenizer']}"):
         made = make_case(model, source, parameters)
         if isinstance(made, str):

@@ -114,3 +114,44 @@ def settings(checkpoint, model, vocab, longest):
     for changes in GREEDY + BEAMS + [own, long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}] + RULES:
         base = {"decoder_start_token_id": generation["decoder_start_token_id"], "eos_token_id": ends}
         yield base | {k: resolve(v) for k, v in changes.items()}
+
+
+# How many tokens of an earlier answer come first, and whether the start token stands before them; and what differs. "NEXT":
+# the token that followed there.
+PREFIXES = [
+    (1, True, {"max_length": 20}),
+    (2, False, {"max_new_tokens": 12}),
+    (5, True, {"max_length": 24, "min_length": 14}),
+    (7, False, {"max_length": 30, "no_repeat_ngram_size": 2}),
+    (3, False, {"max_new_tokens": 10, "min_new_tokens": 6}),
+    (4, True, {"max_length": 16, "bad_words_ids": [["LAST", "NEXT"], ["NEXT"]]}),
+    (0, True, {"max_length": 14, "forced_bos_token_id": "NEXT"}),
+    (3, False, {"max_length": 14, "forced_bos_token_id": "NEXT"}),
+    (6, False, {"max_length": 9, "forced_eos_token_id": ["NEXT"]}),
+    (2, True, {"num_beams": 4, "max_length": 24}),
+    (5, False, {"num_beams": 4, "max_length": 24, "length_penalty": 2.0, "early_stopping": "never", "num_return_sequences": 3}),
+    (6, True, {"num_beams": 3, "max_new_tokens": 14, "length_penalty": -1.0, "early_stopping": True}),
+    (9, False, {"num_beams": 5, "max_length": 30, "no_repeat_ngram_size": 3, "min_length": 18, "num_return_sequences": 2}),
+    (1, False, {"num_beams": 4, "max_length": 20, "forced_bos_token_id": "NEXT", "length_penalty": 0.0}),
+    (4, True, {"num_beams": 4, "max_length": 6, "num_return_sequences": 4}),
+    (8, False, {"num_beams": 2, "max_new_tokens": 1, "num_return_sequences": 2}),
+    (None, False, {"num_beams": 2, "num_return_sequences": 2}),
+]
+
+
+def prefixes(cases, longest):
+    """Yields parameters and decoder_input_ids, made of answers that the checkpoint has given: likely ones to go on from."""
+    answers = sorted((c for c in cases if len(c["sequences"][0]["tokens"]) > 11), key=lambda c: str(c["source"]))
+    for i, (count, with_start, changes) in enumerate(PREFIXES):
+        answer = answers[i * len(answers) // len(PREFIXES)]
+        tokens, start = answer["sequences"][0]["tokens"], answer["parameters"]["decoder_start_token_id"]
+        if count is None:  # all but the last two places
+            tokens, count = (tokens * longest)[:longest], longest - 3
+            changes = changes | {"max_length": longest}
+        ids = {"NEXT": tokens[count], "LAST": tokens[count - 1] if count else start}
+
+        def resolve(value):
+            return [resolve(v) for v in value] if isinstance(value, list) else ids.get(value, value)
+
+        base = {"decoder_start_token_id": start, "eos_token_id": answer["parameters"]["eos_token_id"]}
+        yield base | {k: resolve(v) for k, v in changes.items()}, ([start] if with_start else []) + tokens[:count]
