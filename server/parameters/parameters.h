@@ -71,7 +71,10 @@ struct ResolvedParameters {
 //   maximum is refused (GenerationMixin._prepare_generated_length, _validate_generated_length).
 // - min_new_tokens wins over min_length; either may exceed max_length: EOS never comes then.
 // - the rules across parameters of rules.cc.
-absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits);
+// `answer_prefix`: decoder_input_ids of the request, checked; the start token is put before them unless they begin with
+// it (GenerationMixin._prepare_decoder_input_ids_for_generation). max_length counts them, max_new_tokens does not.
+absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits,
+                                                     std::span<const int32_t> answer_prefix = {});
 
 }  // namespace elserve
 

@@ -57,6 +57,8 @@ void Call::Start() {
                                                      .stream = IsStream(origin_.rpc),
                                                      .deadline = origin_.deadline,
                                                      .sink = std::make_shared<Sink>(shared_from_this(), i)});
+      // A stream's first tokens; they go out with those that the engine adds.
+      if (IsStream(origin_.rpc)) parts_[i]->incoming = prepared_.answer_prefix;
       if (cancelled_) parts_[i]->job->Cancel();
       jobs.push_back(parts_[i]->job);
     }
@@ -116,7 +118,8 @@ void Call::Work() {
     for (const std::unique_ptr<Part>& part : parts_) {
       if (!Collect(*part, &tokens, &result)) continue;
       found = true;
-      if (!tokens.empty() && error_.ok()) Stream(*part, tokens, false);
+      const bool failed = result && !result->status.ok();
+      if (!tokens.empty() && error_.ok() && !failed) Stream(*part, tokens, false);
       if (result) End(*part, *std::exchange(result, std::nullopt));
     }
     if (ended_parts_ == parts_.size()) return Finish();
@@ -140,6 +143,10 @@ bool Call::Collect(Part& part, std::vector<int32_t>* tokens, std::optional<JobRe
 
 void Call::End(Part& part, JobResult result) {
   ++ended_parts_;
+  const std::vector<int32_t>& prefix = prepared_.answer_prefix;
+  for (Hypothesis& hypothesis : result.hypotheses) {
+    hypothesis.tokens.insert(hypothesis.tokens.begin(), prefix.begin(), prefix.end());
+  }
   if (!result.status.ok()) {
     Fail(result.status);
   } else if (result.hypotheses.empty()) {
@@ -219,7 +226,7 @@ CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
       out.mutable_token_logprobs()->Add(hypothesis.logprobs.begin(), hypothesis.logprobs.end());
     }
     out.set_finish_reason(ToProto(hypothesis.reason, part.ended->deadline_reached));
-    generated += static_cast<int>(hypothesis.tokens.size());
+    generated += static_cast<int>(hypothesis.tokens.size() - prepared_.answer_prefix.size());
   }
   const JobTimings& timings = part.ended->timings;
   job.usage.set_source_tokens(static_cast<int>(part.job->source().size()));

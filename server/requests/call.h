@@ -39,6 +39,8 @@ struct PreparedCall {
   std::vector<Job> jobs;            // at least one
   std::vector<Question> questions;  // of GenerateQuestions: one for each job; else empty
   DecodingSpec decoding;            // of all jobs
+  // What all hypotheses begin with: decoding.prefix without the start token.
+  std::vector<int32_t> answer_prefix;
   v1::DecodingParameters effective;
   bool token_logprobs = false;
 };

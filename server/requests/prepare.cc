@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -67,6 +68,62 @@ absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateRe
   return ServedTask{.prompt = {}, .defaults = model.defaults()};
 }
 
+absl::Status CheckIds(std::span<const int32_t> ids, const std::string& field, const ServedModel& model) {
+  const int32_t vocab_size = model.info().vocab_size;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < vocab_size) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, "[", i, "] is ", ids[i], "; allowed are 0 to ", vocab_size - 1));
+  }
+  return absl::OkStatus();
+}
+
+// What the decoder is fed before the text: its start token, and the token that transformers forces behind it.
+absl::StatusOr<std::vector<int32_t>> TextPrefix(const ServedModel& model, const std::string& text,
+                                                const v1::DecodingParameters& merged) {
+  if (const absl::Status status = CheckText(text, "prefix_text"); !status.ok()) return status;
+  if (!model.tokenizer().encodes_answers()) {
+    return absl::InvalidArgumentError(
+        "prefix_text is set; the model's answers are made of another vocabulary model than its sources, so only "
+        "prefix_token_ids are allowed");
+  }
+  const auto most = static_cast<size_t>(model.info().max_decoder_tokens);
+  const absl::StatusOr<Encoding> encoding =
+      model.tokenizer().Encode(text, {.add_special_tokens = false, .max_tokens = most});
+  if (!encoding.ok()) {
+    return absl::Status(encoding.status().code(), absl::StrCat("prefix_text: ", encoding.status().message()));
+  }
+  if (encoding->too_long) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefix_text has more than ", most, " tokens; the model's max_decoder_tokens is ", most));
+  }
+  if (const absl::Status status = CheckIds(encoding->ids, "prefix_text: token ", model); !status.ok()) return status;
+  std::vector<int32_t> prefix = {merged.decoder_start_token_id()};
+  if (merged.has_forced_bos_token_id() && merged.forced_bos_token_id() >= 0) {
+    prefix.push_back(merged.forced_bos_token_id());
+  }
+  prefix.insert(prefix.end(), encoding->ids.begin(), encoding->ids.end());
+  return prefix;
+}
+
+// decoder_input_ids as the request has them; none: empty.
+template <typename Request>
+absl::StatusOr<std::vector<int32_t>> AnswerPrefix(const ServedModel& model, const Request& request,
+                                                  const v1::DecodingParameters& merged) {
+  if (request.has_prefix_text()) return TextPrefix(model, request.prefix_text(), merged);
+  if (!request.has_prefix_token_ids()) return std::vector<int32_t>();
+  const auto& ids = request.prefix_token_ids().ids();
+  if (ids.empty()) return absl::InvalidArgumentError("prefix_token_ids is empty; it needs at least one id");
+  if (ids.size() > model.info().max_decoder_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("prefix_token_ids has ", ids.size(),
+                                                   " ids; the model's max_decoder_tokens is ",
+                                                   model.info().max_decoder_tokens));
+  }
+  std::vector<int32_t> prefix(ids.begin(), ids.end());
+  if (const absl::Status status = CheckIds(prefix, "prefix_token_ids.ids", model); !status.ok()) return status;
+  return prefix;
+}
+
 // How a request's texts become token ids.
 struct SourceRules {
   TaskPrompt prompt;
@@ -93,7 +150,9 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   // The defaults have the configuration's language, under parameters that win over it.
   if (!request.target_language().empty()) MergeParameters(*language, &task->defaults);
   MergeParameters(request.parameters(), &task->defaults);
-  absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(task->defaults, limits);
+  const absl::StatusOr<std::vector<int32_t>> prefix = AnswerPrefix(**model, request, task->defaults);
+  if (!prefix.ok()) return prefix.status();
+  absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(task->defaults, limits, *prefix);
   if (!resolved.ok()) return resolved.status();
   if (stream && resolved->spec.num_return_sequences != 1) {
     return absl::InvalidArgumentError(
@@ -104,6 +163,7 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   call.model = *std::move(model);
   call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
   call.decoding = std::move(resolved->spec);
+  call.answer_prefix.assign(call.decoding.prefix.begin() + 1, call.decoding.prefix.end());
   call.effective = std::move(resolved->effective);
   call.token_logprobs = request.token_logprobs();
   return call;
@@ -127,16 +187,6 @@ absl::Status LimitIds(const ServedModel& model, v1::Truncation truncation, Prepa
   }
   job->source.resize(limit);
   job->truncated = true;
-  return absl::OkStatus();
-}
-
-absl::Status CheckIds(const std::vector<int32_t>& ids, const std::string& field, const ServedModel& model) {
-  const int32_t vocab_size = model.info().vocab_size;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= 0 && ids[i] < vocab_size) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, "[", i, "] is ", ids[i], "; allowed are 0 to ", vocab_size - 1));
-  }
   return absl::OkStatus();
 }
 

@@ -42,6 +42,7 @@ struct Tokenizer::State {
   TextPipeline pipeline;
   std::optional<Decoder> decoder;
   Frame frame;
+  bool encodes_answers = true;
   std::vector<SpanTrim> span_trims;
   std::vector<Language> languages;
   bool source_in_frame = false;
@@ -75,6 +76,7 @@ absl::Status Tokenizer::State::Build(TokenizerSpec spec) {
   pipeline.ends_words = pipeline.pre_tokenizer->ends_words() && !pipeline.added.takes_spaces_behind();
   if (absl::Status status = SetFrame(spec.before, frame.before); !status.ok()) return status;
   if (absl::Status status = SetFrame(spec.after, frame.after); !status.ok()) return status;
+  encodes_answers = spec.encodes_answers;
   span_trims = spec.span_trims;
   model_max_length = spec.model_max_length;
   truncation_side = spec.truncation_side;
@@ -265,6 +267,8 @@ Detokenizer Tokenizer::NewDetokenizer(bool skip_special_tokens) const {
 int32_t Tokenizer::vocab_size() const {
   return std::max(state_->pipeline.model->vocabulary().end_id(), state_->pipeline.added.end_id());
 }
+
+bool Tokenizer::encodes_answers() const { return state_->encodes_answers; }
 
 bool Tokenizer::is_special(int32_t id) const {
   std::optional<std::string_view> token = state_->pipeline.added.DecodedText(id);

@@ -73,6 +73,9 @@ class Tokenizer final {
 
   // The highest id + 1, added tokens included: every id that Encode returns is in [0, vocab_size()).
   int32_t vocab_size() const;
+  // False where the tokens of an answer come from another model than those of a source (Marian's target.spm): Encode is
+  // the source's alone.
+  bool encodes_answers() const;
   // True for tokens that decoding skips under skip_special_tokens.
   bool is_special(int32_t id) const;
   // The id of a token as the vocabulary spells it ("<hl>", "Ġthe"), added tokens first; nullopt: there is none.

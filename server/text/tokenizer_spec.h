@@ -57,6 +57,7 @@ struct TokenizerSpec {
   std::string source = "tokenizer.json";  // the file that the steps were read from, for errors
   // A text that begins with ">>" has a language's code up to "<<", which is a token (MarianTokenizer).
   bool leading_code = false;
+  bool encodes_answers = true;  // Tokenizer::encodes_answers
   std::vector<StatedToken> added;
   std::vector<FrameToken> before;  // e.g. <s>
   std::vector<FrameToken> after;   // e.g. </s>

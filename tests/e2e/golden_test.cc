@@ -11,6 +11,7 @@
 #include <memory>
 #include <ostream>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -139,8 +140,14 @@ std::string Difference(const GoldenCase& golden, const google::protobuf::Repeate
     if (answer.finish_reason() != v1::FINISH_REASON_EOS && answer.finish_reason() != v1::FINISH_REASON_LENGTH) {
       return absl::StrCat(golden.name, ": ended by ", v1::FinishReason_Name(answer.finish_reason()));
     }
+    // The answer begins with what the request had it begin with, and the golden one follows.
+    const std::span<const int32_t> prefix = std::span(golden.decoding.prefix).subspan(1);
+    const std::vector<int32_t> tokens(answer.token_ids().begin(), answer.token_ids().end());
+    if (tokens.size() < prefix.size() || !std::equal(prefix.begin(), prefix.end(), tokens.begin())) {
+      return absl::StrCat(golden.name, ": begins with ", absl::StrJoin(tokens, " "));
+    }
     got.push_back(
-        {.tokens = {answer.token_ids().begin(), answer.token_ids().end()},
+        {.tokens = {tokens.begin() + static_cast<std::ptrdiff_t>(prefix.size()), tokens.end()},
          .logprobs = {answer.token_logprobs().begin(), answer.token_logprobs().end()},
          .score = answer.score(),
          .reason = answer.finish_reason() == v1::FINISH_REASON_EOS ? FinishReason::kEos : FinishReason::kLength});
@@ -274,6 +281,9 @@ TEST_P(GoldenTest, GeneratesAsTransformers) {
     request.set_model(GetParam().model());
     request.mutable_token_ids()->mutable_ids()->Assign(golden.source.begin(), golden.source.end());
     request.set_token_logprobs(true);
+    if (!golden.prefix.empty()) {
+      request.mutable_prefix_token_ids()->mutable_ids()->Assign(golden.prefix.begin(), golden.prefix.end());
+    }
     // What the checkpoint says is what a request that says nothing gets.
     if (golden.parameters == own) calls.Add(golden, request);
     *request.mutable_parameters() = ToParameters(golden.parameters);

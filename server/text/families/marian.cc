@@ -133,6 +133,7 @@ absl::Status ReadMarian(const FamilyFiles& files, TokenizerSpec& spec) {
   spec.decoder.emplace_back(DecodePieces(*source, *vocab));
   spec.decoder.emplace_back(decoder::TrimWhiteSpace{});
   spec.leading_code = true;
+  spec.encodes_answers = false;
   spec.after = {NamedFrameToken(files.special.Content("eos_token").value_or("</s>"), kVocabFile)};
   for (const auto& [token, id] : *vocab) {
     if (token.size() > 4 && absl::StartsWith(token, ">>") && absl::EndsWith(token, "<<")) {

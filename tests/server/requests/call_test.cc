@@ -125,6 +125,30 @@ TEST_F(CallTest, DeltasJoinToTheFinalAnswer) {
   EXPECT_TRUE(observer_.records[0].first_token_seconds.has_value());
 }
 
+// What an answer begins with comes first, in streams too, and is not counted as generated.
+TEST_F(CallTest, AnswersBeginWithTheirPrefix) {
+  Serve();
+  v1::SummarizeRequest request = Document(0);
+  request.mutable_parameters()->clear_max_length();
+  request.mutable_parameters()->set_max_new_tokens(3);
+  request.mutable_prefix_token_ids()->mutable_ids()->Add(70);
+  request.mutable_prefix_token_ids()->mutable_ids()->Add(71);
+  request.set_token_logprobs(true);
+  const auto& answer = Run(request, Rpc::kStreamSummarize);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  const std::vector<int32_t> ids(hypothesis.token_ids().begin(), hypothesis.token_ids().end());
+  EXPECT_EQ(ids, (std::vector<int32_t>{70, 71, 0, 1, 2}));
+  EXPECT_EQ(hypothesis.text(), model().tokenizer().Decode(ids));
+  EXPECT_EQ(hypothesis.token_logprobs_size(), 3);
+  EXPECT_EQ(answer->jobs[0].usage.generated_tokens(), 3);
+  EXPECT_EQ(answer->effective.max_length(), 6);
+  EXPECT_EQ(answer->effective.max_new_tokens(), 3);
+  ASSERT_EQ(listener_->tokens.size(), 1u);
+  EXPECT_EQ(listener_->tokens[0], ids);
+  EXPECT_EQ(listener_->texts[0], hypothesis.text());
+}
+
 // Special tokens have no text. They are part of the stream all the same.
 TEST_F(CallTest, TokensWithoutTextAreStreamed) {
   Serve();

@@ -107,6 +107,62 @@ TEST_F(PrepareTest, MergesOverTheDefaults) {
   EXPECT_EQ(call->effective.eos_token_id(0), 2);
 }
 
+TEST_F(PrepareTest, IdsOfAnAnswersPrefixStandBehindTheStartToken) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.mutable_prefix_token_ids()->mutable_ids()->Add(7);
+  request.mutable_prefix_token_ids()->mutable_ids()->Add(2);
+  request.mutable_parameters()->set_max_new_tokens(5);
+  auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_THAT(call->decoding.prefix, ElementsAre(2, 7, 2));
+  EXPECT_THAT(call->answer_prefix, ElementsAre(7, 2));
+  EXPECT_EQ(call->decoding.max_length, 8);
+  // The start token is there already.
+  request.mutable_prefix_token_ids()->mutable_ids()->Set(0, 2);
+  call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_THAT(call->decoding.prefix, ElementsAre(2, 2));
+  EXPECT_THAT(call->answer_prefix, ElementsAre(2));
+}
+
+TEST_F(PrepareTest, TextOfAnAnswersPrefixStandsBehindAForcedToken) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.set_prefix_text("word word");
+  std::vector<int32_t> ids = model().tokenizer().Encode("word word", {.add_special_tokens = false})->ids;
+  request.mutable_parameters()->set_forced_bos_token_id(-1);
+  auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_THAT(call->answer_prefix, ::testing::ElementsAreArray(ids));
+  request.mutable_parameters()->set_forced_bos_token_id(0);
+  call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  ids.insert(ids.begin(), 0);
+  EXPECT_THAT(call->answer_prefix, ::testing::ElementsAreArray(ids));
+}
+
+TEST_F(PrepareTest, ChecksAnswersPrefixes) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.mutable_prefix_token_ids();
+  ExpectRefused(*one_, request, {"prefix_token_ids", "empty"});
+  request.mutable_prefix_token_ids()->add_ids(-1);
+  ExpectRefused(*one_, request, {"prefix_token_ids.ids[0] is -1"});
+  request.set_prefix_text("");
+  ExpectRefused(*one_, request, {"prefix_text", "empty"});
+  request.set_prefix_text("ab\xff");
+  ExpectRefused(*one_, request, {"prefix_text", "2"});
+  const int most = model().info().max_decoder_tokens;
+  request.set_prefix_text(Words(most + 1));
+  ExpectRefused(*one_, request, {"prefix_text", "more than", std::to_string(most)});
+  request.mutable_prefix_token_ids()->mutable_ids()->Resize(most, 5);
+  ExpectRefused(*one_, request, {"prefix", std::to_string(most + 1), std::to_string(most - 1)});
+  request.mutable_prefix_token_ids()->mutable_ids()->Truncate(4);
+  request.mutable_parameters()->set_max_length(5);
+  ExpectRefused(*one_, request, {"max_length is 5", "6 to " + std::to_string(most)});
+  request.mutable_parameters()->clear_max_length();
+  request.mutable_parameters()->set_max_new_tokens(most - 1);
+  ExpectRefused(*one_, request, {"max_new_tokens is", "1 to " + std::to_string(most - 5)});
+}
+
 TEST_F(PrepareTest, TasksHaveTheirOwnDefaults) {
   FakeModelOptions options;
   options.summarize_defaults.set_num_beams(2);

@@ -44,9 +44,10 @@ class Event {
   bool happened_ = false;
 };
 
-// Sequences are encoded in the step that admits them, then decode one token a step: 0, 1, 2, ... until max_length - 1
-// are there. The parameters say what a sequence takes: rows = num_beams, encoder_pages = source tokens / 64 rounded up,
-// decoder_blocks = min_length, edits = no_repeat_ngram_size. Plans that break the engine's contract fail the test.
+// Sequences are encoded in the step that admits them, then decode one token a step: 0, 1, 2, ... until max_length less
+// the prefix are there. The parameters say what a sequence takes: rows = num_beams, encoder_pages = source tokens / 64
+// rounded up, decoder_blocks = min_length, edits = no_repeat_ngram_size. Plans that break the engine's contract fail
+// the test.
 class FakeEngine : public Engine {
  public:
   explicit FakeEngine(const Resources& capacity) : free_(capacity) { info_.capacity = capacity; }
@@ -130,7 +131,8 @@ class FakeEngine : public Engine {
     const auto token = static_cast<int32_t>(sequence.tokens.size());
     sequence.tokens.push_back(token);
     const int rows = sequence.admission.decoding.num_beams;
-    const bool last = token + 2 >= sequence.admission.decoding.max_length;
+    const DecodingSpec& decoding = sequence.admission.decoding;
+    const bool last = token + 1 + static_cast<int>(decoding.prefix.size()) >= decoding.max_length;
     if (last) update = Finished(sequence);
     update.decoded_rows = rows;
     result->rows += rows;
@@ -146,6 +148,7 @@ class FakeEngine : public Engine {
     if (!sequence.tokens.empty()) {
       Hypothesis hypothesis;
       hypothesis.tokens = sequence.tokens;
+      hypothesis.logprobs.assign(sequence.tokens.size(), -1.0f);
       if (on_finished) on_finished(&hypothesis.tokens);
       update.hypotheses.push_back(std::move(hypothesis));
     }
