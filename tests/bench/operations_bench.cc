@@ -106,7 +106,7 @@ void BM_Linear(benchmark::State& state) {
   Bench b(TypeOf(state), true, rows, 64, 1);
   const Tensor input = b.Make(rows, in, Storage::kState), output = b.Make(rows, out, Storage::kState);
   const PackedWeightPtr weight = b.Weight(out, in);
-  b.backend->BeginStep({{}, b.decode});
+  b.backend->BeginStep({.encode = {}, .prefill = {}, .decode = b.decode});
   for (auto _ : state) b.backend->Linear({Phase::kDecode, input, weight.get(), Activation::kNone, nullptr, output});
   Report(state, 2.0 * rows * in * out);
 }
@@ -118,7 +118,7 @@ void BM_PerHeadLinear(benchmark::State& state) {
   Bench b(TypeOf(state), true, rows, 64, 1);
   const Tensor input = b.Make(rows, kHeads * in, Storage::kState), output = b.Make(rows, kHeads * out, Storage::kState);
   const PackedWeightPtr weight = b.Weight(out, in, true);
-  b.backend->BeginStep({{}, b.decode});
+  b.backend->BeginStep({.encode = {}, .prefill = {}, .decode = b.decode});
   for (auto _ : state) b.backend->PerHeadLinear({Phase::kDecode, input, weight.get(), output});
   Report(state, 2.0 * rows * kHeads * in * out);
 }
@@ -129,7 +129,7 @@ void BM_EncoderAttention(benchmark::State& state) {
   Bench b(TypeOf(state), true, documents, tokens, 1);
   const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState),
                out = b.Make(documents * tokens, kWidth, Storage::kState);
-  b.backend->BeginStep({b.encode, {}});
+  b.backend->BeginStep({.encode = b.encode, .prefill = {}, .decode = {}});
   for (auto _ : state) b.backend->EncoderAttention({qkv, kHeads, kHeadDim, out});
   Report(state, 4.0 * documents * tokens * tokens * kWidth);
 }
@@ -144,7 +144,7 @@ void BM_CrossAttention(benchmark::State& state) {
   const int64_t width = el ? kHeads * kWidth : kWidth;
   const Tensor query = b.Make(documents * beams, width, Storage::kState),
                out = b.Make(documents * beams, width, Storage::kState);
-  b.backend->BeginStep({b.encode, b.decode});
+  b.backend->BeginStep({.encode = b.encode, .prefill = {}, .decode = b.decode});
   b.backend->StoreEncoder({0, states});
   for (auto _ : state) b.backend->CrossAttention({Phase::kDecode, 0, query, out});
   Report(state, 4.0 * documents * beams * tokens * (el ? kHeads * kWidth : kWidth));
@@ -158,7 +158,7 @@ void BM_SelfAttention(benchmark::State& state) {
   const Tensor states = b.Make(rows, el ? kWidth : 3 * kWidth, Storage::kState);
   const int64_t width = el ? kHeads * kWidth : kWidth;
   const Tensor query = b.Make(rows, width, Storage::kState), out = b.Make(rows, width, Storage::kState);
-  b.backend->BeginStep({{}, b.decode});
+  b.backend->BeginStep({.encode = {}, .prefill = {}, .decode = b.decode});
   for (auto _ : state) b.backend->SelfAttention({0, states, query, out});
   Report(state, 4.0 * rows * history * (el ? kHeads * kWidth : kWidth));
 }
@@ -170,7 +170,7 @@ void BM_SelectTokens(benchmark::State& state) {
   const Tensor input = b.Make(rows, kWidth, Storage::kState);
   const PackedWeightPtr weight = b.Weight(50265, kWidth);
   for (SelectRow& row : b.select) row.count = 5;  // as four beams ask
-  b.backend->BeginStep({{}, b.decode});
+  b.backend->BeginStep({.encode = {}, .prefill = {}, .decode = b.decode});
   for (auto _ : state) b.backend->SelectTokens({input, weight.get()});
   Report(state, 2.0 * rows * kWidth * 50265);
 }
