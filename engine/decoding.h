@@ -60,6 +60,10 @@ struct DecodingSpec {
   // with. At least one token, fewer than max_length. Rules see it; answers, their scores and log-probabilities leave it
   // out.
   std::vector<int32_t> prefix = {0};
+  // Not 0: nothing is generated, but the prefix's tokens from this one on are scored: they are the answer, with the
+  // log-probability of each and, as its score, their sum. 1 to the prefix's length - 1; max_length is that length and
+  // num_beams 1 then.
+  int score_from = 0;
   int num_beams = 1;             // 1: greedy; 2 to kMaxBeams: beam search
   int num_return_sequences = 1;  // 1 to num_beams
   float length_penalty = 1.0f;   // a finished sum is divided by new_tokens ** length_penalty

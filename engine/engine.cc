@@ -75,7 +75,7 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
       updates_(model_.info) {
   sequences_.reserve(model_.info.capacity.rows);
   decoding_.reserve(model_.info.capacity.rows);
-  candidates_.reserve(kMaxBeams);
+  candidates_.reserve(std::max<int64_t>(kMaxBeams, model_.limits.select_rows));
 }
 
 absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
@@ -93,7 +93,12 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
   }
   const auto prefix = static_cast<int64_t>(d.prefix.size());
   if (prefix < 1) return absl::InvalidArgumentError("the prefix has no tokens; at least 1 is needed");
-  if (prefix >= d.max_length) {
+  if (d.score_from > 0) {
+    if (d.score_from >= prefix || d.max_length != prefix || d.num_beams != 1) {
+      return absl::InvalidArgumentError(absl::StrCat("score_from is ", d.score_from, " in a prefix of ", prefix,
+                                                     " tokens; allowed is 1 to ", prefix - 1));
+    }
+  } else if (prefix >= d.max_length) {
     return too_much("the prefix's number of tokens", prefix, "what leaves room for one more before max_length",
                     d.max_length - 1);
   }
@@ -177,7 +182,7 @@ void ModelEngine::CollectEncoded(StepResult* result) {
 
 void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows) {
   SequenceUpdate& update = updates_.Of(sequence);
-  update.decoded_rows = static_cast<int>(rows.size());
+  if (sequence.stage == Sequence::Stage::kDecoding) update.decoded_rows = static_cast<int>(rows.size());
   candidates_.clear();
   for (const SelectedRow& row : rows) {
     if (!row.finite) {
@@ -201,14 +206,16 @@ void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRo
 }
 
 absl::Status ModelEngine::Advance(std::span<const SelectedRow> selected) {
-  size_t row = 0;
-  for (Sequence* sequence : decoding_) {
-    const size_t rows = sequence->search().rows();
-    if (row + rows > selected.size()) return absl::InternalError("the device answered for too few rows");
-    AdvanceSequence(*sequence, selected.subspan(row, rows));
-    row += rows;
-  }
-  return absl::OkStatus();
+  bool enough = true;
+  const auto advance = [&](Sequence& sequence, size_t rows) {
+    enough = enough && rows <= selected.size();
+    if (!enough) return;
+    AdvanceSequence(sequence, selected.first(rows));
+    selected = selected.subspan(rows);
+  };
+  for (const PrefillBatch::Scored& scored : prefill_batch_.scored()) advance(*scored.sequence, scored.rows);
+  for (Sequence* sequence : decoding_) advance(*sequence, sequence->search().rows());
+  return enough ? absl::OkStatus() : absl::InternalError("the device answered for too few rows");
 }
 
 absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
@@ -229,6 +236,7 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   backend.BeginStep(layout);
   encode_batch_.Run();
   if (prefill.positions() > 0) prefill_->Run();
+  if (!prefill.select.empty()) prefill_->Select();
   const double encoded = Seconds();
   result->rows = layout.decode.positions();
   double decoded = encoded;
@@ -245,9 +253,7 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   const absl::StatusOr<std::span<const SelectedRow>> selected = backend.Selected();
   if (!selected.ok()) return selected.status();
   const double chosen = Seconds();
-  if (result->rows > 0) {
-    if (absl::Status status = Advance(*selected); !status.ok()) return status;
-  }
+  if (absl::Status status = Advance(*selected); !status.ok()) return status;
   CollectEncoded(result);
   result->sequences = static_cast<int>(sequences_.size());
   result->idle = sequences_.empty();
@@ -262,7 +268,10 @@ absl::Status Prepare(Encoder& encoder, Decoder& prefill, Decoder& decoder, Backe
     for (int layer = 0; layer < encoder.layers(); ++layer) encoder.RunLayer(layer);
     encoder.Store();
   });
-  status.Update(backend.Prepare(Phase::kPrefill, [&prefill] { prefill.Run(); }));
+  status.Update(backend.Prepare(Phase::kPrefill, [&prefill] {
+    prefill.Run();
+    prefill.Select();
+  }));
   if (!status.ok()) return status;
   return backend.Prepare(Phase::kDecode, [&decoder] {
     decoder.Run();

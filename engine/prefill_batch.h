@@ -11,23 +11,34 @@
 
 namespace elserve {
 
-// The last token of a prefix decodes as any other; those before it are fed here, many at once.
+// The last token of a prefix decodes as any other; those before it are fed here, many at once. Where the prefix is
+// scored, each token that is fed selects the one behind it.
 class PrefillBatch {
  public:
   explicit PrefillBatch(const StepLimits& limits);
 
+  // Select rows of one sequence.
+  struct Scored {
+    Sequence* sequence;
+    int rows;
+  };
+
   // Of the sequences that are in Stage::kPrefill, in order, as many tokens as a step takes. Those that have no more are
-  // in Stage::kDecoding from here on: their decoding may follow in the same step. The spans stay valid until the next
-  // Build.
+  // in Stage::kDecoding from here on, unless they are scored: their decoding may follow in the same step. The spans
+  // stay valid until the next Build.
   DecodeLayout Build(std::span<Sequence* const> sequences);
+  // Whose select rows the layout has, in its order.
+  std::span<const Scored> scored() const { return scored_; }
 
  private:
   void AddSlice(Sequence& sequence, int count);
 
-  const int positions_, history_;  // the most of one step
+  const int positions_, history_, select_rows_;  // the most of one step
   std::vector<int32_t> tokens_, position_ids_;
   std::vector<DecodeRow> rows_;
   std::vector<DecodeDocument> documents_;
+  std::vector<SelectRow> select_;
+  std::vector<Scored> scored_;
 };
 
 }  // namespace elserve

@@ -161,7 +161,7 @@ struct StepLimits {
   int prefill_positions = 0;
   int prefill_history = 0;  // first + positions of all prefill rows together
   int decode_positions = 0;
-  int select_rows = 0;
+  int select_rows = 0;     // of each phase
   int decoder_length = 0;  // positions of one hypothesis
   int source_length = 0;   // tokens of one document
   int64_t edits = 0;       // logit edits of all rows; a step with more may allocate
@@ -264,6 +264,7 @@ struct PrefillAttentionArgs {
 
 // logits = input W^T + b of the layout's select rows, then the best tokens of each.
 struct SelectTokensArgs {
+  Phase phase;                 // kPrefill or kDecode
   Tensor input;                // kState [positions, d]
   const PackedWeight* weight;  // from PackLinear: [vocab, d] and the logits' bias
 };
@@ -353,8 +354,9 @@ class Backend {
   virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
   virtual void SelectTokens(const SelectTokensArgs& args) = 0;
 
-  // Waits for the step's decoding, and for its encoding where nothing is decoded. The last SelectTokens's answers, in
-  // the order of DecodeLayout::select, valid until the next BeginStep. An error is the device's.
+  // Waits for the step's prefill and decoding, and for its encoding where there is neither. What SelectTokens found
+  // last in each phase that it ran in, prefill's before decoding's, each in the order of its DecodeLayout::select;
+  // valid until the next BeginStep. An error is the device's.
   virtual absl::StatusOr<std::span<const SelectedRow>> Selected() = 0;
 
   // For tests and tools: a tensor's first rows as float32, after what was launched before. Allocates.

@@ -27,7 +27,7 @@ class Decoder {
   // Between BeginStep and Selected: from the layout's tokens to the hidden states.
   void Run();
   // The best next tokens of the layout's select rows.
-  void Select() { backend_.SelectTokens({.input = stream_.state(), .weight = weights_.head.get()}); }
+  void Select() { backend_.SelectTokens({.phase = phase_, .input = stream_.state(), .weight = weights_.head.get()}); }
 
  private:
   Decoder(const ModelConfig& config, const PackedModel& weights, const Options& options, Backend& backend)

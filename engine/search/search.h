@@ -2,7 +2,10 @@
 #ifndef ELSERVE_ENGINE_SEARCH_SEARCH_H_
 #define ELSERVE_ENGINE_SEARCH_SEARCH_H_
 
+#include <utility>
+
 #include "engine/search/beam.h"
+#include "engine/search/given_tokens.h"
 #include "engine/search/greedy.h"
 #include "engine/search/search_state.h"
 
@@ -12,17 +15,22 @@ class Search {
  public:
   // Begins the kind of search that the spec asks for.
   void Start(const DecodingSpec& spec) {
-    greedily_ = spec.num_beams == 1;
+    kind_ = spec.score_from > 0 ? Kind::kGiven : spec.num_beams > 1 ? Kind::kBeam : Kind::kGreedy;
     state().Start(spec);
   }
   // The search that Start began.
-  SearchState& state() { return greedily_ ? static_cast<SearchState&>(greedy_) : beam_; }
-  const SearchState& state() const { return greedily_ ? static_cast<const SearchState&>(greedy_) : beam_; }
+  SearchState& state() { return const_cast<SearchState&>(std::as_const(*this).state()); }
+  const SearchState& state() const {
+    if (kind_ == Kind::kGiven) return given_;
+    return kind_ == Kind::kBeam ? static_cast<const SearchState&>(beam_) : greedy_;
+  }
 
  private:
-  bool greedily_ = true;
+  enum class Kind { kGreedy, kBeam, kGiven };
+  Kind kind_ = Kind::kGreedy;
   GreedySearch greedy_;
   BeamSearch beam_;
+  GivenTokens given_;
 };
 
 }  // namespace elserve

@@ -32,7 +32,7 @@ void SearchState::Start(const DecodingSpec& spec) {
   done_ = false;
   parents_.reserve(kMaxBeams);
   parents_.assign(1, 0);
-  live_.Reserve(spec_.num_beams, spec_.max_length, length_);
+  live_.Reserve(spec_.num_beams, spec_.max_length, answer_begin());
   std::copy(spec_.prefix.begin(), spec_.prefix.end(), live_.tokens(0, length_).begin());
   Begin();
 }
@@ -47,7 +47,7 @@ void SearchState::Write(std::span<const Answer> answers, std::vector<Hypothesis>
   Resize(hypotheses, count, spare);
   for (size_t i = 0; i < count; ++i) {
     Hypothesis& hypothesis = (*hypotheses)[i];
-    hypothesis.tokens.assign(answers[i].tokens.begin() + prefix_length(), answers[i].tokens.end());
+    hypothesis.tokens.assign(answers[i].tokens.begin() + answer_begin(), answers[i].tokens.end());
     hypothesis.logprobs.assign(answers[i].logprobs.begin(), answers[i].logprobs.end());
     hypothesis.score = answers[i].score;
     hypothesis.reason = answers[i].reason;

@@ -15,7 +15,8 @@
 
 namespace elserve {
 
-// A way to search is a state of its own (greedy.h, beam.h). A row is a distinct token sequence that the device decodes.
+// A way to search is a state of its own (greedy.h, beam.h, given_tokens.h). A row is a distinct token sequence that the
+// device decodes.
 class SearchState {
  public:
   virtual ~SearchState() = default;
@@ -26,6 +27,8 @@ class SearchState {
 
   const DecodingSpec& spec() const { return spec_; }
   int prefix_length() const { return static_cast<int>(spec_.prefix.size()); }
+  // Where answers begin: behind the prefix, or at DecodingSpec::score_from.
+  int answer_begin() const { return spec_.score_from > 0 ? spec_.score_from : prefix_length(); }
   // Tokens of every live row, the prefix included.
   int length() const { return length_; }
   int rows() const { return static_cast<int>(parents_.size()); }
@@ -55,8 +58,8 @@ class SearchState {
 
  protected:
   struct Answer {
-    std::span<const int32_t> tokens;  // the prefix included
-    std::span<const float> logprobs;  // of those behind the prefix
+    std::span<const int32_t> tokens;  // from the prefix's first on
+    std::span<const float> logprobs;  // of those from answer_begin() on
     float score = 0;
     FinishReason reason = FinishReason::kLength;
   };

@@ -146,7 +146,7 @@ void RunSelect(const Reporter& reporter, DataType type, int rows) {
   const double logits = static_cast<double>(rows) * kVocab;
   reporter.Run(world, Phase::kDecode, "SelectTokens (logits and best)", rows, 0,
                {2.0 * logits * kWidth, static_cast<double>(SizeOf(type)) * kVocab * kWidth + 8.0 * logits}, [&](int) {
-                 world.cuda().SelectTokens({states, head.get()});
+                 world.cuda().SelectTokens({Phase::kDecode, states, head.get()});
                });
 }
 

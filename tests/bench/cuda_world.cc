@@ -285,7 +285,7 @@ void TimedBackend::PrefillAttention(const PrefillAttentionArgs& args) {
   Time("PrefillAttention", Phase::kPrefill, [&] { inner_.PrefillAttention(args); });
 }
 void TimedBackend::SelectTokens(const SelectTokensArgs& args) {
-  Time("SelectTokens", Phase::kDecode, [&] { inner_.SelectTokens(args); });
+  Time("SelectTokens", args.phase, [&] { inner_.SelectTokens(args); });
 }
 
 }  // namespace elserve::bench

@@ -171,7 +171,7 @@ void BM_SelectTokens(benchmark::State& state) {
   const PackedWeightPtr weight = b.Weight(50265, kWidth);
   for (SelectRow& row : b.select) row.count = 5;  // as four beams ask
   b.backend->BeginStep({.encode = {}, .prefill = {}, .decode = b.decode});
-  for (auto _ : state) b.backend->SelectTokens({input, weight.get()});
+  for (auto _ : state) b.backend->SelectTokens({Phase::kDecode, input, weight.get()});
   Report(state, 2.0 * rows * kWidth * 50265);
 }
 

@@ -76,6 +76,17 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
     }
     request.decoding.renormalize_logits = rng() % 6 == 0;
   }
+  for (Request& request : requests) {
+    // Answers that begin with something, and tokens that are only scored.
+    DecodingSpec& d = request.decoding;
+    if (rng() % 3 != 0 || d.max_length < 4) continue;
+    const std::vector<int32_t> more = RandomSource(Between(1, d.max_length - 2, rng), limits.vocab, rng);
+    d.prefix.insert(d.prefix.end(), more.begin(), more.end());
+    if (rng() % 3 != 0) continue;
+    d.max_length = static_cast<int>(d.prefix.size());
+    d.score_from = Between(1, d.max_length - 1, rng);
+    d.num_beams = d.num_return_sequences = 1;
+  }
   return requests;
 }
 

@@ -127,8 +127,9 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   const int positions = std::max(limits.decode_positions, limits.prefill_positions);
   tasks_.reserve(static_cast<size_t>(positions + limits.encode_positions) * std::max(1, shape.heads));
   runs_.reserve(std::max(limits.encode_positions, limits.prefill_positions));
-  candidates_.resize(static_cast<size_t>(limits.select_rows) * kMaxCandidates);
-  selected_.reserve(limits.select_rows);
+  // Of both phases.
+  candidates_.resize(2 * static_cast<size_t>(limits.select_rows) * kMaxCandidates);
+  selected_.reserve(2 * static_cast<size_t>(limits.select_rows));
   return buffers_.status();
 }
 
@@ -153,6 +154,7 @@ absl::Status CpuBackend::Prepare(Phase, absl::FunctionRef<void()> body) {
 void CpuBackend::BeginStep(const StepLayout& layout) {
   layout_ = layout;
   selected_.clear();
+  prefill_selected_ = 0;
 }
 
 void CpuBackend::Embed(const EmbedArgs& args) {

@@ -207,8 +207,9 @@ class CpuBackend final : public Backend {
   std::vector<DocumentTask> tasks_;
   std::vector<Run> runs_;
   SelectMemory select_;
-  std::vector<Candidate> candidates_;  // [rows, kMaxCandidates]
+  std::vector<Candidate> candidates_;  // [rows of both phases, kMaxCandidates]
   std::vector<SelectedRow> selected_;
+  size_t prefill_selected_ = 0;  // the first ones: prefill's
 };
 
 }  // namespace elserve::cpu

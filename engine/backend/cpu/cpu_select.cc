@@ -75,7 +75,10 @@ void CpuBackend::ResetKept(std::span<const SelectRow> rows) {
 
 void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
   const auto& w = *static_cast<const PackedMatrix*>(args.weight);
-  const std::span<const SelectRow> rows = layout_.decode.select;
+  const std::span<const SelectRow> rows = Layout(args.phase).select;
+  const size_t before = args.phase == Phase::kDecode ? prefill_selected_ : 0;
+  if (args.phase == Phase::kPrefill) prefill_selected_ = rows.size();
+  Candidate* const candidates = candidates_.data() + before * kMaxCandidates;
   const auto count = static_cast<int64_t>(rows.size());
   ReserveSelect(count, w);
   if (!buffers_.status().ok()) return;
@@ -101,18 +104,18 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
                                        .parts = s.parts.data() + row * Parts(w),
                                        .parts_count = Parts(w),
                                        .logits = logits,
-                                       .out = candidates_.data() + row * kMaxCandidates});
+                                       .out = candidates + row * kMaxCandidates});
   };
   pool_.Run(count, [&](int64_t row, int) { select(row, nullptr); });
-  selected_.resize(rows.size());
+  selected_.resize(before + rows.size());
   for (int64_t row = 0; row < count; ++row) {
     if (s.outcomes[row].needs_logits) {
       float* const logits = RowOfLogits(input, row, w);
       pool_.Run(1, [&](int64_t, int) { select(row, logits); });
     }
     const SelectOutcome& outcome = s.outcomes[row];
-    const Candidate* const out = candidates_.data() + row * kMaxCandidates;
-    selected_[row] = {.candidates = {out, static_cast<size_t>(outcome.count)}, .finite = outcome.finite};
+    const Candidate* const out = candidates + row * kMaxCandidates;
+    selected_[before + row] = {.candidates = {out, static_cast<size_t>(outcome.count)}, .finite = outcome.finite};
   }
 }
 

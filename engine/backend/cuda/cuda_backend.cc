@@ -30,7 +30,7 @@ struct Rehearsal {
     if (phase == Phase::kEncode) {
       layout.encode = {.tokens = zero, .position_ids = zero, .documents = encode_documents};
     } else if (phase == Phase::kPrefill) {
-      layout.prefill = {zero, zero, rows, decode_documents, {}};
+      layout.prefill = {zero, zero, rows, decode_documents, select};
     } else {
       layout.decode = {zero, zero, rows, decode_documents, select};
     }
@@ -76,7 +76,7 @@ absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encod
                          .edits = limits.edits};
   RowArrays::Limits prefill = rows;
   prefill.self = Geometry(shape, AttentionForm::kKv);
-  prefill.bucket = {limits.prefill_positions, 0};
+  prefill.bucket = {limits.prefill_positions, limits.select_rows};
   prefill.cells = limits.prefill_history;
   prefill.edits = 0;
   AttentionBounds most;
@@ -129,11 +129,13 @@ absl::StatusOr<Tensor> CudaBackend::AllocateTensor(int64_t rows, int64_t cols, S
 void CudaBackend::Plan(Phase phase, absl::FunctionRef<void()> body) {
   const DecodeBucket bucket = bucket_;
   const int encode_positions = encode_positions_, prefill_positions = prefill_positions_;
+  const int prefill_select_rows = prefill_select_rows_;
   planning_ = true;
   if (phase == Phase::kEncode) {
     encode_positions_ = limits_.encode_positions;
   } else if (phase == Phase::kPrefill) {
     prefill_positions_ = limits_.prefill_positions;
+    prefill_select_rows_ = limits_.select_rows;
   } else {
     bucket_ = {limits_.decode_positions, limits_.select_rows};
   }
@@ -142,6 +144,7 @@ void CudaBackend::Plan(Phase phase, absl::FunctionRef<void()> body) {
   bucket_ = bucket;
   encode_positions_ = encode_positions;
   prefill_positions_ = prefill_positions;
+  prefill_select_rows_ = prefill_select_rows;
 }
 
 absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
@@ -182,7 +185,8 @@ void CudaBackend::BeginStep(const StepLayout& layout) {
   select_rows_ = static_cast<int>(layout.decode.select.size());
   bucket_ = {Bucket(decode_positions_, limits_.decode_positions), Bucket(select_rows_, limits_.select_rows)};
   encode_arrays_.Send(*context_, layout.encode);
-  const DecodeBucket prefill{prefill_positions_, 0};
+  prefill_select_rows_ = static_cast<int>(layout.prefill.select.size());
+  const DecodeBucket prefill{prefill_positions_, prefill_select_rows_};
   prefill_arrays_.Send(*context_, layout.prefill, prefill);
   prefill_ = prefill_arrays_.Of(prefill);
   if (decode_arrays_.Send(*context_, layout.decode, bucket_)) graphs_.Forget();
@@ -206,7 +210,7 @@ absl::StatusOr<std::span<const SelectedRow>> CudaBackend::Selected() {
     decoding_waited_ = true;
   }
   if (!context_->ok()) return context_->status();
-  return selection_.Collect(select_rows_);
+  return selection_.Collect(prefill_select_rows_, select_rows_);
 }
 
 std::vector<float> CudaBackend::Read(const Tensor& tensor, int64_t rows) {

@@ -140,6 +140,7 @@ class CudaBackend final : public Backend {
   int encode_positions_ = 0;
   int prefill_positions_ = 0;
   int prefill_history_ = 0;  // cells of the prefill rows
+  int prefill_select_rows_ = 0;
   int decode_positions_ = 0;
   int select_rows_ = 0;
   DecodeBucket bucket_;

@@ -281,18 +281,19 @@ void CudaBackend::SelectTokens(const SelectTokensArgs& args) {
   const auto& weight = As<PackedMatrix>(args.weight);
   if (!context_->ok()) return;
   if (selection_.Reserve(*context_, type_, limits_.select_rows, weight.out, weight.in)) graphs_.Forget();
-  if (Launches() && bucket_.select_rows > 0) {
+  const int rows = args.phase == Phase::kPrefill ? prefill_select_rows_ : bucket_.select_rows;
+  const DecodeArrays& arrays = Arrays(args.phase);
+  if (Launches() && rows > 0) {
     const GatherKernelArgs gather{.type = type_,
                                   .input = args.input.data,
-                                  .rows = decode_.select_positions,
+                                  .rows = arrays.select_positions,
                                   .output = selection_.input(),
-                                  .count = bucket_.select_rows,
+                                  .count = rows,
                                   .cols = static_cast<int>(weight.in)};
-    context_->Check(LaunchGather(gather, stream(Phase::kDecode)), "SelectTokens");
+    context_->Check(LaunchGather(gather, stream(args.phase)), "SelectTokens");
   }
-  Multiply(weight, Phase::kDecode, bucket_.select_rows, selection_.input(), DataType::kFloat32, false, nullptr,
-           selection_.logits());
-  if (Launches() && bucket_.select_rows > 0) selection_.Launch(*context_, decode_, bucket_.select_rows);
+  Multiply(weight, args.phase, rows, selection_.input(), DataType::kFloat32, false, nullptr, selection_.logits());
+  if (Launches() && rows > 0) selection_.Launch(*context_, args.phase, arrays, rows);
 }
 
 }  // namespace elserve::cuda

@@ -15,7 +15,7 @@ namespace elserve::cuda {
 
 class Selection {
  public:
-  // Room for so many rows of a vocabulary; nothing where it is there. True: it moved.
+  // Room for so many rows of a vocabulary in each phase; nothing where it is there. True: it moved.
   bool Reserve(Context& context, DataType type, int rows, int64_t vocab, int64_t in);
 
   // Where rows of states are gathered, [rows, RowStride(in)], and where their logits go, [rows, logits_stride()].
@@ -24,15 +24,15 @@ class Selection {
 
   // Launches the choice among the logits. Candidates go to page-locked memory as they are found: few numbers, and no
   // copy that would have to know how many.
-  void Launch(Context& context, const DecodeArrays& arrays, int rows) const;
-  // After the stream was waited for: the first `rows` answers.
-  std::span<const SelectedRow> Collect(int rows);
+  void Launch(Context& context, Phase phase, const DecodeArrays& arrays, int rows) const;
+  // After the stream was waited for: the first answers of prefill, then of decoding.
+  std::span<const SelectedRow> Collect(int prefill_rows, int decode_rows);
 
  private:
   int64_t rows_ = 0, vocab_ = 0, in_ = 0;
   DeviceBlock input_, logits_, workspace_;
-  PinnedBlock candidates_;  // [rows, kMaxCandidates]
-  PinnedBlock status_;      // [rows]: SelectKernelArgs's
+  PinnedBlock candidates_;  // [decoding, prefill][rows, kMaxCandidates]
+  PinnedBlock status_;      // [decoding, prefill][rows]: SelectKernelArgs's
   std::vector<SelectedRow> selected_;
 };
 

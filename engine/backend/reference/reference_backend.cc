@@ -131,6 +131,7 @@ class ReferenceBackend final : public Backend {
   StepLayout layout_;
   std::vector<std::vector<Candidate>> candidates_;  // of each select row
   std::vector<SelectedRow> selected_;
+  size_t prefill_selected_ = 0;  // the first ones: prefill's
 };
 
 MemoryCosts ReferenceBackend::Costs(const MemoryShape& shape) const {
@@ -172,6 +173,7 @@ void ReferenceBackend::BeginStep(const StepLayout& layout) {
   reference::RequireValid(layout.decode, Phase::kDecode, size_);
   layout_ = layout;
   selected_.clear();
+  prefill_selected_ = 0;
 }
 
 void ReferenceBackend::RequireTensor(const Tensor& tensor, Phase phase, int64_t cols, Storage storage) const {
@@ -372,10 +374,12 @@ std::vector<float> ReferenceBackend::KeyAndValue(const LinearWeight& weight, con
 
 void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {
   const auto& weight = As<LinearWeight>(args.weight);
-  RequireTensor(args.input, Phase::kDecode, weight.in, Storage::kState);
-  const std::span<const SelectRow> rows = layout_.decode.select;
-  candidates_.resize(rows.size());
-  selected_.resize(rows.size());
+  RequireTensor(args.input, args.phase, weight.in, Storage::kState);
+  const std::span<const SelectRow> rows = Layout(args.phase).select;
+  const size_t before = args.phase == Phase::kDecode ? prefill_selected_ : 0;
+  if (args.phase == Phase::kPrefill) prefill_selected_ = rows.size();
+  candidates_.resize(before + rows.size());
+  selected_.resize(before + rows.size());
   std::vector<float> logits(weight.out);
   for (size_t r = 0; r < rows.size(); ++r) {
     for (int32_t token : rows[r].force)
@@ -389,8 +393,9 @@ void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {
       const double logit = Dot(Row(args.input, rows[r].position), &weight.values[o * weight.in], weight.in);
       logits[o] = static_cast<float>(logit + weight.bias[o]);
     }
-    selected_[r].finite = reference::SelectCandidates(rows[r], logits, &candidates_[r]);
-    selected_[r].candidates = candidates_[r];
+    std::vector<Candidate>& candidates = candidates_[before + r];
+    const bool finite = reference::SelectCandidates(rows[r], logits, &candidates);
+    selected_[before + r] = {.candidates = candidates, .finite = finite};
   }
 }
 

@@ -79,7 +79,8 @@ class SelectSession {
     session_.backend().BeginStep(step.Layout());
     session_.backend().Write(input_, states);
     // Of two answers in one step the last one counts.
-    for (int i = 0; i < per_row; ++i) session_.backend().SelectTokens({.input = input_, .weight = weight_.get()});
+    for (int i = 0; i < per_row; ++i)
+      session_.backend().SelectTokens({.phase = Phase::kDecode, .input = input_, .weight = weight_.get()});
     const auto selected = session_.backend().Selected();
     std::vector<Answer> answers;
     if (!selected.ok()) {

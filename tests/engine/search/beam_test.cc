@@ -92,6 +92,29 @@ TEST(GreedyTest, TakesTheBestUntilEos) {
   EXPECT_EQ(answers[0].reason, FinishReason::kEos);
 }
 
+TEST(GivenTokensTest, AnswersWithWhatFollowsInAnyPortions) {
+  DecodingSpec spec = Spec(1);
+  spec.prefix = {kStart, 9, 5, 6, kEos};
+  spec.score_from = 2;
+  spec.max_length = 5;
+  Search search = Started(spec);
+  SearchState& state = search.state();
+  const Row first = {{5, 0, -0.5f}}, second = {{6, 0, -0.25f}}, third = {{kEos, 0, -1.0f}};
+  const std::vector<std::span<const Candidate>> two = {first, second}, one = {third};
+  state.Advance(two);
+  EXPECT_FALSE(state.done());
+  EXPECT_THAT(Answers(state), IsEmpty());
+  EXPECT_THAT(state.StablePrefix(0), IsEmpty());
+  state.Advance(one);
+  ASSERT_TRUE(state.done());
+  const std::vector<Hypothesis> answers = Answers(state);
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_THAT(answers[0].tokens, ElementsAre(5, 6, kEos));
+  EXPECT_THAT(answers[0].logprobs, ElementsAre(-0.5f, -0.25f, -1.0f));
+  EXPECT_EQ(answers[0].score, -1.75f);
+  EXPECT_EQ(answers[0].reason, FinishReason::kEos);
+}
+
 TEST(GreedyTest, EndsAtMaxLength) {
   DecodingSpec spec = Spec(1);
   spec.max_length = 3;

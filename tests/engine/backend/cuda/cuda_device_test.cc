@@ -45,7 +45,7 @@ class TinyDecoder {
   void Body() {
     backend_.Embed({Phase::kDecode, tokens_.get(), 1.0f, nullptr, 0, residual_});
     backend_.Norm({Phase::kDecode, residual_, norm_.get(), nullptr, state_});
-    backend_.SelectTokens({state_, head_.get()});
+    backend_.SelectTokens({Phase::kDecode, state_, head_.get()});
   }
   // The best token after each of `tokens`, and its value; or the error.
   absl::StatusOr<std::vector<std::pair<int32_t, float>>> Step(const std::vector<int32_t>& tokens) {
