@@ -6,6 +6,7 @@
 
 #include "server/commands/client/models.h"
 #include "server/commands/client/questions.h"
+#include "server/commands/client/score.h"
 #include "server/commands/client/summarize.h"
 #include "server/commands/client/tokenize.h"
 #include "server/commands/serve.h"
@@ -45,6 +46,7 @@ int RunCommandLine(int argc, char** argv) {
   AddSummarize(app, &run);
   AddQuestions(app, &run);
   AddModels(app, &run);
+  AddScore(app, &run);
   AddTokenize(app, &run);
   try {
     app.parse(argc, argv);

@@ -52,8 +52,15 @@ void Call::Start() {
   {
     const std::lock_guard lock(mutex_);
     for (size_t i = 0; i < parts_.size(); ++i) {
-      parts_[i]->job = std::make_shared<Job>(JobSpec{.source = std::move(prepared_.jobs[i].source),
-                                                     .decoding = prepared_.decoding,
+      PreparedCall::Job& job = prepared_.jobs[i];
+      DecodingSpec decoding = prepared_.decoding;
+      if (job.score_from > 0) {
+        decoding.max_length = static_cast<int>(job.prefix.size());
+        decoding.prefix = std::move(job.prefix);
+        decoding.score_from = job.score_from;
+      }
+      parts_[i]->job = std::make_shared<Job>(JobSpec{.source = std::move(job.source),
+                                                     .decoding = std::move(decoding),
                                                      .stream = IsStream(origin_.rpc),
                                                      .deadline = origin_.deadline,
                                                      .sink = std::make_shared<Sink>(shared_from_this(), i)});

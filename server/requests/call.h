@@ -28,6 +28,9 @@ struct PreparedCall {
   struct Job {
     std::vector<int32_t> source;  // token ids, special tokens included
     bool truncated = false;
+    // Of Score: what the decoder is fed, and the first token that is scored. Empty: `decoding` has it.
+    std::vector<int32_t> prefix = {};
+    int score_from = 0;
   };
   struct Question {
     std::string answer_text;

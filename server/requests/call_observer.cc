@@ -16,6 +16,8 @@ std::string_view RpcName(Rpc rpc) {
       return "Generate";
     case Rpc::kStreamGenerate:
       return "StreamGenerate";
+    case Rpc::kScore:
+      return "Score";
   }
   return "";
 }

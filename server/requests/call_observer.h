@@ -18,6 +18,7 @@ enum class Rpc {
   kStreamGenerateQuestions,
   kGenerate,
   kStreamGenerate,
+  kScore,
 };
 
 // "Summarize", "StreamSummarize", ...

@@ -30,6 +30,11 @@ absl::StatusOr<std::shared_ptr<Call>> Intake::Accept(const v1::GenerateQuestions
   return AcceptAny(request, origin, std::move(listener));
 }
 
+absl::StatusOr<std::shared_ptr<Call>> Intake::Accept(const v1::ScoreRequest& request, const CallOrigin& origin,
+                                                     std::shared_ptr<CallListener> listener) {
+  return AcceptAny(request, origin, std::move(listener));
+}
+
 template <typename Request>
 absl::StatusOr<std::shared_ptr<Call>> Intake::AcceptAny(const Request& request, const CallOrigin& origin,
                                                         std::shared_ptr<CallListener> listener) {

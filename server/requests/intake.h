@@ -30,6 +30,8 @@ class Intake {
                                                std::shared_ptr<CallListener> listener);
   absl::StatusOr<std::shared_ptr<Call>> Accept(const v1::GenerateQuestionsRequest& request, const CallOrigin& origin,
                                                std::shared_ptr<CallListener> listener);
+  absl::StatusOr<std::shared_ptr<Call>> Accept(const v1::ScoreRequest& request, const CallOrigin& origin,
+                                               std::shared_ptr<CallListener> listener);
   // A request that could not even be read: reports it and returns its error.
   absl::Status Refuse(const absl::Status& error, const CallOrigin& origin);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <random>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,8 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/parameters/parameters.h"
+#include "server/requests/answer_tokens.h"
+#include "server/requests/token_checks.h"
 #include "server/text/prompts.h"
-#include "server/text/utf8.h"
 
 namespace elserve {
 namespace {
@@ -36,11 +36,6 @@ absl::Status CheckRequestId(std::string_view id) {
 std::string NewRequestId() {
   thread_local std::mt19937_64 random{std::random_device{}()};
   return absl::StrFormat("%016x", random());
-}
-
-absl::Status CheckText(std::string_view text, const std::string& field) {
-  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it has to hold text"));
-  return CheckUtf8(text, field);
 }
 
 absl::Status CheckTruncation(v1::Truncation truncation) {
@@ -68,60 +63,18 @@ absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateRe
   return ServedTask{.prompt = {}, .defaults = model.defaults()};
 }
 
-absl::Status CheckIds(std::span<const int32_t> ids, const std::string& field, const ServedModel& model) {
-  const int32_t vocab_size = model.info().vocab_size;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= 0 && ids[i] < vocab_size) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, "[", i, "] is ", ids[i], "; allowed are 0 to ", vocab_size - 1));
-  }
-  return absl::OkStatus();
-}
-
-// What the decoder is fed before the text: its start token, and the token that transformers forces behind it.
-absl::StatusOr<std::vector<int32_t>> TextPrefix(const ServedModel& model, const std::string& text,
-                                                const v1::DecodingParameters& merged) {
-  if (const absl::Status status = CheckText(text, "prefix_text"); !status.ok()) return status;
-  if (!model.tokenizer().encodes_answers()) {
-    return absl::InvalidArgumentError(
-        "prefix_text is set; the model's answers are made of another vocabulary model than its sources, so only "
-        "prefix_token_ids are allowed");
-  }
-  const auto most = static_cast<size_t>(model.info().max_decoder_tokens);
-  const absl::StatusOr<Encoding> encoding =
-      model.tokenizer().Encode(text, {.add_special_tokens = false, .max_tokens = most});
-  if (!encoding.ok()) {
-    return absl::Status(encoding.status().code(), absl::StrCat("prefix_text: ", encoding.status().message()));
-  }
-  if (encoding->too_long) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prefix_text has more than ", most, " tokens; the model's max_decoder_tokens is ", most));
-  }
-  if (const absl::Status status = CheckIds(encoding->ids, "prefix_text: token ", model); !status.ok()) return status;
-  std::vector<int32_t> prefix = {merged.decoder_start_token_id()};
-  if (merged.has_forced_bos_token_id() && merged.forced_bos_token_id() >= 0) {
-    prefix.push_back(merged.forced_bos_token_id());
-  }
-  prefix.insert(prefix.end(), encoding->ids.begin(), encoding->ids.end());
-  return prefix;
-}
-
-// decoder_input_ids as the request has them; none: empty.
+// decoder_input_ids as the request has them; none: empty. One more token has to fit behind them.
 template <typename Request>
 absl::StatusOr<std::vector<int32_t>> AnswerPrefix(const ServedModel& model, const Request& request,
                                                   const v1::DecodingParameters& merged) {
-  if (request.has_prefix_text()) return TextPrefix(model, request.prefix_text(), merged);
-  if (!request.has_prefix_token_ids()) return std::vector<int32_t>();
-  const auto& ids = request.prefix_token_ids().ids();
-  if (ids.empty()) return absl::InvalidArgumentError("prefix_token_ids is empty; it needs at least one id");
-  if (ids.size() > model.info().max_decoder_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("prefix_token_ids has ", ids.size(),
-                                                   " ids; the model's max_decoder_tokens is ",
-                                                   model.info().max_decoder_tokens));
+  const int room = model.info().max_decoder_tokens - 1;
+  if (request.has_prefix_text()) {
+    absl::StatusOr<AnswerText> text = AnswerTokens(model, request.prefix_text(), "prefix_text", merged, room);
+    if (!text.ok()) return text.status();
+    return std::move(text->tokens);
   }
-  std::vector<int32_t> prefix(ids.begin(), ids.end());
-  if (const absl::Status status = CheckIds(prefix, "prefix_token_ids.ids", model); !status.ok()) return status;
-  return prefix;
+  if (!request.has_prefix_token_ids()) return std::vector<int32_t>();
+  return AnswerIds(model, request.prefix_token_ids(), "prefix_token_ids", room);
 }
 
 // How a request's texts become token ids.
@@ -191,7 +144,8 @@ absl::Status LimitIds(const ServedModel& model, v1::Truncation truncation, Prepa
 }
 
 // Nothing is put around token ids: a language that stands there would be ignored.
-absl::Status CheckLanguagesOfIds(const ServedModel& model, const v1::GenerateRequest& request) {
+template <typename Request>
+absl::Status CheckLanguagesOfIds(const ServedModel& model, const Request& request) {
   const bool target_in_source = model.tokenizer().target_language_use() == TargetLanguageUse::kBeforeText;
   const bool source = !request.source_language().empty();
   if (!source && (!target_in_source || request.target_language().empty())) return absl::OkStatus();
@@ -220,6 +174,54 @@ absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const So
   if (const absl::Status status = CheckIds(job.source, absl::StrCat(field, ": token "), model); !status.ok()) {
     return status;
   }
+  return job;
+}
+
+// The source of a request that has text or token ids.
+template <typename Request>
+absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel& model, const SourceRules& rules,
+                                               const Request& request) {
+  if (request.has_text()) {
+    if (const absl::Status status = CheckText(request.text(), "text"); !status.ok()) return status;
+    return PrepareText(model, rules, request.text(), "text");
+  }
+  if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
+  PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
+  if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
+  if (const absl::Status status = CheckLanguagesOfIds(model, request); !status.ok()) return status;
+  if (const absl::Status status = LimitIds(model, request.truncation(), &job); !status.ok()) return status;
+  if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
+  return job;
+}
+
+// What the decoder is fed for a target, and from where on it is scored.
+absl::StatusOr<PreparedCall::Job> TargetJob(const ServedModel& model, const v1::ScoreRequest::Target& target,
+                                            const std::string& field, const v1::DecodingParameters& merged) {
+  if (!merged.has_decoder_start_token_id()) {
+    return absl::InvalidArgumentError(absl::StrCat("decoder_start_token_id is not among the defaults of model \"",
+                                                   model.name(), "\"; Score needs one"));
+  }
+  const int room = model.info().max_decoder_tokens - 1;
+  PreparedCall::Job job;
+  if (target.has_token_ids()) {
+    absl::StatusOr<std::vector<int32_t>> ids = AnswerIds(model, target.token_ids(), field + ".token_ids", room);
+    if (!ids.ok()) return ids.status();
+    job.prefix = *std::move(ids);
+    job.prefix.insert(job.prefix.begin(), merged.decoder_start_token_id());
+    job.score_from = 1;
+    return job;
+  }
+  if (!target.has_text()) return absl::InvalidArgumentError(field + " is not set; it needs text or token_ids");
+  if (merged.eos_token_id().empty() || merged.eos_token_id(0) < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ".text is set, and model \"", model.name(),
+                     "\" has no eos_token_id to end it with; only token_ids are allowed"));
+  }
+  absl::StatusOr<AnswerText> text = AnswerTokens(model, target.text(), field + ".text", merged, room);
+  if (!text.ok()) return text.status();
+  job.prefix = std::move(text->tokens);
+  job.prefix.push_back(merged.eos_token_id(0));
+  job.score_from = text->begin;
   return job;
 }
 
@@ -298,23 +300,9 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   SourceRules rules;
   absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &rules);
   if (!call.ok()) return call.status();
-  const ServedModel& model = *call->model;
-  if (request.has_text()) {
-    if (const absl::Status status = CheckText(request.text(), "text"); !status.ok()) return status;
-    absl::StatusOr<PreparedCall::Job> job = PrepareText(model, rules, request.text(), "text");
-    if (!job.ok()) return job.status();
-    call->jobs.push_back(*std::move(job));
-    return call;
-  }
-  if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
-  PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
-  if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
-  const absl::Status no_language = CheckLanguagesOfIds(model, request);
-  if (!no_language.ok()) return no_language;
-  const absl::Status limited = LimitIds(model, request.truncation(), &job);
-  if (!limited.ok()) return limited;
-  if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
-  call->jobs.push_back(std::move(job));
+  absl::StatusOr<PreparedCall::Job> job = PrepareInput(*call->model, rules, request);
+  if (!job.ok()) return job.status();
+  call->jobs.push_back(*std::move(job));
   return call;
 }
 
@@ -346,6 +334,45 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
     }
     call->jobs.push_back(*std::move(job));
   }
+  return call;
+}
+
+// Sources are made alike; what the decoder is fed is the target.
+absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::ScoreRequest& request, bool) {
+  if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<const ServedModel>> found = models.Find(request.model());
+  if (!found.ok()) return found.status();
+  const ServedModel& model = **found;
+  if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
+  SourceRules rules{.prompt = {},
+                    .languages = model.LanguagesOf(request.source_language(), request.target_language()),
+                    .truncation = request.truncation()};
+  const absl::StatusOr<v1::DecodingParameters> language = model.LanguageParameters(rules.languages);
+  if (!language.ok()) return language.status();
+  v1::DecodingParameters merged = model.defaults();
+  if (!request.target_language().empty()) MergeParameters(*language, &merged);
+  absl::StatusOr<PreparedCall::Job> source = PrepareInput(model, rules, request);
+  if (!source.ok()) return source.status();
+
+  PreparedCall call;
+  for (const int32_t id : merged.eos_token_id()) {
+    if (id >= 0) call.decoding.eos_token_id.push_back(id);
+  }
+  if (request.targets().empty() || request.targets_size() > kMaxTargets) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("targets has ", request.targets_size(), " entries; allowed are 1 to ", kMaxTargets));
+  }
+  for (int i = 0; i < request.targets_size(); ++i) {
+    absl::StatusOr<PreparedCall::Job> job =
+        TargetJob(model, request.targets(i), absl::StrCat("targets[", i, "]"), merged);
+    if (!job.ok()) return job.status();
+    job->source = source->source;
+    job->truncated = source->truncated;
+    call.jobs.push_back(*std::move(job));
+  }
+  call.model = *std::move(found);
+  call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
+  call.token_logprobs = true;
   return call;
 }
 

@@ -11,6 +11,8 @@ namespace elserve {
 
 // At most this many answers in one GenerateQuestions request: each is a job of its own.
 inline constexpr int kMaxAnswers = 256;
+// At most this many targets in one Score request: each is a job of its own.
+inline constexpr int kMaxTargets = 256;
 // At most this many bytes of prompts in one request: each answer's prompt holds the whole context.
 inline constexpr size_t kMaxPromptBytes = size_t{64} << 20;
 
@@ -20,6 +22,7 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Summ
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateRequest& request, bool stream);
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateQuestionsRequest& request,
                                      bool stream);
+absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::ScoreRequest& request, bool stream);
 
 }  // namespace elserve
 

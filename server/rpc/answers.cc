@@ -44,6 +44,21 @@ void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response) {
   FillCommon(answer, response);
 }
 
+void FillResponse(CallAnswer answer, v1::ScoreResponse* response) {
+  for (CallAnswer::Job& job : answer.jobs) {
+    v1::Hypothesis& target = job.hypotheses.front();
+    v1::TargetScore* score = response->add_scores();
+    score->set_sum(target.score());
+    score->set_mean(target.score() / static_cast<float>(target.token_ids_size()));
+    *score->mutable_token_ids() = std::move(*target.mutable_token_ids());
+    *score->mutable_token_logprobs() = std::move(*target.mutable_token_logprobs());
+  }
+  response->set_source_tokens(answer.jobs.front().usage.source_tokens());
+  response->set_truncated(answer.jobs.front().usage.truncated());
+  response->set_model(std::move(answer.model));
+  response->set_request_id(std::move(answer.request_id));
+}
+
 void FillDelta(CallDelta delta, v1::GenerateChunk* chunk) { Fill(delta, chunk->mutable_delta()); }
 
 void FillDelta(CallDelta delta, v1::GenerateQuestionsChunk* chunk) {

@@ -11,6 +11,7 @@ namespace elserve {
 void FillResponse(CallAnswer answer, v1::GenerateResponse* response);
 // A job for each question.
 void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response);
+void FillResponse(CallAnswer answer, v1::ScoreResponse* response);
 
 void FillDelta(CallDelta delta, v1::GenerateChunk* chunk);
 void FillDelta(CallDelta delta, v1::GenerateQuestionsChunk* chunk);

@@ -19,10 +19,11 @@ using v1::GenerationService;
 
 // Every method gets the bytes and parses them itself (ParseMessage says why).
 template <typename Base>
-using Unary = GenerationService::WithRawCallbackMethod_Summarize<GenerationService::WithRawCallbackMethod_Generate<
-    GenerationService::WithRawCallbackMethod_GenerateQuestions<GenerationService::WithRawCallbackMethod_ListModels<
-        GenerationService::WithRawCallbackMethod_GetModel<GenerationService::WithRawCallbackMethod_Tokenize<
-            GenerationService::WithRawCallbackMethod_Detokenize<Base>>>>>>>;
+using Unary = GenerationService::WithRawCallbackMethod_Summarize<
+    GenerationService::WithRawCallbackMethod_Generate<GenerationService::WithRawCallbackMethod_GenerateQuestions<
+        GenerationService::WithRawCallbackMethod_ListModels<GenerationService::WithRawCallbackMethod_GetModel<
+            GenerationService::WithRawCallbackMethod_Tokenize<GenerationService::WithRawCallbackMethod_Detokenize<
+                GenerationService::WithRawCallbackMethod_Score<Base>>>>>>>>;
 template <typename Base>
 using Streams =
     GenerationService::WithRawCallbackMethod_StreamSummarize<GenerationService::WithRawCallbackMethod_StreamGenerate<
@@ -66,6 +67,11 @@ class Service final : public Unary<Streams<GenerationService::Service>> {
                                         ByteBuffer* response) override {
     return UnaryCall<v1::GenerateQuestionsRequest, v1::GenerateQuestionsResponse>::Start(
         *request, response, intake_, Origin(*context, Rpc::kGenerateQuestions));
+  }
+
+  ServerUnaryReactor* Score(CallbackServerContext* context, const ByteBuffer* request, ByteBuffer* response) override {
+    return UnaryCall<v1::ScoreRequest, v1::ScoreResponse>::Start(*request, response, intake_,
+                                                                 Origin(*context, Rpc::kScore));
   }
 
   ByteWriteReactor* StreamSummarize(CallbackServerContext* context, const ByteBuffer* request) override {

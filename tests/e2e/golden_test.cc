@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -184,6 +185,22 @@ std::string Difference(const GoldenCase& golden, const v1::GenerateQuestionsResp
   return "";
 }
 
+// The answers of a case once more, as what is to be scored.
+std::string Difference(const GoldenCase& golden, const v1::ScoreResponse& response) {
+  std::vector<Hypothesis> got;
+  for (int i = 0; i < response.scores_size(); ++i) {
+    const v1::TargetScore& score = response.scores(i);
+    const auto count = static_cast<float>(score.token_ids_size());
+    if (std::abs(score.mean() * count - score.sum()) > 1e-3f * count) return golden.name + ": mean is not sum / tokens";
+    // What generate() ranks by is no sum of log-probabilities where rules changed them.
+    got.push_back({.tokens = {score.token_ids().begin(), score.token_ids().end()},
+                   .logprobs = {score.token_logprobs().begin(), score.token_logprobs().end()},
+                   .score = golden.answers[static_cast<size_t>(i)].score,
+                   .reason = golden.answers[static_cast<size_t>(i)].reason});
+  }
+  return DifferenceFromGolden(golden, got);
+}
+
 // Requests of one kind, each with the golden case that has its answer; all of them in flight at once.
 template <typename Request, typename Response>
 class Calls {
@@ -294,6 +311,28 @@ TEST_P(GoldenTest, GeneratesAsTransformers) {
       calls.Run([this](auto... arguments) { server_->stub().async()->Generate(std::move(arguments)...); });
   EXPECT_TRUE(wrong.empty()) << wrong.size() << " of " << calls.size() << " differ:\n" << absl::StrJoin(wrong, "\n");
   EXPECT_GE(server_->Metric("elserve_sequences_in_flight_peak", absl::StrCat("\"", GetParam().model(), "\"")), 24);
+}
+
+// One source for all targets of a request.
+TEST_P(GoldenTest, ScoresAsTransformers) {
+  const json own = OwnParameters(file_.checkpoint);
+  Calls<v1::ScoreRequest, v1::ScoreResponse> calls;
+  for (const GoldenCase& golden : file_.cases) {
+    // Targets begin behind the checkpoint's own start token.
+    const bool starts = golden.parameters.at("decoder_start_token_id") == own.at("decoder_start_token_id");
+    if (!starts || golden.decoding.prefix.size() > 1) continue;
+    v1::ScoreRequest request;
+    request.set_model(GetParam().model());
+    request.mutable_token_ids()->mutable_ids()->Assign(golden.source.begin(), golden.source.end());
+    for (const Hypothesis& answer : golden.answers) {
+      request.add_targets()->mutable_token_ids()->mutable_ids()->Assign(answer.tokens.begin(), answer.tokens.end());
+    }
+    calls.Add(golden, std::move(request));
+  }
+  EXPECT_GE(calls.size(), 50u);
+  const std::vector<std::string> wrong =
+      calls.Run([this](auto... arguments) { server_->stub().async()->Score(std::move(arguments)...); });
+  EXPECT_TRUE(wrong.empty()) << wrong.size() << " of " << calls.size() << " differ:\n" << absl::StrJoin(wrong, "\n");
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(AllFiles()), NameOf);

@@ -132,11 +132,12 @@ TEST_F(PrepareTest, TextOfAnAnswersPrefixStandsBehindAForcedToken) {
   request.mutable_parameters()->set_forced_bos_token_id(-1);
   auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
+  ids.insert(ids.begin(), 0);  // <s>, as labels begin
   EXPECT_THAT(call->answer_prefix, ::testing::ElementsAreArray(ids));
-  request.mutable_parameters()->set_forced_bos_token_id(0);
+  request.mutable_parameters()->set_forced_bos_token_id(4);
   call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
-  ids.insert(ids.begin(), 0);
+  ids[0] = 4;
   EXPECT_THAT(call->answer_prefix, ::testing::ElementsAreArray(ids));
 }
 
@@ -154,13 +155,60 @@ TEST_F(PrepareTest, ChecksAnswersPrefixes) {
   request.set_prefix_text(Words(most + 1));
   ExpectRefused(*one_, request, {"prefix_text", "more than", std::to_string(most)});
   request.mutable_prefix_token_ids()->mutable_ids()->Resize(most, 5);
-  ExpectRefused(*one_, request, {"prefix", std::to_string(most + 1), std::to_string(most - 1)});
+  ExpectRefused(*one_, request, {"prefix_token_ids has " + std::to_string(most), std::to_string(most - 1)});
+  request.mutable_prefix_token_ids()->mutable_ids()->Truncate(most - 1);
+  ExpectRefused(*one_, request, {"prefix has " + std::to_string(most), "at most " + std::to_string(most - 1)});
   request.mutable_prefix_token_ids()->mutable_ids()->Truncate(4);
   request.mutable_parameters()->set_max_length(5);
   ExpectRefused(*one_, request, {"max_length is 5", "6 to " + std::to_string(most)});
   request.mutable_parameters()->clear_max_length();
   request.mutable_parameters()->set_max_new_tokens(most - 1);
   ExpectRefused(*one_, request, {"max_new_tokens is", "1 to " + std::to_string(most - 5)});
+}
+
+TEST_F(PrepareTest, TargetsStandBehindTheStartTokenAndTextsEnd) {
+  v1::ScoreRequest request;
+  request.set_text("text");
+  request.add_targets()->set_text("word");
+  request.add_targets()->mutable_token_ids()->mutable_ids()->Add(7);
+  const std::vector<int32_t> word = model().tokenizer().Encode("word", {.add_special_tokens = false})->ids;
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  ASSERT_EQ(call->jobs.size(), 2u);
+  const PreparedCall::Job &text = call->jobs[0], &ids = call->jobs[1];
+  EXPECT_EQ(text.source, ids.source);
+  EXPECT_EQ(text.source, model().tokenizer().Encode("text")->ids);
+  EXPECT_EQ(text.prefix.front(), 2);
+  EXPECT_EQ(text.prefix.back(), 2);
+  EXPECT_TRUE(std::equal(word.rbegin(), word.rend(), text.prefix.rbegin() + 1));
+  EXPECT_EQ(text.prefix.size(), static_cast<size_t>(text.score_from) + word.size() + 1);
+  EXPECT_THAT(ids.prefix, ElementsAre(2, 7));
+  EXPECT_EQ(ids.score_from, 1);
+}
+
+TEST_F(PrepareTest, ChecksTargets) {
+  v1::ScoreRequest request;
+  ExpectRefused(*one_, request, {"input is not set"});
+  request.set_text("text");
+  ExpectRefused(*one_, request, {"targets has 0", "1 to 256"});
+  request.add_targets();
+  ExpectRefused(*one_, request, {"targets[0] is not set"});
+  request.mutable_targets(0)->set_text("");
+  ExpectRefused(*one_, request, {"targets[0].text", "empty"});
+  const int most = model().info().max_decoder_tokens;
+  request.mutable_targets(0)->set_text(Words(most));
+  ExpectRefused(*one_, request, {"targets[0].text has more than", std::to_string(most)});
+  request.mutable_targets(0)->mutable_token_ids();
+  ExpectRefused(*one_, request, {"targets[0].token_ids is empty"});
+  request.mutable_targets(0)->mutable_token_ids()->mutable_ids()->Resize(most, 5);
+  ExpectRefused(*one_, request, {"targets[0].token_ids has " + std::to_string(most), std::to_string(most - 1)});
+  request.mutable_targets(0)->mutable_token_ids()->mutable_ids()->Truncate(1);
+  request.mutable_targets(0)->mutable_token_ids()->set_ids(0, -3);
+  ExpectRefused(*one_, request, {"targets[0].token_ids.ids[0] is -3"});
+  request.mutable_targets(0)->mutable_token_ids()->set_ids(0, 3);
+  EXPECT_TRUE(Prepare(*one_, request, false).ok());
+  while (request.targets_size() <= kMaxTargets) *request.add_targets() = request.targets(0);
+  ExpectRefused(*one_, request, {"targets has 257"});
 }
 
 TEST_F(PrepareTest, TasksHaveTheirOwnDefaults) {
