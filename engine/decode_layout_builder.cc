@@ -2,13 +2,13 @@
 
 namespace elserve {
 
-DecodeLayoutBuilder::DecodeLayoutBuilder(int rows, int64_t edits, int max_length)
-    : edits_(edits, int64_t{max_length} + kMaxEosIds + kMaxBadWords) {
-  tokens_.reserve(rows);
-  position_ids_.reserve(rows);
-  rows_.reserve(rows);
-  select_.reserve(rows);
-  documents_.reserve(rows);
+DecodeLayoutBuilder::DecodeLayoutBuilder(const Resources& capacity, int max_length, const DocumentStore& store)
+    : edits_(capacity.edits, int64_t{max_length} + kMaxEosIds + kMaxBadWords),
+      documents_(capacity.rows, capacity.encoder_pages, store) {
+  tokens_.reserve(capacity.rows);
+  position_ids_.reserve(capacity.rows);
+  rows_.reserve(capacity.rows);
+  select_.reserve(capacity.rows);
 }
 
 DecodeLayout DecodeLayoutBuilder::Build(std::span<Sequence* const> sequences) {
@@ -17,16 +17,15 @@ DecodeLayout DecodeLayoutBuilder::Build(std::span<Sequence* const> sequences) {
   position_ids_.clear();
   rows_.clear();
   select_.clear();
-  documents_.clear();
+  documents_.Clear();
   for (Sequence* sequence : sequences) AddSequence(*sequence);
-  return {tokens_, position_ids_, rows_, documents_, select_};
+  return {tokens_, position_ids_, rows_, documents_.documents(), select_};
 }
 
 void DecodeLayoutBuilder::AddSequence(Sequence& sequence) {
   const SearchState& search = sequence.search();
   const int before = search.length() - 1;  // positions that have their cells
-  documents_.push_back({static_cast<int32_t>(tokens_.size()), search.rows(),
-                        static_cast<int32_t>(sequence.source.size()), sequence.pages});
+  documents_.Add(*sequence.document, search.rows());
   sequence.ancestry.Reorder(search.parents(), before);
   for (int row = 0; row < search.rows(); ++row) {
     const auto position = static_cast<int32_t>(tokens_.size());

@@ -7,16 +7,17 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/document_list.h"
 #include "engine/search/rules.h"
 #include "engine/sequence.h"
 
 namespace elserve {
 
-// The decode layout of all rows of the decoding sequences, sequence by sequence.
+// The decode layout of all rows of the decoding sequences, sequence by sequence; those of one document stand together.
 class DecodeLayoutBuilder {
  public:
-  // `rows`: the most of one step; `edits`: likewise; `max_length`: tokens of a hypothesis.
-  DecodeLayoutBuilder(int rows, int64_t edits, int max_length);
+  // `capacity`: the most rows, edits and pages of one step; `max_length`: tokens of a hypothesis.
+  DecodeLayoutBuilder(const Resources& capacity, int max_length, const DocumentStore& store);
 
   // Takes a cell for each row and lists what the step reads. The spans stay valid until the next Build.
   DecodeLayout Build(std::span<Sequence* const> sequences);
@@ -28,7 +29,7 @@ class DecodeLayoutBuilder {
   std::vector<int32_t> tokens_, position_ids_;  // [rows]
   std::vector<DecodeRow> rows_;
   std::vector<SelectRow> select_;  // [rows]
-  std::vector<DecodeDocument> documents_;
+  DocumentList documents_;
 };
 
 }  // namespace elserve

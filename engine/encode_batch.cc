@@ -9,41 +9,46 @@ EncodeBatch::EncodeBatch(Encoder& encoder, int tokens_per_step, int max_source, 
   const size_t positions = std::max(tokens_per_step, max_source);
   tokens_.reserve(positions);
   position_ids_.reserve(positions);
+  // Each has a last page that need not be full. The parts refer to the list, so it may not grow.
+  pages_.reserve(positions / kPageTokens + max_documents);
+  parts_.reserve(max_documents);
   documents_.reserve(max_documents);
-  sequences_.reserve(max_documents);
 }
 
-void EncodeBatch::Form(std::span<Sequence* const> sequences) {
+void EncodeBatch::Form(DocumentStore& store) {
   if (active()) return;
   next_layer_ = 0;
   done_ = false;
-  sequences_.clear();
-  for (Sequence* sequence : sequences) {
-    if (sequence->stage != Sequence::Stage::kWaiting) continue;
-    const size_t length = sequence->source.size();
-    if (active() && tokens_.size() + length > static_cast<size_t>(tokens_per_step_)) break;
-    documents_.push_back({static_cast<int32_t>(tokens_.size()), static_cast<int32_t>(length), sequence->pages});
-    tokens_.insert(tokens_.end(), sequence->source.begin(), sequence->source.end());
-    for (size_t i = 0; i < length; ++i) position_ids_.push_back(static_cast<int32_t>(i));
-    sequences_.push_back(sequence);
-    sequence->stage = Sequence::Stage::kEncoding;
+  documents_.clear();
+  for (Document& document : store.used()) {
+    if (document.stage != Document::Stage::kWaiting) continue;
+    const auto begin = static_cast<int32_t>(tokens_.size());
+    if (active() && begin + document.length > tokens_per_step_) break;
+    const size_t first_page = pages_.size();
+    store.AppendTokens(document, &tokens_);
+    store.AppendPages(document, &pages_);
+    parts_.push_back({begin, document.length, std::span<const int32_t>(pages_).subspan(first_page)});
+    for (int32_t i = 0; i < document.length; ++i) position_ids_.push_back(i);
+    documents_.push_back(&document);
+    document.stage = Document::Stage::kEncoding;
   }
 }
 
-void EncodeBatch::Drop(const Sequence* sequence) {
-  for (size_t i = 0; i < sequences_.size(); ++i) {
-    if (sequences_[i] != sequence) continue;
-    sequences_[i] = nullptr;
-    documents_[i].pages = {};
+void EncodeBatch::Drop(const Document* document) {
+  for (size_t i = 0; i < documents_.size(); ++i) {
+    if (documents_[i] != document) continue;
+    documents_[i] = nullptr;
+    parts_[i].pages = {};
   }
   // Nobody waits for the batch any more: the next one need not either.
-  if (std::all_of(sequences_.begin(), sequences_.end(), [](const Sequence* s) { return s == nullptr; })) Clear();
+  if (std::all_of(documents_.begin(), documents_.end(), [](const Document* d) { return d == nullptr; })) Clear();
 }
 
 void EncodeBatch::Clear() {
   tokens_.clear();
   position_ids_.clear();
-  documents_.clear();
+  pages_.clear();
+  parts_.clear();
 }
 
 void EncodeBatch::Run() {
@@ -57,11 +62,11 @@ void EncodeBatch::Run() {
   done_ = true;
 }
 
-std::span<Sequence* const> EncodeBatch::TakeDone() {
+std::span<Document* const> EncodeBatch::TakeDone() {
   if (!done_) return {};
   done_ = false;
   Clear();
-  return sequences_;
+  return documents_;
 }
 
 }  // namespace elserve

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/document_store.h"
 #include "engine/model/encoder.h"
-#include "engine/sequence.h"
 
 namespace elserve {
 
@@ -16,25 +16,25 @@ namespace elserve {
 // one, so that running sequences keep flowing.
 class EncodeBatch {
  public:
-  // `max_documents`: sequences in flight at most; `max_source`: tokens of the longest document.
+  // `max_documents`: in use at most; `max_source`: tokens of the longest.
   EncodeBatch(Encoder& encoder, int tokens_per_step, int max_source, int max_documents);
 
-  // If nothing is being encoded, begins with the waiting sequences: in order, up to tokens_per_step tokens, or one
-  // longer document.
-  void Form(std::span<Sequence* const> sequences);
-  // Between steps: a sequence that ended. Its document stays in the activations and is not stored; a batch of which no
-  // document is left is given up.
-  void Drop(const Sequence* sequence);
+  // If nothing is being encoded, begins with the waiting documents in use: in order, up to tokens_per_step tokens, or
+  // one longer document.
+  void Form(DocumentStore& store);
+  // Between steps: a document that nobody uses any more. It stays in the activations and is not stored; a batch of
+  // which no document is left is given up.
+  void Drop(const Document* document);
 
   bool active() const { return !tokens_.empty(); }
   // For BeginStep; no positions if nothing is being encoded. Valid until the next call of any other function.
-  EncodeLayout layout() const { return {tokens_, position_ids_, documents_}; }
+  EncodeLayout layout() const { return {tokens_, position_ids_, parts_}; }
 
   // Between BeginStep and Selected: launches this step's layers.
   void Run();
-  // After Selected: if the batch is done, its sequences (null where dropped), and the batch is empty again. Valid until
+  // After Selected: if the batch is done, its documents (null where dropped), and the batch is empty again. Valid until
   // the next Form.
-  std::span<Sequence* const> TakeDone();
+  std::span<Document* const> TakeDone();
 
  private:
   void Clear();
@@ -44,8 +44,9 @@ class EncodeBatch {
   int next_layer_ = 0;
   bool done_ = false;
   std::vector<int32_t> tokens_, position_ids_;
-  std::vector<EncodeDocument> documents_;
-  std::vector<Sequence*> sequences_;  // of the documents; null: dropped
+  std::vector<int32_t> pages_;         // of all documents
+  std::vector<EncodeDocument> parts_;  // of the layout
+  std::vector<Document*> documents_;   // of the parts; null: dropped
 };
 
 }  // namespace elserve

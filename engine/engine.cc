@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/decode_layout_builder.h"
+#include "engine/document_store.h"
 #include "engine/encode_batch.h"
 #include "engine/loading.h"
 #include "engine/memory/slot_pool.h"
@@ -37,6 +38,8 @@ class ModelEngine final : public Engine {
   void End(const EndSequence& end);
   // Returns a sequence's memory and forgets it.
   void Release(Sequence* sequence);
+  // Its document is encoded.
+  void Start(Sequence& sequence);
   void CollectEncoded(StepResult* result);
   absl::Status Advance(std::span<const SelectedRow> selected);
   void AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows);
@@ -45,12 +48,13 @@ class ModelEngine final : public Engine {
   std::unique_ptr<Encoder> encoder_;
   std::unique_ptr<Decoder> prefill_;
   std::unique_ptr<Decoder> decoder_;
+  DocumentStore documents_;
   EncodeBatch encode_batch_;
   PrefillBatch prefill_batch_;
   DecodeLayoutBuilder decode_layout_;
-  SlotPool pages_, blocks_;
-  Resources free_;
-  std::vector<Sequence*> sequences_;  // in flight, in order of admission
+  SlotPool blocks_;
+  Resources free_;                    // encoder_pages: documents_.free_pages()
+  std::vector<Sequence*> sequences_;  // in flight: those of one document stand together
   std::vector<Sequence*> decoding_;   // a step's: those that were in its decode layout
   SequencePool spare_;                // not in flight
   UpdatePool updates_;
@@ -63,12 +67,11 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
       encoder_(std::move(encoder)),
       prefill_(std::move(prefill)),
       decoder_(std::move(decoder)),
+      documents_(model_.info.capacity.encoder_pages, model_.info.encoder_cache),
       encode_batch_(*encoder_, model_.info.encode_tokens_per_step, model_.info.max_source_tokens,
                     static_cast<int>(model_.info.capacity.rows)),
-      prefill_batch_(model_.limits),
-      decode_layout_(static_cast<int>(model_.info.capacity.rows), model_.info.capacity.edits,
-                     model_.info.max_decoder_tokens),
-      pages_(model_.info.capacity.encoder_pages),
+      prefill_batch_(model_.limits, model_.info.capacity.encoder_pages, documents_),
+      decode_layout_(model_.info.capacity, model_.info.max_decoder_tokens, documents_),
       blocks_(model_.info.capacity.decoder_blocks),
       free_(model_.info.capacity),
       spare_(model_.info),
@@ -126,14 +129,16 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
 }
 
 absl::Status ModelEngine::Admit(const Admission& admission) {
-  const absl::StatusOr<Resources> needed = Measure({static_cast<int>(admission.source.size()), &admission.decoding});
+  absl::StatusOr<Resources> needed = Measure({static_cast<int>(admission.source.size()), &admission.decoding});
   if (!needed.ok()) return needed.status();
-  if (!needed->Fits(free_)) return absl::InternalError("a plan admitted what does not fit");
+  needed->encoder_pages = 0;  // the document's
+  Document* const document = needed->Fits(free_) ? documents_.Acquire(admission.source) : nullptr;
+  if (document == nullptr) return absl::InternalError("a plan admitted what does not fit");
   const DecodingSpec& d = admission.decoding;
   Sequence* s = spare_.Take(d.num_beams == 1 ? 0 : static_cast<int64_t>(d.num_beams) * d.max_length);
   s->id = admission.id;
   s->stage = Sequence::Stage::kWaiting;
-  s->source.assign(admission.source.begin(), admission.source.end());
+  s->document = document;
   s->stream = admission.stream;
   s->reported = 0;
   s->searches.Start(admission.decoding);
@@ -142,18 +147,23 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   s->prefilled = 0;
   s->ancestry.Reserve(d.num_beams, d.max_length);
   s->update_step = 0;
-  pages_.Take(needed->encoder_pages, &s->pages);
   blocks_.Take(needed->decoder_blocks, &s->blocks);
   free_ -= *needed;
-  sequences_.push_back(s);
+  free_.encoder_pages = documents_.free_pages();
+  const auto last = std::find_if(sequences_.rbegin(), sequences_.rend(),
+                                 [document](const Sequence* other) { return other->document == document; });
+  sequences_.insert(last == sequences_.rend() ? sequences_.end() : last.base(), s);
+  if (document->stage == Document::Stage::kEncoded) Start(*s);
   return absl::OkStatus();
 }
 
 void ModelEngine::Release(Sequence* sequence) {
-  if (sequence->stage == Sequence::Stage::kEncoding) encode_batch_.Drop(sequence);
-  pages_.Return(&sequence->pages);
+  Document* const document = sequence->document;
+  if (document->stage == Document::Stage::kEncoding && document->users == 1) encode_batch_.Drop(document);
+  documents_.Release(document);
   blocks_.Return(&sequence->blocks);
   free_ += sequence->resources;
+  free_.encoder_pages = documents_.free_pages();
   sequences_.erase(std::find(sequences_.begin(), sequences_.end(), sequence));
   spare_.Return(sequence);
 }
@@ -171,12 +181,22 @@ void ModelEngine::End(const EndSequence& end) {
   Release(s);
 }
 
+void ModelEngine::Start(Sequence& sequence) {
+  sequence.stage = sequence.search().prefix_length() > 1 ? Sequence::Stage::kPrefill : Sequence::Stage::kDecoding;
+  updates_.Of(sequence).encoded = true;
+}
+
 void ModelEngine::CollectEncoded(StepResult* result) {
-  for (Sequence* sequence : encode_batch_.TakeDone()) {
-    if (!sequence) continue;
-    sequence->stage = sequence->search().prefix_length() > 1 ? Sequence::Stage::kPrefill : Sequence::Stage::kDecoding;
-    updates_.Of(*sequence).encoded = true;
-    result->encoded_tokens += static_cast<int>(sequence->source.size());
+  const std::span<Document* const> done = encode_batch_.TakeDone();
+  if (done.empty()) return;
+  for (Document* document : done) {
+    if (!document) continue;
+    document->stage = Document::Stage::kEncoded;
+    result->encoded_tokens += document->length;
+  }
+  for (Sequence* s : sequences_) {
+    const bool ready = s->document->stage == Document::Stage::kEncoded;
+    if (ready && s->stage == Sequence::Stage::kWaiting) Start(*s);
   }
 }
 
@@ -225,7 +245,7 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
     if (absl::Status status = Admit(admission); !status.ok()) return status;
   }
   const double begin = Seconds();
-  encode_batch_.Form(sequences_);
+  encode_batch_.Form(documents_);
   const DecodeLayout prefill = prefill_batch_.Build(sequences_);
   decoding_.clear();
   for (Sequence* s : sequences_) {
@@ -239,6 +259,7 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   if (!prefill.select.empty()) prefill_->Select();
   const double encoded = Seconds();
   result->rows = layout.decode.positions();
+  result->documents = static_cast<int>(layout.decode.documents.size());
   double decoded = encoded;
   if (result->rows > 0) {
     decoded = 0;
@@ -257,6 +278,7 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
   CollectEncoded(result);
   result->sequences = static_cast<int>(sequences_.size());
   result->idle = sequences_.empty();
+  result->encoder_cache = documents_.counts();
   result->times = {encoded - begin, decoded - encoded, chosen - decoded, Seconds() - chosen};
   return absl::OkStatus();
 }

@@ -45,11 +45,16 @@ struct EngineOptions {
   // 0: as the device prefers (Backend::PreferredSizes).
   int max_rows = 0;                // hypotheses decoded in one step, at most
   int encode_tokens_per_step = 0;  // bounds the encode work of a step
-  ThreadPool* pool = nullptr;      // not owned; must outlive the engine
-  std::string host_root;           // before every path of the system that is read (host_resources.h); tests write trees
+  // Sequences with equal sources share one document, and one that nobody uses any more is kept until its pages are
+  // needed. No answer changes by it. False: every sequence encodes its own, for comparisons.
+  bool encoder_cache = true;
+  ThreadPool* pool = nullptr;  // not owned; must outlive the engine
+  std::string host_root;       // before every path of the system that is read (host_resources.h); tests write trees
 };
 
-// What a sequence takes from admission to its end, or what is free.
+// What a sequence takes from admission to its end, or what is free. With EngineOptions::encoder_cache the pages of a
+// source are its document's: sequences in flight with equal sources take them once, and they are free when the last one
+// has ended, though what they hold is kept.
 struct Resources {
   int64_t rows = 0;            // hypotheses
   int64_t encoder_pages = 0;   // of ModelInfo::page_tokens source tokens
@@ -91,6 +96,7 @@ struct ModelInfo {
   int64_t memory_bytes = 0;  // taken at load for states, keys/values and cells
   int64_t weight_bytes = 0;  // packed weights
   int encode_tokens_per_step = 0;
+  bool encoder_cache = true;
 };
 
 using SequenceId = uint64_t;  // given by the caller, never used twice
@@ -117,15 +123,17 @@ struct EndSequence {
 
 struct StepPlan {
   std::vector<EndSequence> ends;      // carried out first
-  std::vector<Admission> admissions;  // together with what is in flight they fit free(), after `ends`
+  std::vector<Admission> admissions;  // they fit free() after `ends`, one after the other
   bool empty() const { return ends.empty() && admissions.empty(); }
 };
 
 // What a step changed about one sequence.
 struct SequenceUpdate {
   SequenceId id = 0;
-  absl::Status status;   // not ok: the sequence failed and is gone; the others are not touched
-  bool encoded = false;  // its document was encoded in this step: it decodes from the next one on
+  absl::Status status;  // not ok: the sequence failed and is gone; the others are not touched
+  // Once: its document is encoded. It was in this step, and the sequence decodes from the next one on; or it was there
+  // when the sequence came, which decodes in this one.
+  bool encoded = false;
   int decoded_rows = 0;  // rows that it had in this step's decoding
   std::vector<int32_t>
       tokens;             // Admission::stream: tokens that no later step takes back, following those reported before
@@ -139,12 +147,22 @@ struct StepTimes {
   double encode = 0, decode = 0, select = 0, search = 0;
 };
 
+// Since load, but for kept_tokens. All 0 without EngineOptions::encoder_cache.
+struct EncoderCacheCounts {
+  int64_t hits = 0;         // sequences whose document was there: another one's, or kept
+  int64_t misses = 0;       // sequences whose document was not
+  int64_t evictions = 0;    // kept documents that were given up for their pages
+  int64_t kept_tokens = 0;  // source tokens of the documents that are kept and that nobody uses
+};
+
 struct StepResult {
   std::vector<SequenceUpdate> updates;  // sequences that something happened to, those that `ends` ended first
   int rows = 0;                         // decoded in this step
+  int documents = 0;                    // that these rows belong to
   int encoded_tokens = 0;               // source tokens whose encoding ended in this step
   int sequences = 0;                    // in flight after the step
   bool idle = false;                    // nothing is left to encode or decode
+  EncoderCacheCounts encoder_cache;     // after the step
   StepTimes times;
 };
 
@@ -156,10 +174,11 @@ class Engine {
 
   // After Load, these two may be called from any thread; the rest has one caller.
   virtual const ModelInfo& info() const = 0;
-  // The worst case of one sequence. INVALID_ARGUMENT names the limit if it can never fit.
+  // The worst case of one sequence that shares its document with none. INVALID_ARGUMENT names the limit if it can never
+  // fit.
   virtual absl::StatusOr<Resources> Measure(const SequenceSpec& spec) const = 0;
 
-  // What Plan may admit: admissions whose sum fits always succeed.
+  // What a plan may admit: admissions that together take no more always succeed.
   virtual Resources free() const = 0;
   // Carries out the plan, then does a slice of encoding and one decode step. `result` is overwritten; its buffers are
   // used again. An error is the device's: nothing in flight can be trusted after it.

@@ -99,6 +99,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;
   info.memory_bytes = plan.bytes;
   info.encode_tokens_per_step = options.encode_tokens_per_step;
+  info.encoder_cache = options.encoder_cache;
   return info;
 }
 

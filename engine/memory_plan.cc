@@ -16,11 +16,9 @@ namespace {
 constexpr int kTypicalBeams = 4;
 constexpr int kTypicalNewTokens = 64;
 
-// A row's lists have so many bytes for each token: its source in Sequence; its prefix, two tables of ancestry, an edit
-// and what the cpu backend keeps of its logit, a hypothesis of its search and one of its answer, and the tokens of two
-// updates.
-constexpr int64_t kListBytesPerSourceToken = 5;
-constexpr int64_t kListBytesPerDecoderToken = 68;
+// A row's lists have so many bytes for each token: its prefix, two tables of ancestry, an edit and what the cpu backend
+// keeps of its logit, a hypothesis of its search and two of its answer, and the tokens of two updates.
+constexpr int64_t kListBytesPerDecoderToken = 76;
 constexpr int64_t kMostListBytes = int64_t{64} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -129,16 +127,14 @@ Choice Evaluate(const MemoryPlanInput& in, AttentionForms forms) {
 }  // namespace
 
 int64_t ListBytes(const MemoryPlanInput& in) {
-  return in.max_rows *
-         (kListBytesPerSourceToken * in.max_source_tokens + kListBytesPerDecoderToken * in.max_decoder_tokens);
+  return int64_t{in.max_rows} * kListBytesPerDecoderToken * in.max_decoder_tokens;
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
   const int64_t most_list_bytes = std::max(kMostListBytes, in.budget_bytes / 8);
   if (ListBytes(in) > most_list_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("max_rows ", in.max_rows, ", max_source_tokens ", in.max_source_tokens, " and max_decoder_tokens ",
-                     in.max_decoder_tokens, " need lists of ", Mebibytes(ListBytes(in)), "; allowed beside memory of ",
+        absl::StrCat("max_rows ", in.max_rows, " and max_decoder_tokens ", in.max_decoder_tokens, " need lists of ", Mebibytes(ListBytes(in)), "; allowed beside memory of ",
                      Mebibytes(in.budget_bytes), " is ", Mebibytes(most_list_bytes)));
   }
   MemoryPlan plan;

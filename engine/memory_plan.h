@@ -49,9 +49,10 @@ struct MemoryPlan {
 // its memory allows.
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
 
-// Host memory of the lists that stand ready for max_rows sequences of the greatest lengths: sources, hypotheses,
-// ancestry, edits, results. It follows from numbers that a checkpoint may state freely, so PlanMemory refuses more than
-// an eighth of the budget, or 64 MiB where that is more.
+// Host memory of the lists that stand ready for max_rows sequences of the greatest length: hypotheses, ancestry, edits,
+// results. It follows from numbers that a checkpoint may state freely, so PlanMemory refuses more than an eighth of the
+// budget, or 64 MiB where that is more. What stands ready for sources grows with the pages alone, and so with the
+// budget.
 int64_t ListBytes(const MemoryPlanInput& input);
 
 }  // namespace elserve

@@ -4,12 +4,14 @@
 
 namespace elserve {
 
-PrefillBatch::PrefillBatch(const StepLimits& limits)
-    : positions_(limits.prefill_positions), history_(limits.prefill_history), select_rows_(limits.select_rows) {
+PrefillBatch::PrefillBatch(const StepLimits& limits, int64_t pages, const DocumentStore& store)
+    : positions_(limits.prefill_positions),
+      history_(limits.prefill_history),
+      select_rows_(limits.select_rows),
+      documents_(positions_, pages, store) {
   tokens_.reserve(positions_);
   position_ids_.reserve(positions_);
   rows_.reserve(positions_);
-  documents_.reserve(positions_);
   select_.reserve(select_rows_);
   scored_.reserve(select_rows_);
 }
@@ -18,7 +20,7 @@ DecodeLayout PrefillBatch::Build(std::span<Sequence* const> sequences) {
   tokens_.clear();
   position_ids_.clear();
   rows_.clear();
-  documents_.clear();
+  documents_.Clear();
   select_.clear();
   scored_.clear();
   int history = history_;  // that there is still room for
@@ -37,7 +39,7 @@ DecodeLayout PrefillBatch::Build(std::span<Sequence* const> sequences) {
     history -= before + count;
     if (count == wanted && !scores) sequence->stage = Sequence::Stage::kDecoding;
   }
-  return {tokens_, position_ids_, rows_, documents_, select_};
+  return {tokens_, position_ids_, rows_, documents_.documents(), select_};
 }
 
 void PrefillBatch::AddSlice(Sequence& sequence, int count) {
@@ -57,7 +59,7 @@ void PrefillBatch::AddSlice(Sequence& sequence, int count) {
     position_ids_.push_back(position);
   }
   rows_.push_back({.begin = begin, .positions = count, .first = before, .ancestry = sequence.ancestry.cells(0, after)});
-  documents_.push_back({begin, count, static_cast<int32_t>(sequence.source.size()), sequence.pages});
+  documents_.Add(*sequence.document, count);
   if (select_.size() > selected) scored_.push_back({&sequence, static_cast<int>(select_.size() - selected)});
   sequence.prefilled = after;
 }

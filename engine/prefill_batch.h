@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/document_list.h"
 #include "engine/sequence.h"
 
 namespace elserve {
@@ -15,7 +16,8 @@ namespace elserve {
 // scored, each token that is fed selects the one behind it.
 class PrefillBatch {
  public:
-  explicit PrefillBatch(const StepLimits& limits);
+  // `pages`: all of encoder memory.
+  PrefillBatch(const StepLimits& limits, int64_t pages, const DocumentStore& store);
 
   // Select rows of one sequence.
   struct Scored {
@@ -36,7 +38,7 @@ class PrefillBatch {
   const int positions_, history_, select_rows_;  // the most of one step
   std::vector<int32_t> tokens_, position_ids_;
   std::vector<DecodeRow> rows_;
-  std::vector<DecodeDocument> documents_;
+  DocumentList documents_;
   std::vector<SelectRow> select_;
   std::vector<Scored> scored_;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/document.h"
 #include "engine/engine.h"
 #include "engine/memory/ancestry.h"
 #include "engine/search/search.h"
@@ -14,18 +15,17 @@ namespace elserve {
 
 // Used again for one sequence after another, so that its buffers keep their room.
 struct Sequence {
-  // kPrefill: the document is encoded, and not all of the prefix but its last token has cells.
-  enum class Stage { kWaiting, kEncoding, kPrefill, kDecoding };
+  // kWaiting: until the document is encoded. kPrefill: it is, and not all of the prefix but its last token has cells.
+  enum class Stage { kWaiting, kPrefill, kDecoding };
 
   SequenceId id = 0;
   Stage stage = Stage::kWaiting;
-  std::vector<int32_t> source;
+  Document* document = nullptr;
   bool stream = false;
   int reported = 0;  // tokens that updates have carried
   Search searches;
   int64_t search_room = 0;      // the most tokens (beams x max_length) that a beam search has had here
-  Resources resources;          // taken at admission
-  std::vector<int32_t> pages;   // encoder memory
+  Resources resources;          // taken at admission, but for its document's pages
   std::vector<int32_t> blocks;  // decoder memory; cell n of the sequence is in block n / 16
   int64_t cells = 0;            // taken so far
   int prefilled = 0;            // tokens of the prefix that have their cells

@@ -12,8 +12,6 @@ SequencePool::SequencePool(const ModelInfo& info) : all_(info.capacity.rows) {
   for (Sequence& sequence : all_) {
     sequence.searches.Start(greedy);  // takes the memory that any greedy search needs
     sequence.ancestry.Reserve(1, info.max_decoder_tokens);
-    sequence.source.reserve(info.max_source_tokens);
-    sequence.pages.reserve((info.max_source_tokens + kPageTokens - 1) / kPageTokens);
     spare_.push_back(&sequence);
   }
 }

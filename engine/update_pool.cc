@@ -6,14 +6,15 @@ namespace elserve {
 
 UpdatePool::UpdatePool(const ModelInfo& info) {
   const size_t most = info.capacity.rows;
-  // Of a step: at most those that it ends, and those in flight after it. Their answers are no more than the rows.
+  // Of a step: at most those that its plan ends, and those in flight after that. The answers of either are no more than
+  // the rows.
   const auto longest = static_cast<size_t>(info.max_decoder_tokens);
   spare_updates_.resize(2 * most);
   for (SequenceUpdate& update : spare_updates_) {
     update.tokens.reserve(longest);
     update.hypotheses.reserve(kMaxBeams);
   }
-  spare_hypotheses_.resize(most);
+  spare_hypotheses_.resize(2 * most);
   for (Hypothesis& hypothesis : spare_hypotheses_) {
     hypothesis.tokens.reserve(longest);
     hypothesis.logprobs.reserve(longest);
@@ -29,7 +30,7 @@ void UpdatePool::Begin(StepResult* result) {
     if (spare_updates_.size() < spare_updates_.capacity()) spare_updates_.push_back(std::move(update));
   }
   result->updates.clear();
-  result->rows = result->encoded_tokens = 0;
+  result->rows = result->documents = result->encoded_tokens = 0;
   result->times = {};
   result_ = result;
   ++step_;

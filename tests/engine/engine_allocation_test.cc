@@ -204,20 +204,17 @@ TEST(ListBytes, CoverWhatLoadTakesForEachToken) {
     EXPECT_TRUE(engine);
     return static_cast<double>(allocated_bytes);
   };
-  const auto planned = [](int max_source_tokens, int max_decoder_tokens) {
+  const auto planned = [](int max_decoder_tokens) {
     MemoryPlanInput in;
-    in.max_source_tokens = max_source_tokens;
     in.max_decoder_tokens = max_decoder_tokens;
     in.max_rows = kRows;
     return static_cast<double>(ListBytes(in));
   };
   const double small = taken(32, 32);
-  const double decoder = (taken(32, 96) - small) / (planned(32, 96) - planned(32, 32));
+  const double decoder = (taken(32, 96) - small) / (planned(96) - planned(32));
   EXPECT_LE(decoder, 1.0);
   EXPECT_GE(decoder, 0.8);
-  const double source = (taken(96, 32) - small) / (planned(96, 32) - planned(32, 32));
-  EXPECT_LE(source, 1.0);
-  EXPECT_GE(source, 0.7);
+  EXPECT_LT((taken(96, 32) - small) / kRows, 1.0) << "lists for sources grow with the pages alone";
 }
 
 // The counter itself must be able to see an allocation.

@@ -101,7 +101,9 @@ TEST_F(EngineTest, TokensAreReportedOnlyToStreams) {
 
 // What has been decoded is reported, for each number of steps.
 TEST_F(EngineTest, FinishReportsWhatThereIs) {
-  const std::unique_ptr<Engine> engine = Load(TinyCheckpoint());
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.encoder_cache = false;  // so that each run encodes in a step of its own
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
   ASSERT_TRUE(engine);
   std::mt19937 rng(51);
   const std::vector<int32_t> source = RandomSource(30, 283, rng);
@@ -249,7 +251,8 @@ TEST_F(EngineTest, AdmissionsThatFitAlwaysSucceed) {
     StepResult result;
     const DecodingSpec d = Decoding(shape.beams, shape.max_length);
     for (int i = 0; i < shape.fit; ++i) {
-      plan.admissions.push_back({id++, std::vector<int32_t>(shape.source, 7), d});
+      const auto token = static_cast<int32_t>(5 + id);  // each a source of its own
+      plan.admissions.push_back({id++, std::vector<int32_t>(shape.source, token), d});
     }
     ASSERT_TRUE(engine->Step(plan, &result).ok());
     const absl::StatusOr<Resources> more = engine->Measure({shape.source, &d});

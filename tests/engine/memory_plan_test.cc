@@ -171,21 +171,21 @@ TEST(MemoryPlan, ListsForLengthsThatAConfigAloneStatesAreRefused) {
   in.budget_bytes = int64_t{64} << 30;
   const absl::Status status = PlanMemory(in).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), AllOf(HasSubstr("max_rows 256"), HasSubstr("max_source_tokens 1048576"),
-                                      HasSubstr("max_decoder_tokens 1048576"), HasSubstr("lists of 17664.0 MiB"),
-                                      HasSubstr("memory of 65536.0 MiB is 8192.0 MiB")));
-  in.max_rows = 100;  // 6900 MiB
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr("max_rows 256"), HasSubstr("max_decoder_tokens 1048576"),
+                    HasSubstr("lists of 18432.0 MiB"), HasSubstr("memory of 65536.0 MiB is 8192.0 MiB")));
+  in.max_rows = 100;  // 7200 MiB
   EXPECT_TRUE(PlanMemory(in).ok());
 }
 
 TEST(MemoryPlan, ListsOfSixtyFourMebibytesAreAlwaysAllowed) {
   MemoryPlanInput in = Base();
   in.budget_bytes = 64 * kMiB;
-  in.max_rows = 949;  // times 69 KiB: a little less than 64 MiB
+  in.max_rows = 910;  // times 72 KiB: a little less than 64 MiB
   EXPECT_TRUE(PlanMemory(in).ok());
-  in.max_rows = 950;
+  in.max_rows = 911;
   EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("is 64.0 MiB"));
-  in.max_source_tokens = 512;
+  in.max_decoder_tokens = 512;
   EXPECT_TRUE(PlanMemory(in).ok());
 }
 

@@ -111,14 +111,30 @@ void EndSome(std::vector<Request>* requests, unsigned seed) {
 }
 
 Traffic::Traffic(Engine* engine, std::span<const Request> requests)
-    : engine_(engine), requests_(requests), outcomes_(requests.size()), first_id_(TakeIds(requests.size())) {}
+    : engine_(engine), requests_(requests), outcomes_(requests.size()), first_id_(TakeIds(requests.size())) {
+  std::map<std::vector<int32_t>, size_t> seen;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    documents_.push_back(engine->info().encoder_cache ? seen.try_emplace(requests[i].source, i).first->second : i);
+  }
+}
+
+Resources Traffic::Take(size_t request, std::set<size_t>* documents) const {
+  const Request& r = requests_[request];
+  absl::StatusOr<Resources> taken = engine_->Measure({static_cast<int>(r.source.size()), &r.decoding});
+  if (!taken.ok()) {
+    ADD_FAILURE() << "request " << request << ": " << taken.status();
+    return {};
+  }
+  if (!documents->insert(documents_[request]).second) taken->encoder_pages = 0;
+  return *taken;
+}
 
 void Traffic::PlanEnds(StepPlan* plan) {
   for (auto it = flights_.begin(); it != flights_.end();) {
-    const auto& [index, flight] = *it;
+    const auto& [index, steps] = *it;
     const Request& request = requests_[index];
     const Outcome& outcome = outcomes_[index];
-    const bool early = request.discard_after_steps >= 0 && flight.steps >= request.discard_after_steps;
+    const bool early = request.discard_after_steps >= 0 && steps >= request.discard_after_steps;
     const bool due = request.end_after_decode_steps >= 0 && outcome.encoded &&
                      outcome.decode_steps >= request.end_after_decode_steps;
     const EndKind kind = early ? EndKind::kDiscard : request.end;
@@ -130,27 +146,20 @@ void Traffic::PlanEnds(StepPlan* plan) {
 
 void Traffic::PlanAdmissions(int joins, StepPlan* plan) {
   Resources free = engine_->info().capacity;  // what it will be after the ends
-  for (const auto& [index, flight] : flights_) {
+  std::set<size_t> documents;
+  for (const auto& [index, steps] : flights_) {
     const bool ends = std::any_of(plan->ends.begin(), plan->ends.end(),
                                   [&, id = first_id_ + index](const EndSequence& end) { return end.id == id; });
-    if (!ends) free -= flight.resources;
+    if (!ends) free -= Take(index, &documents);
   }
-  while (joins-- > 0 && !waiting_.empty()) {
+  for (; joins-- > 0 && !waiting_.empty(); waiting_.pop_back()) {
     const size_t index = waiting_.back();
     const Request& request = requests_[index];
-    const absl::StatusOr<Resources> needed =
-        engine_->Measure({static_cast<int>(request.source.size()), &request.decoding});
-    if (!needed.ok()) {
-      ADD_FAILURE() << "request " << index << ": " << needed.status();
-      outcomes_[index].status = needed.status();
-    } else if (!needed->Fits(free)) {
-      return;
-    } else {
-      free -= *needed;
-      flights_[index].resources = *needed;
-      plan->admissions.push_back({first_id_ + index, request.source, request.decoding, /*stream=*/true});
-    }
-    waiting_.pop_back();
+    const Resources needed = Take(index, &documents);
+    if (!needed.Fits(free)) return;
+    free -= needed;
+    flights_[index] = 0;
+    plan->admissions.push_back({first_id_ + index, request.source, request.decoding, /*stream=*/true});
   }
 }
 
@@ -182,7 +191,8 @@ void Traffic::Take(SequenceUpdate& update) {
 
 bool Traffic::Sound(const StepResult& result) const {
   Resources expected = engine_->info().capacity;
-  for (const auto& [index, flight] : flights_) expected -= flight.resources;
+  std::set<size_t> documents;
+  for (const auto& [index, steps] : flights_) expected -= Take(index, &documents);
   EXPECT_EQ(result.sequences, static_cast<int>(flights_.size()));
   EXPECT_EQ(result.idle, flights_.empty());
   EXPECT_LE(result.rows, engine_->info().capacity.rows);
@@ -208,7 +218,7 @@ std::vector<Outcome> Traffic::Run(std::span<const size_t> order, int joins_per_s
     }
     ++steps_;
     most_in_flight_ = std::max(most_in_flight_, static_cast<int>(flights_.size()));
-    for (auto& [index, flight] : flights_) ++flight.steps;
+    for (auto& [index, steps] : flights_) ++steps;
     for (SequenceUpdate& update : result.updates) Take(update);
     if (!Sound(result)) break;
   }

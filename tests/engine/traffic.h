@@ -7,6 +7,7 @@
 #include <memory>
 #include <ostream>
 #include <random>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -66,10 +67,8 @@ class Traffic {
   int steps() const { return steps_; }
 
  private:
-  struct Flight {
-    Resources resources;
-    int steps = 0;
-  };
+  // What a request takes beside those in `documents`, where its own is put.
+  Resources Take(size_t request, std::set<size_t>* documents) const;
   void PlanEnds(StepPlan* plan);
   void PlanAdmissions(int joins, StepPlan* plan);
   void Take(SequenceUpdate& update);
@@ -77,8 +76,9 @@ class Traffic {
 
   Engine* engine_;
   std::span<const Request> requests_;
+  std::vector<size_t> documents_;  // of each request: equal numbers share one
   std::vector<size_t> waiting_;
-  std::map<size_t, Flight> flights_;  // by request
+  std::map<size_t, int> flights_;  // by request: steps since its admission
   std::vector<Outcome> outcomes_;
   uint64_t first_id_;
   std::vector<StepPlan>* record_ = nullptr;
