@@ -26,7 +26,7 @@ EngineLoop::EngineLoop(std::unique_ptr<Engine> engine, const EngineLoopOptions& 
     : engine_(std::move(engine)),
       options_(options),
       inbox_(std::make_shared<Inbox>(engine_.get(), static_cast<size_t>(options.max_queued_requests))),
-      scheduler_(options.scheduler) {
+      scheduler_(options.scheduler, engine_->info().encoder_cache) {
   snapshot_.capacity = engine_->info().capacity;
   thread_ = std::thread([this] { Run(); });
 }
@@ -102,10 +102,10 @@ absl::Status EngineLoop::Step() {
   if (absl::Status status = engine_->Step(plan_, &result_); !status.ok()) return status;
   const TimePoint end = Now();
   StepObservation step{.rows = result_.rows,
+                       .documents = result_.documents,
                        .encoded_tokens = result_.encoded_tokens,
                        .times = result_.times,
                        .seconds = std::chrono::duration<double>(end - start).count()};
-  for (const SequenceUpdate& update : result_.updates) step.documents += update.decoded_rows > 0;
   RecordStep(step);
   scheduler_.Commit(end, &result_);
   return absl::OkStatus();
@@ -129,6 +129,7 @@ void EngineLoop::RecordStep(const StepObservation& step) {
     ++total.steps;
     total.rows += step.rows;
     total.encoded_tokens += step.encoded_tokens;
+    total.encoder_cache = result_.encoder_cache;
     total.times.encode += step.times.encode;
     total.times.decode += step.times.decode;
     total.times.select += step.times.select;

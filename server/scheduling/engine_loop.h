@@ -21,7 +21,7 @@ namespace elserve {
 // What one step did.
 struct StepObservation {
   int rows = 0;            // hypotheses decoded
-  int documents = 0;       // sequences that decoded
+  int documents = 0;       // that these belong to
   int encoded_tokens = 0;  // source tokens whose encoding ended
   StepTimes times;         // by phase, as the engine reports them
   double seconds = 0;      // the whole step, as the loop saw it
@@ -51,7 +51,8 @@ struct LoopSnapshot {
   int64_t steps = 0;
   int64_t rows = 0;            // decoded, over all steps
   int64_t encoded_tokens = 0;  // source tokens
-  StepTimes times;             // seconds over all steps
+  EncoderCacheCounts encoder_cache;
+  StepTimes times;  // seconds over all steps
   double step_seconds = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "server/scheduling/inbox.h"
 
 namespace elserve {
@@ -17,6 +18,7 @@ SequenceId NextId() {
 Job::Job(JobSpec spec)
     : id_(NextId()),
       source_(std::move(spec.source)),
+      source_hash_(absl::HashOf(source_)),
       decoding_(std::move(spec.decoding)),
       stream_(spec.stream),
       deadline_(spec.deadline),

@@ -78,6 +78,7 @@ class Job {
 
   SequenceId id() const { return id_; }  // no other job of this process has it
   const std::vector<int32_t>& source() const { return source_; }
+  size_t source_hash() const { return source_hash_; }  // equal for equal sources
   const DecodingSpec& decoding() const { return decoding_; }
   bool stream() const { return stream_; }
   std::optional<TimePoint> deadline() const { return deadline_; }
@@ -97,6 +98,7 @@ class Job {
  private:
   const SequenceId id_;
   const std::vector<int32_t> source_;
+  const size_t source_hash_;
   const DecodingSpec decoding_;
   const bool stream_;
   const std::optional<TimePoint> deadline_;

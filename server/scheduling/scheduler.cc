@@ -66,12 +66,20 @@ void Scheduler::ExpireDeadlines(TimePoint now, StepPlan* plan) {
   }
 }
 
+Resources Scheduler::Cost(const Submission& submission) const {
+  Resources cost = submission.resources;
+  if (shares_documents_ && sources_.contains(submission.job.get())) cost.encoder_pages = 0;
+  return cost;
+}
+
 void Scheduler::Admit(TimePoint now, Resources free, StepPlan* plan) {
-  // One pass is enough: what did not fit does not fit either once there is less.
+  // One pass is enough: what did not fit does not fit either once there is less. Nor does its source come for nothing
+  // meanwhile: where its pages did not fit, they do not fit for a later job.
   int passed = 0;  // waiting jobs that do not fit
   for (auto place = waiting_.begin(); place != waiting_.end() && passed < kWindow;) {
     Entry& entry = jobs_.find(*place)->second;
-    if (!entry.submission.resources.Fits(free)) {
+    const Resources cost = Cost(entry.submission);
+    if (!cost.Fits(free)) {
       ++passed;
       ++place;
       continue;
@@ -85,8 +93,9 @@ void Scheduler::Admit(TimePoint now, Resources free, StepPlan* plan) {
     }
     const Job& job = *entry.submission.job;
     plan->admissions.push_back({job.id(), job.source(), job.decoding(), job.stream()});
-    free -= entry.submission.resources;
+    free -= cost;
     entry.admitted = now;
+    entry.source = sources_.insert(&job);
     place = waiting_.erase(place);
     ++counters_.admitted;
   }
@@ -131,7 +140,9 @@ void Scheduler::End(TimePoint now, Entries::iterator it, JobResult result) {
   const std::shared_ptr<Job>& job = entry.submission.job;
   jobs_.erase(it);
   if (job->deadline().has_value()) deadlines_.erase({*job->deadline(), job->id()});
-  if (!entry.admitted) {
+  if (entry.admitted) {
+    sources_.erase(entry.source);
+  } else {
     if (entry.place == waiting_.begin()) overtakes_ = 0;
     waiting_.erase(entry.place);
   }

@@ -142,17 +142,21 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
   ASSERT_TRUE(engine);
   std::vector<Request> requests = RandomRequests(80, {96, 30, 283}, /*seed=*/21);
   EndSome(&requests, /*seed=*/22);
+  // Half of them share documents, with others in flight or with what is kept; more than the memory holds.
+  for (size_t i = 0; i < requests.size(); i += 2) requests[i].source = requests[i % 20 + 1].source;
   std::vector<StepPlan> plans = RecordPlans(engine.get(), requests);
   ASSERT_GE(plans.size(), 100u);
 
   StepResult result;
   int64_t joins = 0, leaves = 0;
+  EncoderCacheCounts before;
   constexpr int kWarmRuns = 4;
   for (int run = 0; run <= kWarmRuns; ++run) {
     RenewIds(&plans, 1000000);
     void* frames[1];
     backtrace(frames, 1);  // its first call loads a library
     allocations = 0;
+    before = result.encoder_cache;
     counting = run == kWarmRuns;
     for (const StepPlan& plan : plans) {
       const absl::Status status = engine->Step(plan, &result);
@@ -170,6 +174,8 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
   }
   EXPECT_EQ(joins, 80);
   EXPECT_GE(leaves, 80);
+  EXPECT_GT(result.encoder_cache.hits, before.hits + 10);
+  EXPECT_GT(result.encoder_cache.evictions, before.evictions + 20);
   EXPECT_EQ(allocations, 0) << "in " << plans.size() << " steps; the first one at" << FirstPlace();
 }
 

@@ -21,11 +21,12 @@ namespace {
 
 class BatchingTest : public testing::TestWithParam<Variant> {
  protected:
-  // `alone` with one thread and much room, `crowded` with several threads and little.
+  // `alone` with one thread, much room and no encoder cache, `crowded` with several threads, little room and one.
   void Load(const std::string& checkpoint, int max_rows, int encoder_tokens, int decoder_tokens, int encode_tokens) {
     EngineOptions options = OptionsFor(checkpoint, GetParam(), &one_);
     options.encoder_memory_tokens = options.decoder_memory_tokens = 8192;
     options.encode_tokens_per_step = 2048;
+    options.encoder_cache = false;
     alone_ = LoadEngine(options);
     options = OptionsFor(checkpoint, GetParam(), &several_);
     options.max_rows = max_rows;
@@ -82,6 +83,29 @@ TEST_P(BatchingTest, ManyRequestsOfATinyModel) {
   EndSome(&requests, /*seed=*/2);
   Load(TinyCheckpoint(), /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
   ExpectSameBits(requests, 7);
+}
+
+// Few documents of many requests: shared, kept, and given up when their pages are needed. Nobody's answer knows.
+TEST_P(BatchingTest, ManyRequestsOfFewDocuments) {
+  constexpr int kDocuments = kManyRequests / 10;
+  const std::vector<Request> documents = RandomRequests(kDocuments, {96, 24, 283}, /*seed=*/12);
+  std::vector<Request> requests = RandomRequests(kManyRequests, {96, 24, 283}, /*seed=*/13);
+  EndSome(&requests, /*seed=*/14);
+  std::mt19937 rng(15);
+  for (Request& request : requests) {
+    request.source = documents[rng() % kDocuments].source;
+    // Where its document was there a sequence decodes in its first step.
+    if (request.end_after_decode_steps == 0) request.end_after_decode_steps = 1;
+  }
+  Load(TinyCheckpoint(), /*max_rows=*/48, /*encoder_tokens=*/768, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
+  ExpectSameBits(requests, 7);
+  StepResult result;
+  ASSERT_TRUE(crowded_->Step({}, &result).ok());
+  const EncoderCacheCounts& counts = result.encoder_cache;
+  EXPECT_EQ(counts.hits + counts.misses, kManyRequests);
+  EXPECT_GT(counts.hits, kManyRequests / 4);
+  EXPECT_GT(counts.evictions, kManyRequests / 8);
+  EXPECT_GT(counts.kept_tokens, 0);
 }
 
 // A model of each family, whose engines step at the same time in one pool.

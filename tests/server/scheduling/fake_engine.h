@@ -3,6 +3,7 @@
 #ifndef ELSERVE_TESTS_SERVER_SCHEDULING_FAKE_ENGINE_H_
 #define ELSERVE_TESTS_SERVER_SCHEDULING_FAKE_ENGINE_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -46,11 +47,14 @@ class Event {
 
 // Sequences are encoded in the step that admits them, then decode one token a step: 0, 1, 2, ... until max_length less
 // the prefix are there. The parameters say what a sequence takes: rows = num_beams, encoder_pages = source tokens / 64
-// rounded up, decoder_blocks = min_length, edits = no_repeat_ngram_size. Plans that break the engine's contract fail
-// the test.
+// rounded up, decoder_blocks = min_length, edits = no_repeat_ngram_size. Equal sources in flight take their pages once,
+// unless `encoder_cache` is false. Plans that break the engine's contract fail the test.
 class FakeEngine : public Engine {
  public:
-  explicit FakeEngine(const Resources& capacity) : free_(capacity) { info_.capacity = capacity; }
+  explicit FakeEngine(const Resources& capacity, bool encoder_cache = true) : free_(capacity) {
+    info_.capacity = capacity;
+    info_.encoder_cache = encoder_cache;
+  }
 
   const ModelInfo& info() const override { return info_; }
 
@@ -98,7 +102,7 @@ class FakeEngine : public Engine {
  private:
   struct Sequence {
     Admission admission;
-    Resources resources;
+    Resources resources;  // but for encoder_pages
     bool encoded = false;
     std::vector<int32_t> tokens;
   };
@@ -106,10 +110,13 @@ class FakeEngine : public Engine {
 
   void Admit(const Admission& admission) {
     EXPECT_TRUE(seen_.insert(admission.id).second) << "an id was used twice";
-    const Resources resources =
+    Resources resources =
         *Measure({.source_tokens = static_cast<int>(admission.source.size()), .decoding = &admission.decoding});
-    EXPECT_TRUE(resources.Fits(free_)) << "admitted more than there is room for";
+    const int64_t pages = std::exchange(resources.encoder_pages, 0);
+    const int users = users_[admission.source]++;
+    if (users == 0 || !info_.encoder_cache) free_.encoder_pages -= pages;
     free_ -= resources;
+    EXPECT_TRUE(Resources().Fits(free_)) << "admitted more than there is room for";
     sequences_[admission.id] = {.admission = admission, .resources = resources, .encoded = false, .tokens = {}};
   }
 
@@ -136,6 +143,7 @@ class FakeEngine : public Engine {
     if (last) update = Finished(sequence);
     update.decoded_rows = rows;
     result->rows += rows;
+    ++result->documents;
     if (sequence.admission.stream) update.tokens = {token};
     result->updates.push_back(std::move(update));
     return last ? Remove(it) : std::next(it);
@@ -157,12 +165,16 @@ class FakeEngine : public Engine {
 
   Sequences::iterator Remove(Sequences::iterator it) {
     free_ += it->second.resources;
+    const std::vector<int32_t>& source = it->second.admission.source;
+    const int users = --users_[source];
+    if (users == 0 || !info_.encoder_cache) free_.encoder_pages += (static_cast<int64_t>(source.size()) + 63) / 64;
     return sequences_.erase(it);
   }
 
   ModelInfo info_;
   Resources free_;
   Sequences sequences_;
+  std::map<std::vector<int32_t>, int> users_;  // of each source
   std::set<SequenceId> seen_;
 };
 
@@ -203,6 +215,7 @@ struct JobShape {
   int rows = 1;
   int tokens = 3;  // generated; the job is in flight for one step more
   int source_tokens = 64;
+  int document = 0;  // equal ones of a length have equal sources; 0: a source of its own
   int blocks = 0;
   int edits = 0;
   bool stream = false;
@@ -215,7 +228,9 @@ inline TestJob MakeJob(const JobShape& shape) {
   TestJob made;
   made.sink = std::make_shared<RecordingSink>();
   JobSpec spec;
-  spec.source.assign(static_cast<size_t>(shape.source_tokens), 7);
+  static std::atomic<int> last{-1};
+  const int document = shape.document != 0 ? shape.document : last--;
+  spec.source.assign(static_cast<size_t>(shape.source_tokens), document);
   spec.decoding.num_beams = shape.rows;
   spec.decoding.max_length = shape.tokens + 1;
   spec.decoding.min_length = shape.blocks;

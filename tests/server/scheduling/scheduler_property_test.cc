@@ -19,8 +19,13 @@ constexpr Resources kCapacity{.rows = 32, .encoder_pages = 40, .decoder_blocks =
 
 class Simulation {
  public:
-  Simulation(int seed, const SchedulerOptions& options)
-      : random_(static_cast<uint32_t>(seed)), options_(options), scheduler_(options), engine_(kCapacity) {}
+  // `documents`: how many different sources come, besides those that come once.
+  Simulation(int seed, const SchedulerOptions& options, int documents = 0)
+      : random_(static_cast<uint32_t>(seed)),
+        options_(options),
+        documents_(documents),
+        scheduler_(options, /*shares_documents=*/true),
+        engine_(kCapacity) {}
 
   void Run(int arrivals) {
     while (arrivals > 0 || !scheduler_.idle()) {
@@ -50,6 +55,10 @@ class Simulation {
   void Arrive() {
     JobShape shape{.rows = Uniform(1, 8), .tokens = Uniform(1, 30), .source_tokens = Uniform(1, 10 * 64)};
     if (Uniform(0, 30) == 0) shape.rows = 32;  // needs the engine for itself
+    if (documents_ > 0 && Uniform(0, 3) != 0) {
+      shape.document = Uniform(1, documents_);
+      shape.source_tokens = 1 + 37 * shape.document % (10 * 64);
+    }
     shape.blocks = Uniform(0, 20);
     shape.edits = Uniform(0, 6);
     if (Uniform(0, 3) == 0) shape.deadline = now_ + milliseconds(Uniform(-5, 2000));
@@ -78,7 +87,9 @@ class Simulation {
     Resources free = engine_.free();
     scheduler_.Plan(now_, free, &plan_);
     // Cancelled and expired ones left the queue before anybody was admitted.
-    waiting_.remove_if([this](SequenceId id) { return jobs_.at(id).made.sink->is_done(); });
+    const auto done = [this](SequenceId id) { return jobs_.at(id).made.sink->is_done(); };
+    waiting_.remove_if(done);
+    in_flight_.remove_if(done);
     if (options_.admit_only_when_idle && !nothing_in_flight) {
       ASSERT_TRUE(plan_.admissions.empty());
       return;
@@ -90,7 +101,8 @@ class Simulation {
         ++overtakes_;
         ASSERT_LE(overtakes_, options_.max_overtakes) << "the head was overtaken too often";
       }
-      free -= jobs_.at(admission.id).resources;
+      free -= Cost(admission.id);
+      in_flight_.push_back(admission.id);
       waiting_.remove(admission.id);
     }
     // Nobody who could have been admitted was left.
@@ -98,7 +110,7 @@ class Simulation {
     if (overtakes_ < options_.max_overtakes) {
       ASSERT_EQ(FirstThatFits(free), SequenceId{0});
     } else if (!waiting_.empty()) {
-      ASSERT_FALSE(jobs_.at(waiting_.front()).resources.Fits(free));
+      ASSERT_FALSE(Cost(waiting_.front()).Fits(free));
     }
   }
 
@@ -107,9 +119,19 @@ class Simulation {
     int looked = 0;
     for (const SequenceId id : waiting_) {
       if (++looked > 64) break;
-      if (jobs_.at(id).resources.Fits(free)) return id;
+      if (Cost(id).Fits(free)) return id;
     }
     return 0;
+  }
+
+  // No pages where a job in flight has the source.
+  Resources Cost(SequenceId id) const {
+    const Known& known = jobs_.at(id);
+    Resources cost = known.resources;
+    for (const SequenceId other : in_flight_) {
+      if (jobs_.at(other).made.job->source() == known.made.job->source()) cost.encoder_pages = 0;
+    }
+    return cost;
   }
 
   void NoteHead() {
@@ -145,13 +167,14 @@ class Simulation {
 
   std::mt19937 random_;
   const SchedulerOptions options_;
+  const int documents_;
   Scheduler scheduler_;
   FakeEngine engine_;
   TimePoint now_{std::chrono::seconds(1000)};
   StepPlan plan_;
   StepResult result_;
   std::map<SequenceId, Known> jobs_;
-  std::list<SequenceId> waiting_;  // as the rules say
+  std::list<SequenceId> waiting_, in_flight_;  // as the rules say
   SequenceId head_ = 0;
   int overtakes_ = 0;  // of head_
   int steps_ = 0;
@@ -164,6 +187,10 @@ TEST_P(SchedulerPropertyTest, FewOvertakes) { Simulation(GetParam(), {.max_overt
 TEST_P(SchedulerPropertyTest, NoOvertakes) { Simulation(GetParam(), {.max_overtakes = 0}).Run(1000); }
 TEST_P(SchedulerPropertyTest, StaticBatches) {
   Simulation(GetParam(), {.max_overtakes = 16, .admit_only_when_idle = true}).Run(1000);
+}
+TEST_P(SchedulerPropertyTest, SharedDocuments) { Simulation(GetParam(), {}, /*documents=*/40).Run(1000); }
+TEST_P(SchedulerPropertyTest, FewSharedDocuments) {
+  Simulation(GetParam(), {.max_overtakes = 2}, /*documents=*/4).Run(1000);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, SchedulerPropertyTest, ::testing::Range(0, 5));

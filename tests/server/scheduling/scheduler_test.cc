@@ -21,7 +21,7 @@ constexpr Resources kCapacity{.rows = 8, .encoder_pages = 1000, .decoder_blocks 
 // A scheduler, an engine and a time that passes by hand.
 class SchedulerTest : public ::testing::Test {
  protected:
-  void Use(const SchedulerOptions& options) { scheduler_.emplace(options); }
+  void Use(const SchedulerOptions& options) { scheduler_.emplace(options, /*shares_documents=*/true); }
   Scheduler& scheduler() {
     if (!scheduler_.has_value()) Use({});
     return *scheduler_;
@@ -111,6 +111,72 @@ TEST_F(SchedulerTest, EveryKindOfMemoryLimits) {
     EXPECT_THAT(Step(), ElementsAre(a.job->id()));
     RunToEnd();
   }
+}
+
+// Of equal sources the pages count once while a job in flight has them, whichever it is.
+TEST_F(SchedulerTest, JobsOfOneSourceTakeItsPagesOnce) {
+  const JobShape half{.tokens = 3, .source_tokens = 500 * 64, .document = 1};
+  const TestJob a = Add(half), b = Add({.source_tokens = 500 * 64, .document = 2}), c = Add(half);
+  EXPECT_THAT(Step(), ElementsAre(a.job->id(), b.job->id(), c.job->id()));
+  EXPECT_EQ(engine_.free().encoder_pages, 0);
+  Step();
+  const TestJob d = Add(half), other = Add({.source_tokens = 1, .document = 3});
+  EXPECT_THAT(Step(), ElementsAre(d.job->id()));
+  EXPECT_FALSE(other.sink->is_done());
+  while (!b.sink->is_done()) EXPECT_THAT(Step(), IsEmpty());
+  EXPECT_TRUE(a.sink->is_done() && c.sink->is_done());
+  EXPECT_THAT(Step(), ElementsAre(other.job->id()));
+  RunToEnd();
+}
+
+// The same length and hash would not do; the same tokens do.
+TEST_F(SchedulerTest, SourcesAreCompared) {
+  const TestJob a = Add({.source_tokens = 600 * 64, .document = 1}),
+                b = Add({.source_tokens = 600 * 64, .document = 2}),
+                c = Add({.source_tokens = 599 * 64, .document = 1});
+  EXPECT_THAT(Step(), ElementsAre(a.job->id()));
+  RunToEnd();
+}
+
+// A document whose last job ended is the engine's to keep or to give up: it counts in full again, and so it does for
+// a job that comes with the plan that ends the last one.
+TEST_F(SchedulerTest, ASourceThatNobodyHasCountsInFull) {
+  const JobShape large{.tokens = 100, .source_tokens = 600 * 64, .document = 1};
+  const TestJob a = Add(large);
+  Step();
+  Cancel(a);
+  const TestJob b = Add(large), c = Add({.source_tokens = 400 * 64});
+  EXPECT_THAT(Step(), ElementsAre(c.job->id()));
+  EXPECT_THAT(Step(), ElementsAre(b.job->id()));
+  Cancel(b);
+  RunToEnd();
+}
+
+// One that a plan ends by its deadline still has its source: who comes with the same plan takes it over.
+TEST_F(SchedulerTest, ASourcePassesFromOneThatEndsToTheNext) {
+  const TestJob a = Add({.tokens = 100, .source_tokens = 900 * 64, .document = 1, .deadline = now_ + milliseconds(15)});
+  Step();
+  Step();
+  const TestJob b = Add({.source_tokens = 100 * 64}), c = Add({.source_tokens = 900 * 64, .document = 1});
+  EXPECT_THAT(Step(), ElementsAre(b.job->id(), c.job->id()));
+  EXPECT_EQ(plan_.ends.size(), 1u);
+  EXPECT_EQ(engine_.free().encoder_pages, 0);
+  RunToEnd();
+}
+
+TEST(SchedulerWithoutSharingTest, EverySourceCountsInFull) {
+  FakeEngine engine(kCapacity, /*encoder_cache=*/false);
+  Scheduler scheduler({}, /*shares_documents=*/false);
+  std::vector<TestJob> jobs;
+  const TimePoint now{seconds(1000)};
+  for (int i = 0; i < 3; ++i) {
+    const TestJob& made = jobs.emplace_back(MakeJob({.source_tokens = 500 * 64, .document = 1}));
+    const Resources resources = *engine.Measure({.source_tokens = 500 * 64, .decoding = &made.job->decoding()});
+    scheduler.Add({.job = made.job, .resources = resources, .submitted = now});
+  }
+  StepPlan plan;
+  scheduler.Plan(now, engine.free(), &plan);
+  EXPECT_EQ(plan.admissions.size(), 2u);
 }
 
 TEST_F(SchedulerTest, OvertakesTheHeadABoundedNumberOfTimes) {
