@@ -23,6 +23,7 @@ v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig&
   limits.set_weight_bytes(info.weight_bytes);
   limits.set_max_queued_requests(config.max_queued_requests);
   limits.set_encode_tokens_per_step(info.encode_tokens_per_step);
+  limits.set_encoder_cache(info.encoder_cache);
   return limits;
 }
 
@@ -42,6 +43,7 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
           .max_decoder_tokens = config.max_decoder_tokens,
           .max_rows = config.max_rows,
           .encode_tokens_per_step = config.encode_tokens_per_step,
+          .encoder_cache = config.encoder_cache,
           .pool = pool,
           .host_root = {}};
 }

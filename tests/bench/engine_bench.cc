@@ -23,9 +23,9 @@ namespace {
 struct Options {
   std::string model, ids, device = "auto", precision = "auto", attention = "auto";
   int beams = 4, out = 64, documents = 32, copies = 1, least = 1024, most = 1024, rows = 256, encode_tokens = 2048;
-  int warm_documents = 0;
+  int warm_documents = 0, repeated = 0;
   double memory_gib = 4;
-  bool json = false;
+  bool json = false, no_encoder_cache = false;
 };
 
 struct Measured {
@@ -48,8 +48,8 @@ std::vector<std::vector<int32_t>> ReadDocuments(const std::string& path, int mos
 }
 
 // Random ordinary tokens between BART's special ones, of evenly spread lengths.
-std::vector<std::vector<int32_t>> RandomDocuments(const Options& o, int count, int vocab) {
-  std::mt19937 random(7);
+std::vector<std::vector<int32_t>> RandomDocuments(const Options& o, int count, int vocab, unsigned seed) {
+  std::mt19937 random(seed);
   std::vector<std::vector<int32_t>> documents;
   for (int d = 0; d < count; ++d) {
     const int length = o.least + static_cast<int>(random() % (o.most - o.least + 1));
@@ -60,6 +60,19 @@ std::vector<std::vector<int32_t>> RandomDocuments(const Options& o, int count, i
     documents.push_back(std::move(ids));
   }
   return documents;
+}
+
+// Makes so many percent of the documents, evenly spread, equal to an earlier one that is not.
+void Repeat(int percent, std::vector<std::vector<int32_t>>* documents) {
+  std::mt19937 random(8);
+  std::vector<size_t> first = {0};
+  for (size_t d = 1; d < documents->size(); ++d) {
+    if ((d + 1) * percent / 100 > d * percent / 100) {
+      (*documents)[d] = (*documents)[first[random() % first.size()]];
+    } else {
+      first.push_back(d);
+    }
+  }
 }
 
 DecodingSpec Spec(const Options& o) {
@@ -87,6 +100,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool)
   options.memory_bytes = static_cast<int64_t>(o.memory_gib * (int64_t{1} << 30));
   options.max_rows = o.rows;
   options.encode_tokens_per_step = o.encode_tokens;
+  options.encoder_cache = !o.no_encoder_cache && o.copies == 1;
   options.pool = pool;
   return Engine::Load(options);
 }
@@ -175,14 +189,15 @@ int Run(const Options& o) {
                 info.precision == Precision::kFloat32 ? "float32" : "bfloat16", ToString(info.attention).c_str(),
                 info.attention_reason.c_str());
   }
-  const auto documents =
-      o.ids.empty() ? RandomDocuments(o, o.documents, info.vocab_size) : ReadDocuments(o.ids, o.documents);
+  std::vector<std::vector<int32_t>> documents =
+      o.ids.empty() ? RandomDocuments(o, o.documents, info.vocab_size, 7) : ReadDocuments(o.ids, o.documents);
   if (documents.empty()) return Failed(absl::InvalidArgumentError("there are no documents"));
+  Repeat(o.repeated, &documents);
   std::vector<std::vector<int32_t>> sequences;
   for (const auto& document : documents) sequences.insert(sequences.end(), o.copies, document);
   const DecodingSpec spec = Spec(o);
   if (o.warm_documents > 0) {
-    const auto warm = RandomDocuments(o, o.warm_documents, info.vocab_size);
+    const auto warm = RandomDocuments(o, o.warm_documents, info.vocab_size, 6);
     const auto measured = Measure(**engine, warm, spec, 1);
     if (!measured.ok()) return Failed(measured.status());
   }
@@ -210,6 +225,8 @@ int main(int argc, char** argv) {
   app.add_option("--documents", o.documents);
   app.add_option("--copies", o.copies, "give each document so many times: with one beam, a row with memory of its own")
       ->check(CLI::Range(1, 64));
+  app.add_option("--repeated", o.repeated, "percent of the documents that came before")->check(CLI::Range(0, 100));
+  app.add_flag("--no-encoder-cache", o.no_encoder_cache, "each encodes its own; so it is with --copies");
   app.add_option("--warm-documents", o.warm_documents, "run so many before, which do not count");
   app.add_flag("--json", o.json, "one line of JSON");
   app.add_option("--max-rows", o.rows);

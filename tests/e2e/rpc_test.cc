@@ -306,6 +306,18 @@ TEST_F(RpcTest, CountsWhatItDid) {
   ASSERT_TRUE(stub().Summarize(&context, Document(20, 2), &response).ok());
   EXPECT_EQ(server_->Metric("elserve_requests_total", "rpc=\"Summarize\""), before + 1);
   EXPECT_TRUE(server_->WaitUntilIdle());
+  EXPECT_GT(server_->Metric("elserve_encoder_cache_kept_tokens"), 0);
+  const double hits = server_->Metric("elserve_encoder_cache_hits_total");
+  const double encoded = server_->Metric("elserve_source_tokens_total");
+  grpc::ClientContext again;
+  v1::GenerateResponse same;
+  ASSERT_TRUE(stub().Summarize(&again, Document(20, 2), &same).ok());
+  EXPECT_EQ(same.hypotheses(0).text(), response.hypotheses(0).text());
+  EXPECT_TRUE(server_->WaitUntilIdle());
+  EXPECT_EQ(server_->Metric("elserve_encoder_cache_hits_total"), hits + 1);
+  EXPECT_EQ(server_->Metric("elserve_source_tokens_total"), encoded);
+  EXPECT_GT(server_->Metric("elserve_encoder_cache_misses_total"), 0);
+  EXPECT_EQ(server_->Metric("elserve_encoder_cache_evictions_total"), 0);
   EXPECT_GT(server_->Metric("elserve_generated_tokens_total"), 0);
   EXPECT_GT(server_->Metric("elserve_source_tokens_total"), 0);
   EXPECT_GT(server_->Metric("elserve_step_seconds_count"), 0);

@@ -36,8 +36,9 @@ void Print(const v1::Model& model) {
             << "  limits      " << limits.max_source_tokens() << " source tokens, " << limits.max_decoder_tokens()
             << " decoder tokens (" << limits.max_tokens_reason() << "), " << limits.max_num_beams() << " beams\n"
             << "  memory      " << limits.encoder_memory_tokens() << " source tokens, "
-            << limits.decoder_memory_tokens() << " decoder positions, " << limits.max_rows() << " rows in flight\n"
-            << Languages(model.languages()) << "  generate    " << ToJson(model.default_parameters()) << "\n";
+            << limits.decoder_memory_tokens() << " decoder positions, " << limits.max_rows() << " rows in flight"
+            << (limits.encoder_cache() ? ", encoder cache\n" : "\n") << Languages(model.languages()) << "  generate    "
+            << ToJson(model.default_parameters()) << "\n";
   if (model.tasks().has_summarize()) {
     std::cout << "  summarize   " << ToJson(model.tasks().summarize().default_parameters()) << "\n";
   }

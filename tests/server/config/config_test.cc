@@ -64,6 +64,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.encoder_memory_tokens, 0);
   EXPECT_EQ(model.decoder_memory_tokens, 0);
   EXPECT_EQ(model.encode_tokens_per_step, 0);
+  EXPECT_TRUE(model.encoder_cache);
   EXPECT_EQ(model.max_queued_requests, 1024);
   EXPECT_EQ(model.max_overtakes, 16);
   EXPECT_EQ(model.source_language, "");
@@ -90,6 +91,7 @@ models:
     encoder_memory_tokens: 4096
     decoder_memory_tokens: 8192
     encode_tokens_per_step: 512
+    encoder_cache: false
     max_queued_requests: 10
     max_overtakes: 0
     source_language: no
@@ -118,6 +120,7 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.encoder_memory_tokens, 4096);
   EXPECT_EQ(a.decoder_memory_tokens, 8192);
   EXPECT_EQ(a.encode_tokens_per_step, 512);
+  EXPECT_FALSE(a.encoder_cache);
   EXPECT_EQ(a.max_queued_requests, 10);
   EXPECT_EQ(a.max_overtakes, 0);
   EXPECT_EQ(a.source_language, "no");  // a text, and no boolean
@@ -206,6 +209,7 @@ TEST(ConfigTest, BoundsAreAllowedAndWhatIsBeyondIsNot) {
       {"model", "encode_tokens_per_step", {"1", "1048576"}, {"0", "1048577"}},
       {"model", "max_queued_requests", {"1", "1000000"}, {"0", "1000001"}},
       {"model", "max_overtakes", {"0", "1000000"}, {"-1", "1000001"}},
+      {"model", "encoder_cache", {"true", "false"}, {"yes", "1", "True", "[true]"}},
       {"model", "device", {"cuda:0", "cuda:63"}, {"cuda:64", "cuda0", "CPU"}},
   };
   for (const auto& test : kCases) {
@@ -347,6 +351,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"EncoderTokens", Model("encoder_memory_tokens: 1"), 4, "encoder_memory_tokens is 1; allowed is 64 to"},
         BadCase{"DecoderTokens", Model("decoder_memory_tokens: 0"), 4, "decoder_memory_tokens is 0; allowed is 16 to"},
         BadCase{"EncodeStep", Model("encode_tokens_per_step: -1"), 4, "encode_tokens_per_step is -1; allowed is 1"},
+        BadCase{"EncoderCache", Model("encoder_cache: on"), 4, "encoder_cache is on; allowed is true, false"},
         BadCase{"Queue", Model("max_queued_requests: 0"), 4, "max_queued_requests is 0; allowed is 1 to"},
         BadCase{"Overtakes", Model("max_overtakes: -1"), 4, "max_overtakes is -1; allowed is 0 to"},
         BadCase{"Language", Model("target_language: [fr]"), 4, "target_language is a list; allowed is a text"},

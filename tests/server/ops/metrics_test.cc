@@ -55,6 +55,9 @@ TEST(MetricsTest, ShowsStepsAndTheLoop) {
   EXPECT_THAT(text, HasSubstr("elserve_step_phase_seconds_sum{model=\"fake\",phase=\"decode\"} 0.5\n"));
   EXPECT_THAT(text, HasSubstr("elserve_step_seconds_sum{model=\"fake\"} 0.75\n"));
   EXPECT_THAT(text, HasSubstr("elserve_queue_length{model=\"fake\"} 0\n"));
+  for (const char* name : {"hits_total", "misses_total", "evictions_total", "kept_tokens"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("elserve_encoder_cache_") + name + "{model=\"fake\"} 0\n"));
+  }
   EXPECT_THAT(text, HasSubstr("elserve_healthy{model=\"fake\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("elserve_model_info{model=\"fake\",family=\"bart\",device=\"\",device_name=\"\","
                               "precision=\"float32\",attention=\"el\"} 1\n"));

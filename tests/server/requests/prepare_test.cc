@@ -491,6 +491,7 @@ TEST_F(PrepareTest, DescribesItsModel) {
   EXPECT_EQ(described.limits().max_tokens_reason(), "as the test says");
   EXPECT_EQ(described.limits().encoder_memory_tokens(), (1 << 20) * 64);
   EXPECT_EQ(described.limits().decoder_memory_tokens(), (1 << 20) * 16);
+  EXPECT_TRUE(described.limits().encoder_cache());
   EXPECT_EQ(described.tasks().questions().highlight(), "<hl>");
   EXPECT_EQ(described.default_parameters().num_beams(), 1);
   EXPECT_FALSE(two_->models()[1].served->Describe().tasks().has_questions());

@@ -119,6 +119,27 @@ TEST_F(EngineLoopTest, AnswersAndStepsNoMoreThanItMust) {
   EXPECT_EQ(observer_.steps, 5);
   EXPECT_EQ(observer_.rows, 8);
   EXPECT_EQ(observer_.documents, 4);
+  EXPECT_EQ(snapshot.encoder_cache.misses, 1);
+}
+
+TEST_F(EngineLoopTest, SharesSourcesWhereTheEngineDoes) {
+  for (const bool cache : {true, false}) {
+    owned_ = std::make_unique<FakeEngine>(kCapacity, cache);
+    Gate gate;
+    owned_->on_step = [&] { gate.Pass(); };
+    Start();
+    const TestJob first = Submit({});
+    gate.entered.Wait();
+    const JobShape large{.source_tokens = 600 * 64, .document = 1};
+    const TestJob a = Submit(large), b = Submit(large);
+    gate.open.Happen();
+    EXPECT_TRUE(a.sink->Wait().status.ok());
+    EXPECT_TRUE(b.sink->Wait().status.ok());
+    const LoopSnapshot snapshot = End();
+    EXPECT_EQ(snapshot.encoder_cache.hits, cache ? 1 : 0);
+    EXPECT_EQ(snapshot.peak_in_flight, cache ? 3 : 2);
+    EXPECT_EQ(snapshot.peak_used.encoder_pages, 601);
+  }
 }
 
 TEST_F(EngineLoopTest, WakesAgainAfterItSlept) {

@@ -88,6 +88,7 @@ class FakeEngine : public Engine {
     result->times = {.encode = 1, .decode = 2, .select = 3, .search = 4};
     result->sequences = static_cast<int>(sequences_.size());
     result->idle = sequences_.empty();
+    result->encoder_cache = counts_;
     return absl::OkStatus();
   }
 
@@ -115,6 +116,7 @@ class FakeEngine : public Engine {
     const int64_t pages = std::exchange(resources.encoder_pages, 0);
     const int users = users_[admission.source]++;
     if (users == 0 || !info_.encoder_cache) free_.encoder_pages -= pages;
+    if (info_.encoder_cache) ++(users == 0 ? counts_.misses : counts_.hits);
     free_ -= resources;
     EXPECT_TRUE(Resources().Fits(free_)) << "admitted more than there is room for";
     sequences_[admission.id] = {.admission = admission, .resources = resources, .encoded = false, .tokens = {}};
@@ -175,6 +177,7 @@ class FakeEngine : public Engine {
   Resources free_;
   Sequences sequences_;
   std::map<std::vector<int32_t>, int> users_;  // of each source
+  EncoderCacheCounts counts_;
   std::set<SequenceId> seen_;
 };
 
