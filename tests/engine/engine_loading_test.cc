@@ -293,7 +293,7 @@ TEST_F(EngineTest, HugeNumbersOfATinyCheckpointReserveNothing) {
   options.max_rows = 16;
   options.memory_bytes = 600 << 20;
   EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_rows 16"), HasSubstr("max_decoder_tokens 1048576"),
-                                        HasSubstr("lists of 1168.0 MiB"), HasSubstr("is 75.0 MiB")));
+                                        HasSubstr("lists of 1216.0 MiB"), HasSubstr("is 75.0 MiB")));
   options.max_source_tokens = 64;
   options.max_decoder_tokens = 32;
   const std::unique_ptr<Engine> engine = LoadEngine(options);

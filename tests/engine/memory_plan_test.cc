@@ -173,17 +173,17 @@ TEST(MemoryPlan, ListsForLengthsThatAConfigAloneStatesAreRefused) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(),
               AllOf(HasSubstr("max_rows 256"), HasSubstr("max_decoder_tokens 1048576"),
-                    HasSubstr("lists of 18432.0 MiB"), HasSubstr("memory of 65536.0 MiB is 8192.0 MiB")));
-  in.max_rows = 100;  // 7200 MiB
+                    HasSubstr("lists of 19456.0 MiB"), HasSubstr("memory of 65536.0 MiB is 8192.0 MiB")));
+  in.max_rows = 100;  // 7600 MiB
   EXPECT_TRUE(PlanMemory(in).ok());
 }
 
 TEST(MemoryPlan, ListsOfSixtyFourMebibytesAreAlwaysAllowed) {
   MemoryPlanInput in = Base();
   in.budget_bytes = 64 * kMiB;
-  in.max_rows = 910;  // times 72 KiB: a little less than 64 MiB
+  in.max_rows = 862;  // times 76 KiB: a little less than 64 MiB
   EXPECT_TRUE(PlanMemory(in).ok());
-  in.max_rows = 911;
+  in.max_rows = 863;
   EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("is 64.0 MiB"));
   in.max_decoder_tokens = 512;
   EXPECT_TRUE(PlanMemory(in).ok());
