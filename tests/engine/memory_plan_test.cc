@@ -49,7 +49,7 @@ TEST(MemoryPlan, SpendsTheBudgetAndNoMore) {
       MemoryPlanInput in = Base();
       in.forms = forms;
       in.budget_bytes = budget;
-      in.max_rows = 900;
+      in.max_rows = 850;
       const MemoryPlan plan = Plan(in);
       const MemoryCosts& costs = forms == kAllEl ? in.el : in.kv;
       EXPECT_EQ(plan.forms, forms);
@@ -64,7 +64,7 @@ TEST(MemoryPlan, SpendsTheBudgetAndNoMore) {
 // A typical sequence has 1024 source tokens (16 pages) and 4 beams of 64 tokens (16 blocks).
 TEST(MemoryPlan, SharesInTheProportionOfATypicalSequence) {
   MemoryPlanInput in = Base();
-  in.max_rows = 900;
+  in.max_rows = 850;
   const MemoryPlan plan = Plan(in);
   EXPECT_NEAR(static_cast<double>(plan.encoder_pages) / static_cast<double>(plan.decoder_blocks), 1.0, 0.05);
 }
@@ -90,7 +90,7 @@ TEST(MemoryPlan, GivesTheOtherSideWhatOneCannotUse) {
 
 TEST(MemoryPlan, ElHoldsManyMoreSourceTokensThanKv) {
   MemoryPlanInput in = Base();
-  in.max_rows = 900;
+  in.max_rows = 850;
   const MemoryPlan el = Plan(in);
   in.forms = kAllKv;
   EXPECT_GT(el.encoder_pages, 3 * Plan(in).encoder_pages);
@@ -109,7 +109,7 @@ TEST(MemoryPlan, OverridesAreRoundedUpToPagesAndBlocks) {
 
 TEST(MemoryPlan, OneOverrideLeavesTheRestToTheOther) {
   MemoryPlanInput in = Base();
-  in.max_rows = 900;
+  in.max_rows = 850;
   in.encoder_memory_tokens = 2048;
   MemoryPlan plan = Plan(in);
   EXPECT_EQ(plan.encoder_pages, 32);
