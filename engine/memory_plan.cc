@@ -133,9 +133,10 @@ int64_t ListBytes(const MemoryPlanInput& in) {
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
   const int64_t most_list_bytes = std::max(kMostListBytes, in.budget_bytes / 8);
   if (ListBytes(in) > most_list_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_rows ", in.max_rows, " and max_decoder_tokens ", in.max_decoder_tokens, " need lists of ", Mebibytes(ListBytes(in)), "; allowed beside memory of ",
-                     Mebibytes(in.budget_bytes), " is ", Mebibytes(most_list_bytes)));
+    return absl::InvalidArgumentError(absl::StrCat("max_rows ", in.max_rows, " and max_decoder_tokens ",
+                                                   in.max_decoder_tokens, " need lists of ", Mebibytes(ListBytes(in)),
+                                                   "; allowed beside memory of ", Mebibytes(in.budget_bytes), " is ",
+                                                   Mebibytes(most_list_bytes)));
   }
   MemoryPlan plan;
   Choice chosen;
