@@ -15,16 +15,18 @@ void DocumentList::Clear() {
   positions_ = 0;
 }
 
-void DocumentList::Add(const Document& document, int positions) {
-  if (&document != last_) {
+void DocumentList::Add(const Document* document, int positions) {
+  if (document == nullptr) {
+    documents_.push_back({.begin = positions_, .positions = 0, .length = 0, .pages = {}});
+  } else if (document != last_) {
     const size_t first_page = pages_.size();
-    store_.AppendPages(document, &pages_);
+    store_.AppendPages(*document, &pages_);
     documents_.push_back({.begin = positions_,
                           .positions = 0,
-                          .length = document.length,
+                          .length = document->length,
                           .pages = std::span<const int32_t>(pages_).subspan(first_page)});
-    last_ = &document;
   }
+  last_ = document;
   documents_.back().positions += positions;
   positions_ += positions;
 }

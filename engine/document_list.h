@@ -19,8 +19,9 @@ class DocumentList {
   DocumentList(int64_t positions, int64_t pages, const DocumentStore& store);
 
   void Clear();
-  // The layout's next positions, so many, read this document. The sequences of a document come one after the other.
-  void Add(const Document& document, int positions);
+  // The layout's next positions, so many, are of one sequence and read this document. The sequences of a document come
+  // one after the other. Null: a sequence without one, which is a DecodeDocument of no tokens.
+  void Add(const Document* document, int positions);
 
   // Valid until the next Clear.
   std::span<const DecodeDocument> documents() const { return documents_; }

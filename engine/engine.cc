@@ -38,7 +38,7 @@ class ModelEngine final : public Engine {
   void End(const EndSequence& end);
   // Returns a sequence's memory and forgets it.
   void Release(Sequence* sequence);
-  // Its document is encoded.
+  // Its document is encoded, or it has none.
   void Start(Sequence& sequence);
   void CollectEncoded(StepResult* result);
   absl::Status Advance(std::span<const SelectedRow> selected);
@@ -87,7 +87,12 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
   const auto too_much = [](const std::string& what, int64_t value, const char* limit, int64_t allowed) {
     return absl::InvalidArgumentError(absl::StrCat(what, " is ", value, "; ", limit, " is ", allowed));
   };
-  if (spec.source_tokens < 1) return absl::InvalidArgumentError("the source has no tokens; at least 1 is needed");
+  if (info.decoder_only && spec.source_tokens != 0) {
+    return absl::InvalidArgumentError("the model is decoder-only: it takes no source");
+  }
+  if (!info.decoder_only && spec.source_tokens < 1) {
+    return absl::InvalidArgumentError("the source has no tokens; at least 1 is needed");
+  }
   if (spec.source_tokens > info.max_source_tokens) {
     return too_much("the source's number of tokens", spec.source_tokens, "the model's maximum", info.max_source_tokens);
   }
@@ -132,8 +137,9 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   absl::StatusOr<Resources> needed = Measure({static_cast<int>(admission.source.size()), &admission.decoding});
   if (!needed.ok()) return needed.status();
   needed->encoder_pages = 0;  // the document's
-  Document* const document = needed->Fits(free_) ? documents_.Acquire(admission.source) : nullptr;
-  if (document == nullptr) return absl::InternalError("a plan admitted what does not fit");
+  const bool encodes = !model_.info.decoder_only, fits = needed->Fits(free_);
+  Document* const document = encodes && fits ? documents_.Acquire(admission.source) : nullptr;
+  if (!fits || (encodes && document == nullptr)) return absl::InternalError("a plan admitted what does not fit");
   const DecodingSpec& d = admission.decoding;
   Sequence* s = spare_.Take(d.num_beams == 1 ? 0 : static_cast<int64_t>(d.num_beams) * d.max_length);
   s->id = admission.id;
@@ -153,14 +159,16 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   const auto last = std::find_if(sequences_.rbegin(), sequences_.rend(),
                                  [document](const Sequence* other) { return other->document == document; });
   sequences_.insert(last == sequences_.rend() ? sequences_.end() : last.base(), s);
-  if (document->stage == Document::Stage::kEncoded) Start(*s);
+  if (!encodes || document->stage == Document::Stage::kEncoded) Start(*s);
   return absl::OkStatus();
 }
 
 void ModelEngine::Release(Sequence* sequence) {
   Document* const document = sequence->document;
-  if (document->stage == Document::Stage::kEncoding && document->users == 1) encode_batch_.Drop(document);
-  documents_.Release(document);
+  if (document != nullptr) {
+    if (document->stage == Document::Stage::kEncoding && document->users == 1) encode_batch_.Drop(document);
+    documents_.Release(document);
+  }
   blocks_.Return(&sequence->blocks);
   free_ += sequence->resources;
   free_.encoder_pages = documents_.free_pages();
@@ -195,8 +203,8 @@ void ModelEngine::CollectEncoded(StepResult* result) {
     result->encoded_tokens += document->length;
   }
   for (Sequence* s : sequences_) {
-    const bool ready = s->document->stage == Document::Stage::kEncoded;
-    if (ready && s->stage == Sequence::Stage::kWaiting) Start(*s);
+    const bool waits = s->stage == Sequence::Stage::kWaiting;
+    if (waits && s->document->stage == Document::Stage::kEncoded) Start(*s);
   }
 }
 
@@ -285,11 +293,14 @@ absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {
 
 // What Step launches, in the order in which it launches it.
 absl::Status Prepare(Encoder& encoder, Decoder& prefill, Decoder& decoder, Backend& backend) {
-  absl::Status status = backend.Prepare(Phase::kEncode, [&encoder] {
-    encoder.Embed();
-    for (int layer = 0; layer < encoder.layers(); ++layer) encoder.RunLayer(layer);
-    encoder.Store();
-  });
+  absl::Status status;
+  if (encoder.layers() > 0) {
+    status = backend.Prepare(Phase::kEncode, [&encoder] {
+      encoder.Embed();
+      for (int layer = 0; layer < encoder.layers(); ++layer) encoder.RunLayer(layer);
+      encoder.Store();
+    });
+  }
   status.Update(backend.Prepare(Phase::kPrefill, [&prefill] {
     prefill.Run();
     prefill.Select();

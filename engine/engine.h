@@ -29,7 +29,7 @@ struct EngineOptions {
   // kAuto: bfloat16 on a CUDA device and where the processor has AVX512-BF16 or AMX, else float32.
   Precision precision = Precision::kAuto;
   // What the decoder's cross- and self-attention keep: hidden states (EL-attention) or keys and values; nullopt: the
-  // cheaper form by the cost model of memory_plan.h.
+  // cheaper form by the cost model of memory_plan.h. A decoder-only model takes what it says of self-attention.
   std::optional<AttentionForms> attention;
   // Bytes for encoder states, keys/values and decoder cells together; 0: memory_fraction of the memory that is free at
   // load.
@@ -39,7 +39,8 @@ struct EngineOptions {
   int64_t encoder_memory_tokens = 0;
   int64_t decoder_memory_tokens = 0;
   // Tokens of a source (special ones included), and of a hypothesis with its start token, at most. 0: as many as the
-  // model's positions allow, and where they end nowhere (T5) what the checkpoint states, or 1024. Never more.
+  // model's positions allow, and where they end nowhere (T5) what the checkpoint states, or 1024. Never more. A
+  // decoder-only model has no encoder memory and no source: these two stay 0 there.
   int max_source_tokens = 0;
   int max_decoder_tokens = 0;
   // 0: as the device prefers (Backend::PreferredSizes).
@@ -81,17 +82,20 @@ struct ModelInfo {
   std::string family;      // model_type of config.json
   int64_t parameters = 0;  // numbers in the checkpoint's tensors, shared ones once
   int d_model = 0, encoder_layers = 0, decoder_layers = 0, encoder_heads = 0, decoder_heads = 0, vocab_size = 0;
+  // Nothing is encoded: a sequence is its decoder's own tokens, the prompt first. encoder_layers, encoder_heads and
+  // max_source_tokens are 0, and no sequence takes encoder pages.
+  bool decoder_only = false;
   int max_source_tokens = 0;   // special tokens included
-  int max_decoder_tokens = 0;  // max_length's bound, the start token included
+  int max_decoder_tokens = 0;  // max_length's bound, the start token (decoder-only: the prompt) included
   std::string limits_reason;   // where these two are from: "as configured", or what the model says
   std::string device;          // "cpu", "cuda", "reference"
   std::string device_name;     // the processor's or card's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
   std::string device_reason;   // why that one: "as configured", or what kAuto found
   Precision precision = Precision::kFloat32;  // kFloat32 or kBFloat16
-  AttentionForms attention;
-  std::string attention_reason;              // why, in words and numbers
-  Resources capacity;                        // all of the memory; nothing in flight
-  int page_tokens = 0, block_positions = 0;  // what one of its encoder_pages and decoder_blocks holds
+  AttentionForms attention;                   // decoder-only: of self-attention alone
+  std::string attention_reason;               // why, in words and numbers
+  Resources capacity;                         // all of the memory; nothing in flight
+  int page_tokens = 0, block_positions = 0;   // what one of its encoder_pages and decoder_blocks holds
   int64_t bytes_per_encoder_token = 0, bytes_per_decoder_token = 0;
   int64_t memory_bytes = 0;  // taken at load for states, keys/values and cells
   int64_t weight_bytes = 0;  // packed weights
@@ -103,13 +107,13 @@ using SequenceId = uint64_t;  // given by the caller, never used twice
 
 // One sequence for Measure: its source's length and its parameters.
 struct SequenceSpec {
-  int source_tokens = 0;
+  int source_tokens = 0;                   // of a decoder-only model 0
   const DecodingSpec* decoding = nullptr;  // not null
 };
 
 struct Admission {
   SequenceId id = 0;
-  std::vector<int32_t> source;  // token ids, special tokens included
+  std::vector<int32_t> source;  // token ids, special tokens included; of a decoder-only model none
   DecodingSpec decoding;
   bool stream = false;  // report tokens as they become certain (SequenceUpdate::tokens)
 };

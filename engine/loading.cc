@@ -16,7 +16,7 @@ namespace elserve {
 namespace {
 
 MemoryShape ShapeOf(const ModelConfig& config, AttentionForms forms) {
-  return {.cross = forms.cross,
+  return {.cross = config.decoder_only() ? std::nullopt : forms.cross,
           .self = forms.self,
           .layers = config.decoder.layers,
           .d = config.d_model,
@@ -27,6 +27,7 @@ MemoryShape ShapeOf(const ModelConfig& config, AttentionForms forms) {
 MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& config, const Backend& backend,
                           int64_t weight_bytes) {
   MemoryPlanInput in;
+  in.cross_attention = !config.decoder_only();
   in.forms = options.attention;
   in.el = backend.Costs(ShapeOf(config, kAllEl));
   in.kv = backend.Costs(ShapeOf(config, kAllKv));
@@ -57,13 +58,15 @@ int64_t MostEdits(const EngineOptions& options) {
   return static_cast<int64_t>(options.max_rows) * (options.max_decoder_tokens + kMaxEosIds + kMaxBadWords);
 }
 
-// Prefixes share a step with encoding and decoding, so a slice of them is a quarter of what encoding may have.
+// Prefixes share a step with encoding and decoding, so a slice of them is a quarter of what encoding may have. Where
+// nothing is encoded they have all of it.
 constexpr int kPrefillShare = 4;
 
-StepLimits LimitsOf(const EngineOptions& options) {
+StepLimits LimitsOf(const EngineOptions& options, const ModelConfig& config) {
   StepLimits limits;
-  limits.encode_positions = std::max(options.encode_tokens_per_step, options.max_source_tokens);
-  limits.prefill_positions = std::max(1, options.encode_tokens_per_step / kPrefillShare);
+  const bool encodes = !config.decoder_only();
+  if (encodes) limits.encode_positions = std::max(options.encode_tokens_per_step, options.max_source_tokens);
+  limits.prefill_positions = std::max(1, options.encode_tokens_per_step / (encodes ? kPrefillShare : 1));
   // A row of any length, or several.
   limits.prefill_history = std::max(options.max_decoder_tokens, 2 * limits.prefill_positions);
   limits.decode_positions = options.max_rows;
@@ -84,6 +87,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.encoder_heads = config.encoder.heads;
   info.decoder_heads = config.decoder.heads;
   info.vocab_size = config.vocab_size;
+  info.decoder_only = config.decoder_only();
   info.max_source_tokens = options.max_source_tokens;
   info.max_decoder_tokens = options.max_decoder_tokens;
   info.device = backend.name();
@@ -99,7 +103,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;
   info.memory_bytes = plan.bytes;
   info.encode_tokens_per_step = options.encode_tokens_per_step;
-  info.encoder_cache = options.encoder_cache;
+  info.encoder_cache = options.encoder_cache && !config.decoder_only();
   return info;
 }
 
@@ -121,10 +125,23 @@ absl::Status SetLimit(const Limit& limit, int usual, StackConfig* stack) {
       ", or 0 for ", usual > 0 ? absl::StrCat("the usual ", usual) : std::string("as many as they allow")));
 }
 
+// What is there for sources has no meaning in a decoder-only model.
+absl::Status NoSource(const char* option, int64_t value) {
+  if (value == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      option, " is ", value, "; the model is decoder-only and has no sources: leave it out. A prompt counts against ",
+      option == std::string_view("max_source_tokens") ? "max_decoder_tokens" : "decoder_memory_tokens"));
+}
+
 absl::Status SetLimits(EngineOptions* options, ModelConfig* config) {
-  absl::Status status =
-      SetLimit({.option = "max_source_tokens", .side = "encoder", .tokens = &options->max_source_tokens},
-               config->usual_tokens, &config->encoder);
+  absl::Status status;
+  if (config->decoder_only()) {
+    status = NoSource("max_source_tokens", options->max_source_tokens);
+    status.Update(NoSource("encoder_memory_tokens", options->encoder_memory_tokens));
+  } else {
+    status = SetLimit({.option = "max_source_tokens", .side = "encoder", .tokens = &options->max_source_tokens},
+                      config->usual_tokens, &config->encoder);
+  }
   status.Update(SetLimit({.option = "max_decoder_tokens", .side = "decoder", .tokens = &options->max_decoder_tokens},
                          config->usual_tokens, &config->decoder));
   return status;
@@ -136,7 +153,8 @@ std::string LimitsReason(const EngineOptions& options, const ModelConfig& config
       config.usual_tokens > 0 ? config.usual_tokens_reason : std::string("as many as the model's positions allow");
   const auto reason = [&open](int limit) { return limit == 0 ? open : std::string("as configured"); };
   const std::string source = reason(options.max_source_tokens), decoder = reason(options.max_decoder_tokens);
-  return source == decoder ? source : absl::StrCat("source: ", source, "; decoder: ", decoder);
+  return source == decoder || config.decoder_only() ? decoder
+                                                    : absl::StrCat("source: ", source, "; decoder: ", decoder);
 }
 
 absl::Status NotNegative(const char* name, int value) {
@@ -171,15 +189,17 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   const ModelConfig& config = *model.config;
   if (model.backend->state_type() == DataType::kBFloat16 &&
       (config.encoder.head_dim % 2 != 0 || config.decoder.head_dim % 2 != 0)) {
-    return absl::InvalidArgumentError(absl::StrCat("precision: bfloat16 needs heads of even width; the encoder's have ",
-                                                   config.encoder.head_dim, ", the decoder's ", config.decoder.head_dim,
+    const std::string encoder =
+        config.decoder_only() ? "" : absl::StrCat("the encoder's have ", config.encoder.head_dim, ", ");
+    return absl::InvalidArgumentError(absl::StrCat("precision: bfloat16 needs heads of even width; ", encoder,
+                                                   "the decoder's ", config.decoder.head_dim,
                                                    "; use precision: float32"));
   }
   const int64_t weight_bytes = PackedNumbers(*host) * SizeOf(model.backend->state_type());
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
   model.weights = std::make_unique<PackedModel>(PackModel(config, *host, plan->forms, *model.backend));
-  model.limits = LimitsOf(options);
+  model.limits = LimitsOf(options, config);
   if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->forms), plan->encoder_pages,
                                                           plan->decoder_blocks, model.limits);
       !status.ok()) {

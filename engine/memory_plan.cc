@@ -27,8 +27,21 @@ struct Shares {
   int64_t pages = 0, blocks = 0, bytes = 0;
 };
 
+// Pages of the longest source.
+int64_t SourcePages(const MemoryPlanInput& in) {
+  return in.cross_attention ? CeilDiv(in.max_source_tokens, kPageTokens) : 0;
+}
+
+int NewTokens(const MemoryPlanInput& in) { return std::min(kTypicalNewTokens, in.max_decoder_tokens); }
+// Positions before the new ones; the beams share their cells.
+int PromptTokens(const MemoryPlanInput& in) { return in.cross_attention ? 0 : in.max_decoder_tokens - NewTokens(in); }
+// Of a typical sequence.
+int64_t TypicalBlocks(const MemoryPlanInput& in) {
+  return CeilDiv(PromptTokens(in) + kTypicalBeams * NewTokens(in), kBlockCells);
+}
+
 // One greedy sequence of the greatest length.
-int64_t LeastPages(const MemoryPlanInput& in) { return CeilDiv(in.max_source_tokens, kPageTokens); }
+int64_t LeastPages(const MemoryPlanInput& in) { return SourcePages(in); }
 int64_t LeastBlocks(const MemoryPlanInput& in) { return CeilDiv(in.max_decoder_tokens, kBlockCells); }
 bool Suffice(const MemoryPlanInput& in, const Shares& s) {
   return s.pages >= LeastPages(in) && s.blocks >= LeastBlocks(in);
@@ -36,12 +49,16 @@ bool Suffice(const MemoryPlanInput& in, const Shares& s) {
 
 // Pages and blocks that the budget gives in one form.
 Shares Share(const MemoryPlanInput& in, const MemoryCosts& costs) {
-  const int64_t source_pages = CeilDiv(in.max_source_tokens, kPageTokens);
-  const int64_t sequence_blocks =
-      CeilDiv(kTypicalBeams * std::min(kTypicalNewTokens, in.max_decoder_tokens), kBlockCells);
+  const int64_t source_pages = SourcePages(in), sequence_blocks = TypicalBlocks(in);
   const int64_t most_pages = in.max_rows * source_pages;
   const int64_t most_blocks = in.max_rows * CeilDiv(in.max_decoder_tokens, kBlockCells);
   Shares s;
+  if (!in.cross_attention) {
+    s.blocks = in.decoder_memory_tokens > 0 ? CeilDiv(in.decoder_memory_tokens, kBlockCells)
+                                            : std::min(most_blocks, in.budget_bytes / costs.per_decoder_block);
+    s.bytes = s.blocks * costs.per_decoder_block;
+    return s;
+  }
   if (in.encoder_memory_tokens > 0) s.pages = CeilDiv(in.encoder_memory_tokens, kPageTokens);
   if (in.decoder_memory_tokens > 0) s.blocks = CeilDiv(in.decoder_memory_tokens, kBlockCells);
   const int64_t page_bytes = source_pages * costs.per_encoder_page,
@@ -75,21 +92,23 @@ Shares Share(const MemoryPlanInput& in, const MemoryCosts& costs) {
 
 // Typical documents that fit at once.
 double Documents(const MemoryPlanInput& in, const Shares& s) {
-  const double by_pages = static_cast<double>(s.pages) / CeilDiv(in.max_source_tokens, kPageTokens);
-  const double by_blocks = static_cast<double>(s.blocks) /
-                           CeilDiv(kTypicalBeams * std::min(kTypicalNewTokens, in.max_decoder_tokens), kBlockCells);
+  const double by_blocks = static_cast<double>(s.blocks) / static_cast<double>(TypicalBlocks(in));
   const double by_rows = static_cast<double>(in.max_rows) / kTypicalBeams;
-  return std::max(1.0, std::min({by_pages, by_blocks, by_rows}));
+  double documents = std::min(by_blocks, by_rows);
+  if (in.cross_attention) {
+    documents = std::min(documents, static_cast<double>(s.pages) / static_cast<double>(SourcePages(in)));
+  }
+  return std::max(1.0, documents);
 }
 
 // Seconds of one decode step for one document of a batch of `documents`: the decoder's weights are read once for the
 // batch, the cross-attention's memory once for each document, and each row's own history (design: EL reads nd a layer
 // and multiplies 4bhnd + 4bd^2; shared K/V reads 2nd and multiplies 4bnd).
 double StepSeconds(const MemoryPlanInput& in, AttentionForms forms, double documents) {
-  const double d = in.d_model, n = in.max_source_tokens, b = kTypicalBeams, h = in.heads,
+  const double d = in.d_model, n = in.cross_attention ? in.max_source_tokens : 0, b = kTypicalBeams, h = in.heads,
                inner = double(in.heads) * in.head_dim;
   const OperationFigures& f = in.figures;
-  const double weights = in.layers * (6 * d * inner + 2 * d * in.ffn) + d * in.vocab;
+  const double weights = in.layers * ((in.cross_attention ? 6 : 4) * d * inner + 2 * d * in.ffn) + d * in.vocab;
   const double products =
       std::max(2 * weights * b / f.product_flops, weights * in.bytes_per_weight / f.bytes_per_second / documents);
   const bool el = forms.cross == AttentionForm::kEl, self_el = forms.self == AttentionForm::kEl;
@@ -97,8 +116,8 @@ double StepSeconds(const MemoryPlanInput& in, AttentionForms forms, double docum
   const double absorbed = el ? 4 * b * d * inner / f.product_flops : 0;
   const double attended = el ? 4 * b * h * n * d / f.el_attention_flops : 4 * b * n * inner / f.kv_attention_flops;
   const double read = (el ? n * d : 2 * n * inner) * in.bytes_per_weight / f.bytes_per_second;
-  // Half of the typical answer, on average.
-  const double t = std::min(kTypicalNewTokens, in.max_decoder_tokens) / 2.0;
+  // Half of the typical answer, on average, behind the prompt.
+  const double t = PromptTokens(in) + NewTokens(in) / 2.0;
   const double self =
       self_el ? 4 * b * h * t * d / f.el_self_attention_flops : 4 * b * t * inner / f.kv_self_attention_flops;
   const double self_read = b * (self_el ? t * d : 2 * t * inner) * in.bytes_per_weight / f.bytes_per_second;
@@ -124,6 +143,13 @@ Choice Evaluate(const MemoryPlanInput& in, AttentionForms forms) {
   return c;
 }
 
+// Those that take less memory first: what is equally fast has to be smaller.
+std::vector<AttentionForms> Possible(const MemoryPlanInput& in) {
+  constexpr AttentionForm kEl = AttentionForm::kEl, kKv = AttentionForm::kKv;
+  if (!in.cross_attention) return {{std::nullopt, kEl}, {std::nullopt, kKv}};
+  return {{kEl, kEl}, {kEl, kKv}, {kKv, kEl}, {kKv, kKv}};
+}
+
 }  // namespace
 
 int64_t ListBytes(const MemoryPlanInput& in) {
@@ -138,34 +164,38 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& in) {
                                                    "; allowed beside memory of ", Mebibytes(in.budget_bytes), " is ",
                                                    Mebibytes(most_list_bytes)));
   }
+  if (in.cross_attention && in.forms && !in.forms->cross) {
+    return absl::InvalidArgumentError("attention: the model has cross-attention, of which no form is given");
+  }
   MemoryPlan plan;
   Choice chosen;
   if (in.forms) {
-    chosen = Evaluate(in, *in.forms);
+    chosen = Evaluate(in, {in.cross_attention ? in.forms->cross : std::nullopt, in.forms->self});
     plan.reason = "as configured";
   } else {
-    // Those that take less memory first: what is equally fast has to be smaller.
     std::vector<std::string> estimates;
-    for (const AttentionForm cross : {AttentionForm::kEl, AttentionForm::kKv}) {
-      for (const AttentionForm self : {AttentionForm::kEl, AttentionForm::kKv}) {
-        const Choice choice = Evaluate(in, {cross, self});
-        // A form that does not fit is no choice, unless none fits: then the smallest is refused.
-        const bool better = !Suffice(in, chosen.shares) || choice.seconds < chosen.seconds;
-        if (estimates.empty() || (Suffice(in, choice.shares) && better)) chosen = choice;
-        estimates.push_back(absl::StrFormat("%.2f ms by %s (%.0f fit)", 1e3 * choice.seconds, ToString(choice.forms),
-                                            choice.documents));
-      }
+    for (const AttentionForms& forms : Possible(in)) {
+      const Choice choice = Evaluate(in, forms);
+      // A form that does not fit is no choice, unless none fits: then the smallest is refused.
+      const bool better = !Suffice(in, chosen.shares) || choice.seconds < chosen.seconds;
+      if (estimates.empty() || (Suffice(in, choice.shares) && better)) chosen = choice;
+      estimates.push_back(
+          absl::StrFormat("%.2f ms by %s (%.0f fit)", 1e3 * choice.seconds, ToString(choice.forms), choice.documents));
     }
-    plan.reason = absl::StrFormat("a decode step of a document of %d tokens with %d beams is estimated at %s",
-                                  in.max_source_tokens, kTypicalBeams, absl::StrJoin(estimates, "; "));
+    plan.reason = absl::StrFormat("a decode step of a %s of %d tokens with %d beams is estimated at %s",
+                                  in.cross_attention ? "document" : "prompt",
+                                  in.cross_attention ? in.max_source_tokens : PromptTokens(in), kTypicalBeams,
+                                  absl::StrJoin(estimates, "; "));
   }
   plan.forms = chosen.forms;
   const Shares& s = chosen.shares;
   if (!Suffice(in, s)) {
+    const std::string source_memory =
+        in.cross_attention ? absl::StrCat(s.pages * kPageTokens, " source tokens and ") : "";
+    const std::string source = in.cross_attention ? absl::StrCat(in.max_source_tokens, " and ") : "";
     return absl::InvalidArgumentError(absl::StrCat(
-        "memory: ", Mebibytes(in.budget_bytes), " gives ", s.pages * kPageTokens, " source tokens and ",
-        s.blocks * kBlockCells, " decoder positions; one sequence may need ", in.max_source_tokens, " and ",
-        in.max_decoder_tokens, ": at least ",
+        "memory: ", Mebibytes(in.budget_bytes), " gives ", source_memory, s.blocks * kBlockCells,
+        " decoder positions; one sequence may need ", source, in.max_decoder_tokens, ": at least ",
         Mebibytes(LeastPages(in) * chosen.costs.per_encoder_page + LeastBlocks(in) * chosen.costs.per_decoder_block),
         " with attention ", ToString(chosen.forms)));
   }

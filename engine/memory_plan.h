@@ -14,6 +14,7 @@ namespace elserve {
 
 // What the plan depends on.
 struct MemoryPlanInput {
+  bool cross_attention = true;          // false: decoder-only; nothing of encoder memory or sources is looked at
   std::optional<AttentionForms> forms;  // nullopt: the plan chooses
   MemoryCosts el, kv;                   // of the backend, for the model's shape with both attentions in this form
   int d_model = 0;
@@ -46,7 +47,8 @@ struct MemoryPlan {
 // The budget is shared between encoder and decoder in the proportion that a typical sequence needs (a source of the
 // greatest length, 4 beams, 64 new tokens), but neither gets more than max_rows sequences could use. Where the forms
 // are open the plan compares the time of one decode step of a typical document by each pair of forms, at the batch that
-// its memory allows.
+// its memory allows. Of a decoder-only model all is decoder memory, the typical sequence is a prompt that leaves room
+// for 64 new tokens, and self-attention's form is chosen alone; MemoryPlan::forms has no other then.
 absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
 
 // Host memory of the lists that stand ready for max_rows sequences of the greatest length: hypotheses, ancestry, edits,

@@ -15,12 +15,13 @@ namespace elserve {
 
 // Used again for one sequence after another, so that its buffers keep their room.
 struct Sequence {
-  // kWaiting: until the document is encoded. kPrefill: it is, and not all of the prefix but its last token has cells.
+  // kWaiting: until the document is encoded. kPrefill: it is, or there is none, and not all of the prefix but its last
+  // token has cells.
   enum class Stage { kWaiting, kPrefill, kDecoding };
 
   SequenceId id = 0;
   Stage stage = Stage::kWaiting;
-  Document* document = nullptr;
+  Document* document = nullptr;  // null: the model is decoder-only
   bool stream = false;
   int reported = 0;  // tokens that updates have carried
   Search searches;

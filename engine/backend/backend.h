@@ -99,7 +99,7 @@ struct DecodeRow {
 struct DecodeDocument {
   int32_t begin = 0;  // its first position
   int32_t positions = 0;
-  int32_t length = 0;  // source tokens
+  int32_t length = 0;  // source tokens; 0, and no pages, without cross-attention (MemoryShape::cross)
   std::span<const int32_t> pages;
   // [heads * length], or empty: added to the scores of head h and token t where CrossAttentionArgs::biased, at
   // [h * length + t]. -infinity hides a token from a head; of each head at least one token has to stay.
@@ -141,8 +141,9 @@ struct StepLayout {
 // What encoder and decoder memory hold, fixed at load.
 struct MemoryShape {
   // A source token. kEl: one hidden state of d, shared by all layers. kKv: a key and a value of heads * head_dim each,
-  // for each layer.
-  AttentionForm cross = AttentionForm::kEl;
+  // for each layer. None: the model is decoder-only. There is no encoder memory then, and neither EncoderAttention,
+  // StoreEncoder nor CrossAttention is called.
+  std::optional<AttentionForm> cross = AttentionForm::kEl;
   // A cell, for each layer. kEl: one attention input of d. kKv: a key and a value.
   AttentionForm self = AttentionForm::kEl;
   int layers = 0;  // of the decoder

@@ -30,7 +30,7 @@ void Decoder::Run() {
 void Decoder::RunLayer(int layer) {
   const PackedDecoderLayer& w = weights_.decoder[layer];
   phase_ == Phase::kPrefill ? PrefillAttention(w.self_attention, layer) : SelfAttention(w.self_attention, layer);
-  CrossAttention(w.cross_attention, layer);
+  if (w.cross_attention) CrossAttention(*w.cross_attention, layer);
   stream_.FeedForward(w.feed_forward);
 }
 

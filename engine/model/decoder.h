@@ -39,7 +39,7 @@ class Decoder {
         stream_(config, options.phase, backend) {}
 
   void RunLayer(int layer);
-  // The attention sublayer over the row's own history, or over its document.
+  // The attention sublayer over the row's own history, or over its document where the model has an encoder.
   void SelfAttention(const PackedDecoderAttention& w, int layer);
   void PrefillAttention(const PackedDecoderAttention& w, int layer);
   void CrossAttention(const PackedDecoderAttention& w, int layer);

@@ -10,8 +10,10 @@ constexpr Phase kPhase = Phase::kEncode;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Encoder>> Encoder::Create(const ModelConfig& config, const PackedModel& weights,
-                                                         AttentionForm memory, int positions, Backend& backend) {
+                                                         std::optional<AttentionForm> memory, int positions,
+                                                         Backend& backend) {
   std::unique_ptr<Encoder> encoder(new Encoder(config, weights, memory, backend));
+  if (!memory) return encoder;
   const int64_t inner = static_cast<int64_t>(config.encoder.heads) * config.encoder.head_dim;
   const int64_t keys_and_values = 2 * static_cast<int64_t>(config.decoder.heads) * config.decoder.head_dim;
   absl::Status status = encoder->stream_.TakeMemory(positions, config.encoder.ffn);
@@ -43,7 +45,7 @@ void Encoder::Store() {
     return;
   }
   for (int layer = 0; layer < static_cast<int>(weights_.decoder.size()); ++layer) {
-    const PackedWeight* kv = weights_.decoder[layer].cross_attention.kv.get();
+    const PackedWeight* kv = weights_.decoder[layer].cross_attention->kv.get();
     backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = kv, .output = kv_});
     backend_.StoreEncoder({.layer = layer, .states = kv_});
   }

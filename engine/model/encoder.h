@@ -3,6 +3,7 @@
 #define ELSERVE_ENGINE_MODEL_ENCODER_H_
 
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "engine/backend/backend.h"
@@ -16,9 +17,11 @@ namespace elserve {
 // config and the weights must outlive it.
 class Encoder {
  public:
-  // `positions`: the most tokens of one batch. `memory`: the form of what Store writes.
+  // `positions`: the most tokens of one batch. `memory`: the form of what Store writes; none: the model is
+  // decoder-only, its encoder has no layers, takes no memory and is not to be run.
   static absl::StatusOr<std::unique_ptr<Encoder>> Create(const ModelConfig& config, const PackedModel& weights,
-                                                         AttentionForm memory, int positions, Backend& backend);
+                                                         std::optional<AttentionForm> memory, int positions,
+                                                         Backend& backend);
 
   int layers() const { return static_cast<int>(weights_.encoder.size()); }
 
@@ -32,7 +35,7 @@ class Encoder {
   const Tensor& states() const { return stream_.state(); }
 
  private:
-  Encoder(const ModelConfig& config, const PackedModel& weights, AttentionForm memory, Backend& backend)
+  Encoder(const ModelConfig& config, const PackedModel& weights, std::optional<AttentionForm> memory, Backend& backend)
       : config_(config),
         weights_(weights),
         memory_(memory),
@@ -41,7 +44,7 @@ class Encoder {
 
   const ModelConfig& config_;
   const PackedModel& weights_;
-  const AttentionForm memory_;
+  const std::optional<AttentionForm> memory_;
   Backend& backend_;
   ResidualStream stream_;
   Tensor qkv_;      // [positions, 3a]

@@ -13,7 +13,7 @@ namespace elserve {
 
 // The encoder's or the decoder's layers.
 struct StackConfig {
-  int layers = 0;            // at least 1
+  int layers = 0;            // at least 1; 0: there is no such side, and nothing below means anything
   int heads = 0;             // of each attention; in the decoder of self- and cross-attention alike
   int head_dim = 0;          // numbers a head; heads * head_dim may differ from d_model
   int ffn = 0;               // width between the two feed-forward products
@@ -39,7 +39,7 @@ struct ModelConfig {
   std::string model_type;  // as config.json names it: "bart"
   int vocab_size = 0;      // token ids are in [0, vocab_size)
   int d_model = 0;         // width of the hidden states of both sides
-  StackConfig encoder;
+  StackConfig encoder;     // no layers: the model is decoder-only, without cross-attention
   StackConfig decoder;
   Activation activation = Activation::kGelu;  // between the feed-forward products, both sides
   bool gated_feed_forward = false;            // activation(gate(x)) * fc1(x) instead of activation(fc1(x))
@@ -63,6 +63,8 @@ struct ModelConfig {
   int32_t bos_token_id = -1;
   int32_t decoder_start_token_id = -1;
   std::vector<int32_t> eos_token_id;
+
+  bool decoder_only() const { return encoder.layers == 0; }
 };
 
 }  // namespace elserve

@@ -225,26 +225,32 @@ int64_t PackedNumbers(const ModelWeights& weights) {
 PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend) {
   PackedModel packed;
   Packer packer(config, backend, &packed.bytes);
-  const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
-  packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);
-  packed.encoder_bias = packer.Bias(weights.encoder.position_bias);
-  for (const LayerWeights& layer : weights.encoder.layers) packed.encoder.push_back(packer.EncoderLayer(layer));
+  if (!config.decoder_only()) {
+    const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
+    packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);
+    packed.encoder_bias = packer.Bias(weights.encoder.position_bias);
+    for (const LayerWeights& layer : weights.encoder.layers) packed.encoder.push_back(packer.EncoderLayer(layer));
+  }
   packed.decoder_embedding = packer.Embedding(weights.decoder.embedding, true);
   packed.decoder_bias = packer.Bias(weights.decoder.position_bias);
   for (const LayerWeights& layer : weights.decoder.layers) {
     packed.decoder.push_back({.self_attention = packer.SelfAttention(layer.self_attention, forms.self),
-                              .cross_attention = packer.CrossAttention(*layer.cross_attention, forms.cross),
+                              .cross_attention = {},
                               .feed_forward = packer.FeedForward(layer.feed_forward)});
+    if (layer.cross_attention) {
+      packed.decoder.back().cross_attention = packer.CrossAttention(*layer.cross_attention, *forms.cross);
+    }
   }
   std::vector<PackedNorm*> encoder_norms, decoder_norms;
   for (PackedEncoderLayer& layer : packed.encoder) {
     encoder_norms.insert(encoder_norms.end(), {&layer.norm, &layer.feed_forward.norm});
   }
   for (PackedDecoderLayer& layer : packed.decoder) {
-    decoder_norms.insert(decoder_norms.end(),
-                         {&layer.self_attention.norm, &layer.cross_attention.norm, &layer.feed_forward.norm});
+    decoder_norms.push_back(&layer.self_attention.norm);
+    if (layer.cross_attention) decoder_norms.push_back(&layer.cross_attention->norm);
+    decoder_norms.push_back(&layer.feed_forward.norm);
   }
-  packer.Norms(weights.encoder, 1.0f, &packed.encoder_embedding.norms, encoder_norms);
+  if (!config.decoder_only()) packer.Norms(weights.encoder, 1.0f, &packed.encoder_embedding.norms, encoder_norms);
   packer.Norms(weights.decoder, config.head_scale, &packed.decoder_embedding.norms, decoder_norms);
   packed.head = packer.Linear(weights.head, weights.logits_bias ? &*weights.logits_bias : nullptr);
   return packed;

@@ -3,6 +3,7 @@
 #define ELSERVE_ENGINE_MODEL_PACKED_WEIGHTS_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "engine/backend/backend.h"
@@ -53,7 +54,7 @@ struct PackedDecoderAttention {
 
 struct PackedDecoderLayer {
   PackedDecoderAttention self_attention;
-  PackedDecoderAttention cross_attention;
+  std::optional<PackedDecoderAttention> cross_attention;  // none in a decoder-only model
   PackedFeedForward feed_forward;
 };
 
@@ -65,7 +66,7 @@ struct PackedBias {
 };
 
 struct PackedModel {
-  PackedEmbedding encoder_embedding;  // tokens is null where both sides share the decoder's
+  PackedEmbedding encoder_embedding;  // tokens is null where both sides share the decoder's, or there is no encoder
   PackedBias encoder_bias;
   std::vector<PackedEncoderLayer> encoder;
   PackedEmbedding decoder_embedding;

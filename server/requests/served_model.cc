@@ -148,6 +148,7 @@ v1::Model ServedModel::Describe() const {
   model.set_encoder_heads(info_.encoder_heads);
   model.set_decoder_heads(info_.decoder_heads);
   model.set_vocab_size(info_.vocab_size);
+  model.set_decoder_only(info_.decoder_only);
   model.set_device(info_.device);
   model.set_device_name(info_.device_name);
   model.set_device_reason(info_.device_reason);

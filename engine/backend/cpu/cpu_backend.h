@@ -150,6 +150,10 @@ class CpuBackend final : public Backend {
     return phase == Phase::kEncode ? layout_.encode.positions() : Layout(phase).positions();
   }
   const DecodeLayout& Layout(Phase phase) const { return phase == Phase::kPrefill ? layout_.prefill : layout_.decode; }
+  // Layers that have pages of their own.
+  static int EncoderLayers(const MemoryShape& s) {
+    return s.cross == AttentionForm::kKv ? s.layers : s.cross == AttentionForm::kEl ? 1 : 0;
+  }
   int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
   int64_t CellBytes(const MemoryShape& shape) const;
 

@@ -19,6 +19,10 @@ AttentionGeometry Geometry(const MemoryShape& shape, AttentionForm form) {
 
 // A step of one token, for running everything once at load. Points to itself.
 struct Rehearsal {
+  explicit Rehearsal(bool cross_attention) {
+    if (!cross_attention) decode_documents[0] = {.begin = 0, .positions = 1, .length = 0, .pages = {}};
+  }
+
   std::array<int32_t, 1> zero = {0};
   std::array<EncodeDocument, 1> encode_documents = {{{.begin = 0, .length = 1, .pages = zero}}};
   std::array<DecodeDocument, 1> decode_documents = {{{.begin = 0, .positions = 1, .length = 1, .pages = zero}}};
@@ -47,7 +51,7 @@ int64_t CudaBackend::PageBytes(const MemoryShape& shape) const {
 }
 
 MemoryCosts CudaBackend::Costs(const MemoryShape& shape) const {
-  return {.per_encoder_page = PageBytes(shape) * (shape.cross == AttentionForm::kEl ? 1 : shape.layers),
+  return {.per_encoder_page = PageBytes(shape) * EncoderLayers(shape),
           .per_decoder_block = kBlockCells * CellBytes(shape) * shape.layers};
 }
 
@@ -61,13 +65,14 @@ absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encod
     status.Update(block.status());
     if (block.ok()) *to = *std::move(block);
   };
-  encoder_.resize(shape.cross == AttentionForm::kEl ? 1 : shape.layers);
+  encoder_.resize(EncoderLayers(shape));
   for (DeviceBlock& pages : encoder_) take(context_->Allocate(encoder_pages * PageBytes(shape)), &pages);
   decoder_.resize(shape.layers);
   for (DeviceBlock& cells : decoder_) {
     take(context_->Allocate(decoder_blocks * kBlockCells * CellBytes(shape)), &cells);
   }
-  RowArrays::Limits rows{.cross = Geometry(shape, shape.cross),
+  // Without cross-attention no document has tokens, and its bounds are zero in any form.
+  RowArrays::Limits rows{.cross = Geometry(shape, shape.cross.value_or(AttentionForm::kEl)),
                          .self = Geometry(shape, shape.self),
                          .bucket = {limits.decode_positions, limits.select_rows},
                          .cells = int64_t{limits.decode_positions} * limits.decoder_length,
@@ -151,7 +156,7 @@ absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
   context_->Bind();
   Plan(phase, body);
   // Loads every kernel, which capturing must not have to, and shows at load what does not run.
-  const Rehearsal rehearsal;
+  const Rehearsal rehearsal(shape_.cross.has_value());
   BeginStep(rehearsal.Layout(phase));
   body();
   if (const auto selected = Selected(); !selected.ok()) return selected.status();

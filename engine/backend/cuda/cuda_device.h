@@ -84,8 +84,12 @@ class CudaBackend final : public Backend {
   int64_t RowBytes(const Tensor& t) const { return RowStride(t.cols, TypeOf(t.storage)) * SizeOf(TypeOf(t.storage)); }
   // Values of a source token (of the form `shape.cross`) or a cell (`shape.self`) in one layer's memory, and bytes of a
   // page and a cell there.
-  static int64_t StateWidth(const MemoryShape& s, AttentionForm form) {
+  static int64_t StateWidth(const MemoryShape& s, std::optional<AttentionForm> form) {
     return form == AttentionForm::kEl ? s.d : int64_t{2} * s.heads * s.head_dim;
+  }
+  // Layers that have pages of their own.
+  static int EncoderLayers(const MemoryShape& s) {
+    return s.cross == AttentionForm::kKv ? s.layers : s.cross == AttentionForm::kEl ? 1 : 0;
   }
   int64_t PageBytes(const MemoryShape& shape) const;
   int64_t CellBytes(const MemoryShape& shape) const {

@@ -224,7 +224,7 @@ void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
   if (!Launches() || Rows(args.phase) == 0) return;
   const DecodeArrays& arrays = Arrays(args.phase);
   const DeviceBlock& pages = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer];
-  DecodeAttentionKernelArgs kernel = DecodeAttention(shape_.cross, args.query, args.output, pages, arrays.cross);
+  DecodeAttentionKernelArgs kernel = DecodeAttention(*shape_.cross, args.query, args.output, pages, arrays.cross);
   if (args.biased) kernel.bias = {.values = arrays.biases, .documents = arrays.document_biases};
   context_->Check(LaunchCrossAttention(kernel, stream(args.phase)), "CrossAttention");
 }

@@ -31,7 +31,7 @@ class Planner {
                           .partial = partials_,
                           .arrival = arrivals_};
     }
-    if (splits == 1) return;
+    if (splits <= 1) return;
     partials_ += count * splits;
     ++arrivals_;
   }
@@ -54,6 +54,7 @@ class Planner {
 
 // `tile_lanes`: of the EL form. A tile holds at least one position's lanes, or as many as it can.
 AttentionBounds Bound(const AttentionGeometry& geometry, int positions, int length, int tile_lanes) {
+  if (length == 0) return {};
   const int64_t tiles = positions * (geometry.el ? CeilDiv(geometry.heads, tile_lanes) : 1);
   const int64_t splits =
       std::max<int64_t>(1, std::min<int64_t>(CeilDiv(length, geometry.el ? kElSplit : kKeyValueSplit), kMaxSplits));

@@ -62,7 +62,8 @@ int PlanCrossAttention(const AttentionGeometry& geometry, const DecodeLayout& la
 int PlanSelfAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items);
 int PlanEncoderAttention(const EncodeLayout& layout, EncodeItem* items);
 
-// The most that a step of so many positions needs, when no document (cross) or history (self) is longer than `length`.
+// The most that a step of so many positions needs, when no document (cross) or history (self) is longer than `length`:
+// of length 0 there are no items.
 struct AttentionBounds {
   int64_t items = 0;
   int64_t arrivals = 0;      // counters of AttentionWorkspace::arrivals

@@ -71,10 +71,15 @@ void RequireValid(const DecodeLayout& layout, Phase phase, const MemorySize& mem
   for (const DecodeDocument& document : layout.documents) {
     Require(document.begin >= 0 && document.positions > 0 && document.begin + document.positions <= positions,
             "a decode document's positions are the step's");
-    Require(document.length > 0 && document.length <= memory.limits.source_length,
-            "a decode document is within source_length");
-    RequirePages(document.pages, document.length, memory);
-    Require(document.bias.size() % document.length == 0, "a document's bias has a value for each head and token");
+    if (memory.cross_attention) {
+      Require(document.length > 0 && document.length <= memory.limits.source_length,
+              "a decode document is within source_length");
+      RequirePages(document.pages, document.length, memory);
+      Require(document.bias.size() % document.length == 0, "a document's bias has a value for each head and token");
+    } else {
+      Require(document.length == 0 && document.pages.empty() && document.bias.empty(),
+              "a decode document has a source only where there is cross-attention");
+    }
     for (int p = 0; p < document.positions; ++p) ++documents_of[document.begin + p];
   }
   for (int count : documents_of) Require(count == 1, "every decode position is one document's");

@@ -7,6 +7,7 @@
 namespace elserve::reference {
 
 struct MemorySize {
+  bool cross_attention = true;
   int64_t encoder_pages = 0;
   int64_t decoder_blocks = 0;
   StepLimits limits;

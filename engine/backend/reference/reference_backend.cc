@@ -92,12 +92,14 @@ class ReferenceBackend final : public Backend {
   void Write(const Tensor& tensor, std::span<const float> values) override;
 
  private:
-  // Values that a source token (of the form `shape.cross`) or a cell (`shape.self`) holds in one layer.
-  static int64_t StateWidth(const MemoryShape& shape, AttentionForm form) {
+  // Values that a source token (of the form `shape.cross`) or a cell (`shape.self`) holds in one layer; of no form
+  // none.
+  static int64_t StateWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
+    if (!form) return 0;
     return form == AttentionForm::kEl ? shape.d : int64_t{2} * shape.heads * shape.head_dim;
   }
   static int64_t EncoderLayers(const MemoryShape& shape) {
-    return shape.cross == AttentionForm::kEl ? 1 : shape.layers;
+    return shape.cross == AttentionForm::kKv ? shape.layers : shape.cross == AttentionForm::kEl ? 1 : 0;
   }
 
   // Of kPrefill or kDecode.
@@ -144,7 +146,10 @@ absl::Status ReferenceBackend::AllocateMemory(const MemoryShape& shape, int64_t 
                                               const StepLimits& limits) {
   Require(encoder_.empty() && decoder_.empty(), "AllocateMemory is called once");
   shape_ = shape;
-  size_ = {.encoder_pages = encoder_pages, .decoder_blocks = decoder_blocks, .limits = limits};
+  size_ = {.cross_attention = shape.cross.has_value(),
+           .encoder_pages = encoder_pages,
+           .decoder_blocks = decoder_blocks,
+           .limits = limits};
   try {
     encoder_.assign(EncoderLayers(shape),
                     std::vector<float>(encoder_pages * kPageTokens * StateWidth(shape, shape.cross)));
@@ -298,16 +303,17 @@ void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
 }
 
 void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
+  Require(shape_.cross.has_value(), "there is cross-attention");
   Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
-  RequireTensor(args.query, args.phase, QueryWidth(shape_.cross), Storage::kState);
-  RequireTensor(args.output, args.phase, QueryWidth(shape_.cross), Storage::kState);
+  RequireTensor(args.query, args.phase, QueryWidth(*shape_.cross), Storage::kState);
+  RequireTensor(args.output, args.phase, QueryWidth(*shape_.cross), Storage::kState);
   for (const DecodeDocument& document : Layout(args.phase).documents) {
     const bool biased = args.biased && !document.bias.empty();
     const auto bias = [&](int head, int64_t t) { return biased ? document.bias[head * document.length + t] : 0.0f; };
     std::vector<const float*> states;
     for (int64_t t = 0; t < document.length; ++t) states.push_back(EncoderState(args.layer, document.pages, t));
     for (int64_t p = document.begin; p < document.begin + document.positions; ++p) {
-      Attend(MemoryLayout(shape_.cross), Row(args.query, p), states, bias, MutableRow(args.output, p));
+      Attend(MemoryLayout(*shape_.cross), Row(args.query, p), states, bias, MutableRow(args.output, p));
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/elserve/v1/elserve.grpc.pb.h"
 #include "server/commands/client/printing.h"
@@ -27,16 +28,22 @@ std::string Languages(const v1::Model::Languages& languages) {
 
 void Print(const v1::Model& model) {
   const v1::Model::Limits& limits = model.limits();
+  // What is said of sources has no meaning without an encoder.
+  const auto sources = [&model](int64_t tokens) {
+    return model.decoder_only() ? std::string() : absl::StrCat(tokens, " source tokens, ");
+  };
   std::cout << model.name() << "\n"
             << "  family      " << model.family() << ", " << model.parameter_count() << " parameters, d_model "
-            << model.d_model() << ", " << model.encoder_layers() << " + " << model.decoder_layers() << " layers\n"
+            << model.d_model() << ", "
+            << (model.decoder_only() ? std::string() : absl::StrCat(model.encoder_layers(), " + "))
+            << model.decoder_layers() << " layers" << (model.decoder_only() ? ", decoder-only" : "") << "\n"
             << "  device      " << model.device() << ": " << model.device_name() << ", " << model.precision() << " ("
             << model.device_reason() << ")\n"
             << "  attention   " << model.attention() << " (" << model.attention_reason() << ")\n"
-            << "  limits      " << limits.max_source_tokens() << " source tokens, " << limits.max_decoder_tokens()
+            << "  limits      " << sources(limits.max_source_tokens()) << limits.max_decoder_tokens()
             << " decoder tokens (" << limits.max_tokens_reason() << "), " << limits.max_num_beams() << " beams\n"
-            << "  memory      " << limits.encoder_memory_tokens() << " source tokens, "
-            << limits.decoder_memory_tokens() << " decoder positions, " << limits.max_rows() << " rows in flight"
+            << "  memory      " << sources(limits.encoder_memory_tokens()) << limits.decoder_memory_tokens()
+            << " decoder positions, " << limits.max_rows() << " rows in flight"
             << (limits.encoder_cache() ? ", encoder cache\n" : "\n") << Languages(model.languages()) << "  generate    "
             << ToJson(model.default_parameters()) << "\n";
   if (model.tasks().has_summarize()) {

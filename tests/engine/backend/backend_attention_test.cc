@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,18 +55,23 @@ MemoryShape MemoryOf(const AttentionShape& shape, AttentionForms forms) {
           .heads = shape.heads,
           .head_dim = shape.head_dim};
 }
-int64_t StateWidth(const MemoryShape& shape, AttentionForm form) {
+// Of no form: 0.
+int64_t StateWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
+  if (!form) return 0;
   return form == AttentionForm::kEl ? shape.d : 2 * shape.heads * shape.head_dim;
 }
-int64_t HeadWidth(const MemoryShape& shape, AttentionForm form) {
+int64_t HeadWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
+  if (!form) return 0;
   return form == AttentionForm::kEl ? shape.d : shape.head_dim;
 }
-int64_t QueryWidth(const MemoryShape& shape, AttentionForm form) { return shape.heads * HeadWidth(shape, form); }
+int64_t QueryWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
+  return shape.heads * HeadWidth(shape, form);
+}
 // Columns of SelfAttention's states: the query first where the form has it there, then what is stored.
 int64_t SelfWidth(const MemoryShape& shape) {
   return StateWidth(shape, shape.self) + (shape.self == AttentionForm::kKv ? QueryWidth(shape, shape.self) : 0);
 }
-float QueryDeviation(const MemoryShape& shape, AttentionForm form) {
+float QueryDeviation(const MemoryShape& shape, std::optional<AttentionForm> form) {
   return kScoreDeviation / std::sqrt(static_cast<float>(HeadWidth(shape, form)));
 }
 std::string NameOf(const std::string& operation, const MemoryShape& shape) {
@@ -513,6 +519,22 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
                     .cols = QueryWidth(shape, shape.cross),
                     .load = load,
                     .batches = {}});
+  }
+}
+
+// A decoder-only model: documents have no tokens and no pages, there is no encoder memory.
+TEST(BackendAttention, SelfWithoutSources) {
+  const DecodeWorld world(73, {{.length = 0, .rows = 3, .history = 5},
+                               {.length = 0, .rows = 1, .history = 0, .new_positions = 9},
+                               {.length = 0, .rows = 2, .history = 70}});
+  EXPECT_EQ(world.page_count(), 0);
+  for (const AttentionForm self : {AttentionForm::kKv, AttentionForm::kEl}) {
+    const MemoryShape shape = MemoryOf({3, 8, 24}, {std::nullopt, self});
+    CheckOperation({.name = NameOf("self attention", shape),
+                    .units = static_cast<int>(world.positions().size()),
+                    .cols = QueryWidth(shape, shape.self),
+                    .load = [&](Session& session) { return LoadSelf(session, world, shape); },
+                    .batches = world.Batches(74)});
   }
 }
 

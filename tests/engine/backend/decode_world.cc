@@ -24,8 +24,8 @@ DecodeWorld::DecodeWorld(uint32_t seed, std::vector<DocumentSpec> documents) : d
     page_count_ += (document.length + kPageTokens - 1) / kPageTokens;
     cells += int64_t{document.rows} * (document.history + document.new_positions);
   }
-  // More than the documents need: memory has holes.
-  page_count_ += 3;
+  // More than the documents need: memory has holes. No pages where no document has a source.
+  if (page_count_ > 0) page_count_ += 3;
   block_count_ = (cells + cells / 4 + kBlockCells) / kBlockCells;
 
   const std::vector<int32_t> page_order = RandomOrder(page_count_, engine);
@@ -62,7 +62,7 @@ StepLimits DecodeWorld::Limits() const {
   limits.encode_positions = static_cast<int>(std::max(SourceTokens(), page_count_ * kPageTokens));
   limits.decode_positions = limits.prefill_positions = static_cast<int>(positions_.size());
   limits.select_rows = limits.decode_positions;
-  limits.source_length = kPageTokens;
+  limits.source_length = page_count_ > 0 ? kPageTokens : 0;
   for (const DocumentSpec& document : documents_)
     limits.source_length = std::max(limits.source_length, document.length);
   for (const Position& position : positions_) {
@@ -124,8 +124,10 @@ void DecodeWorld::FillCells(Session& session, int layer, Tensor states, std::spa
     step.tokens.assign(count, 0);
     step.position_ids.assign(count, 0);
     for (int64_t i = 0; i < count; ++i) step.rows.push_back({.ancestry = {static_cast<int32_t>(begin + i)}});
-    step.decode_documents = {
-        {.begin = 0, .positions = static_cast<int32_t>(count), .length = 1, .pages = pages_.front()}};
+    step.decode_documents = {{.begin = 0,
+                              .positions = static_cast<int32_t>(count),
+                              .length = std::min(1, documents_.front().length),
+                              .pages = pages_.front()}};
     session.backend().BeginStep(step.Layout());
     session.backend().Write(states, values.subspan(begin * states.cols, count * states.cols));
     session.backend().SelfAttention({.layer = layer, .states = states, .query = query, .output = output});

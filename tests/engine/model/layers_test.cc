@@ -28,6 +28,8 @@ struct Kind {
   bool biases = true;
   bool gated = false;
   bool position_bias = false;
+  bool learned_positions = false;
+  bool decoder_only = false;
   float head_scale = 1.0f;
   NormKind norm = NormKind::kLayerNorm;
 };
@@ -46,7 +48,13 @@ std::vector<Kind> Kinds() {
            .gated = true,
            .position_bias = true,
            .head_scale = 0.6f,
-           .norm = NormKind::kRmsNorm}};
+           .norm = NormKind::kRmsNorm},
+          {.name = "gpt2",
+           .placement = NormPlacement::kPre,
+           .embedding_norm = false,
+           .final_norm = true,
+           .learned_positions = true,
+           .decoder_only = true}};
 }
 
 // Random weights that the tensors below point to.
@@ -64,9 +72,13 @@ class Model {
     for (StackConfig* stack : {&config.encoder, &config.decoder}) {
       *stack = {.layers = 2, .heads = kHeads, .head_dim = kHeadDim, .ffn = kFfn, .score_scale = 0.4f};
     }
-    weights.encoder = Stack(false);
     weights.decoder = Stack(true);
-    weights.decoder.embedding.tokens = weights.encoder.embedding.tokens;
+    if (kind.decoder_only) {
+      config.encoder = {};
+    } else {
+      weights.encoder = Stack(false);
+      weights.encoder.embedding.tokens = weights.decoder.embedding.tokens;
+    }
     weights.head = Make({kVocab, kD}, 0.5f);
   }
 
@@ -101,6 +113,7 @@ class Model {
   StackWeights Stack(bool decoder) {
     StackWeights stack;
     stack.embedding.tokens = Make({kVocab, kD}, 1.0f);
+    if (kind_.learned_positions) stack.embedding.positions = Make({kReach, kD}, 0.7f);
     if (kind_.embedding_norm) stack.embedding.norm = Norm();
     if (kind_.position_bias) {
       stack.position_bias = {.table = Make({kHeads, 2 * kReach - 1}, 1.0f), .zero = kReach - 1};
@@ -108,7 +121,7 @@ class Model {
     for (int i = 0; i < 2; ++i) {
       LayerWeights layer;
       layer.self_attention = Attention();
-      if (decoder) layer.cross_attention = Attention();
+      if (decoder && !kind_.decoder_only) layer.cross_attention = Attention();
       layer.feed_forward = {.fc1 = Linear(kFfn, kD), .gate = {}, .fc2 = Linear(kD, kFfn), .norm = Norm()};
       if (kind_.gated) layer.feed_forward.gate = Linear(kFfn, kD);
       stack.layers.push_back(layer);
@@ -173,7 +186,7 @@ Matrix Attended(const ModelConfig& config, const Matrix& x, const Matrix& memory
       double total = 0;
       for (size_t s = 0; s < seen; ++s) {
         for (int i = 0; i < kHeadDim; ++i) scores[s] += q[t][head * kHeadDim + i] * k[s][head * kHeadDim + i];
-        scores[s] *= config.encoder.score_scale;
+        scores[s] *= config.decoder.score_scale;
         if (bias) scores[s] += table[head * (2 * kReach - 1) + static_cast<int>(s) - static_cast<int>(t) + bias->zero];
         total += scores[s] = std::exp(scores[s]);
       }
@@ -198,7 +211,7 @@ Matrix FedForward(const Matrix& x, const FeedForwardWeights& w) {
   return Product(hidden, w.fc2);
 }
 
-// The states of a stack; `memory`: the encoder's, of a decoder.
+// The states of a stack; `memory`: the encoder's, of a decoder (without cross-attention nobody reads it).
 Matrix Forward(const Model& model, const StackWeights& stack, const std::vector<int32_t>& tokens,
                const Matrix* memory) {
   const ModelConfig& config = model.config;
@@ -207,6 +220,12 @@ Matrix Forward(const Model& model, const StackWeights& stack, const std::vector<
   for (int32_t token : tokens) {
     x.emplace_back(table.begin() + token * kD, table.begin() + (token + 1) * kD);
     for (double& value : x.back()) value *= config.embedding_scale;
+  }
+  if (stack.embedding.positions) {
+    const Vector positions = Values(*stack.embedding.positions);
+    for (size_t t = 0; t < x.size(); ++t) {
+      for (int i = 0; i < kD; ++i) x[t][i] += positions[t * kD + i];
+    }
   }
   if (stack.embedding.norm) x = Normed(config, x, *stack.embedding.norm);
   const auto sublayer = [&](const NormWeights& norm, auto&& compute) {
@@ -233,7 +252,8 @@ Matrix Forward(const Model& model, const StackWeights& stack, const std::vector<
 
 // log-softmax of the last position's logits by the plain forward pass.
 Vector LogProbs(const Model& model, const std::vector<int32_t>& source, const std::vector<int32_t>& target) {
-  const Matrix memory = Forward(model, model.weights.encoder, source, nullptr);
+  Matrix memory;
+  if (!model.config.decoder_only()) memory = Forward(model, model.weights.encoder, source, nullptr);
   Matrix states = Forward(model, model.weights.decoder, target, &memory);
   for (double& value : states.back()) value *= model.config.head_scale;
   Vector logits = Product({states.back()}, {.weight = model.weights.head, .bias = {}})[0];
@@ -249,14 +269,15 @@ TEST_P(LayersTest, AgreeWithAPlainForwardPass) {
   const Model model(GetParam());
   const std::vector<int32_t> source = {3, 1, 10, 7, 7, 2}, target = {5, 0, 9};
   ASSERT_EQ(source.size(), size_t{kTokens});
-  for (const AttentionForms forms : {kAllEl, kAllKv}) {
+  for (AttentionForms forms : {kAllEl, kAllKv}) {
+    if (GetParam().decoder_only) forms.cross = std::nullopt;
     const std::unique_ptr<Backend> backend = MakeReferenceBackend();
     const PackedModel packed = PackModel(model.config, model.weights, forms, *backend);
     ASSERT_TRUE(
         backend
             ->AllocateMemory(
                 {.cross = forms.cross, .self = forms.self, .layers = 2, .d = kD, .heads = kHeads, .head_dim = kHeadDim},
-                1, 1,
+                GetParam().decoder_only ? 0 : 1, 1,
                 {.encode_positions = kTokens,
                  .prefill_positions = 2,
                  .prefill_history = 2,
@@ -272,12 +293,15 @@ TEST_P(LayersTest, AgreeWithAPlainForwardPass) {
     const std::vector<int32_t> page = {0};
     const std::vector<int32_t> ids = {0, 1, 2, 3, 4, 5};
     const std::vector<EncodeDocument> encoded = {{.begin = 0, .length = kTokens, .pages = page}};
-    StepLayout encode;
-    encode.encode = {.tokens = source, .position_ids = ids, .documents = encoded};
-    backend->BeginStep(encode);
-    (*encoder)->Embed();
-    for (int layer = 0; layer < 2; ++layer) (*encoder)->RunLayer(layer);
-    (*encoder)->Store();
+    EXPECT_EQ((*encoder)->layers(), GetParam().decoder_only ? 0 : 2);
+    if (!GetParam().decoder_only) {
+      StepLayout encode;
+      encode.encode = {.tokens = source, .position_ids = ids, .documents = encoded};
+      backend->BeginStep(encode);
+      (*encoder)->Embed();
+      for (int layer = 0; layer < 2; ++layer) (*encoder)->RunLayer(layer);
+      (*encoder)->Store();
+    }
 
     // The target's first two positions at once, and the third behind them in the same step.
     const std::vector<int32_t> cells = {5, 3, 9};
@@ -285,8 +309,12 @@ TEST_P(LayersTest, AgreeWithAPlainForwardPass) {
     const std::vector<DecodeRow> prefix = {
         {.begin = 0, .positions = 2, .first = 0, .ancestry = std::span(cells).first(2)}};
     const std::vector<DecodeRow> last = {{.begin = 0, .positions = 1, .first = 2, .ancestry = cells}};
-    const std::vector<DecodeDocument> both = {{.begin = 0, .positions = 2, .length = kTokens, .pages = page}};
-    const std::vector<DecodeDocument> one = {{.begin = 0, .positions = 1, .length = kTokens, .pages = page}};
+    std::vector<DecodeDocument> both = {{.begin = 0, .positions = 2, .length = kTokens, .pages = page}};
+    std::vector<DecodeDocument> one = {{.begin = 0, .positions = 1, .length = kTokens, .pages = page}};
+    if (GetParam().decoder_only) {
+      both = {{.begin = 0, .positions = 2, .length = 0, .pages = {}}};
+      one = {{.begin = 0, .positions = 1, .length = 0, .pages = {}}};
+    }
     const std::vector<SelectRow> select = {{.position = 0, .count = kVocab, .force = {}, .edits = {}}};
     StepLayout step;
     step.prefill = {tokens.first(2), places.first(2), prefix, both, {}};
