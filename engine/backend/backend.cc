@@ -1,5 +1,6 @@
 #include "engine/backend/backend.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace elserve {
@@ -20,19 +21,37 @@ float FromHalf(uint16_t half) {
   return sign ? -subnormal : subnormal;
 }
 
+float ReadNumber(DataType type, const std::byte* from) {
+  if (type == DataType::kFloat32) {
+    float value;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, from, sizeof(half));
+  return type == DataType::kFloat16 ? FromHalf(half) : FromBits(static_cast<uint32_t>(half) << 16);
+}
+
 }  // namespace
 
 void ReadFloats(const HostTensor& tensor, int64_t begin, int64_t n, float* out) {
-  const std::byte* from = tensor.data + begin * SizeOf(tensor.type);
+  const int64_t size = SizeOf(tensor.type);
+  if (tensor.transposed_from > 0) {
+    // Rows that follow each other read neighbouring numbers, of cache lines that are still there.
+    const int64_t cols = tensor.shape.back(), step = tensor.transposed_from * size;
+    for (int64_t i = begin; i < begin + n;) {
+      const int64_t row = i / cols, end = std::min(begin + n, (row + 1) * cols);
+      const std::byte* from = tensor.data + row * size + i % cols * step;
+      for (; i < end; ++i, from += step) *out++ = ReadNumber(tensor.type, from);
+    }
+    return;
+  }
+  const std::byte* from = tensor.data + begin * size;
   if (tensor.type == DataType::kFloat32) {
     std::memcpy(out, from, n * sizeof(float));
     return;
   }
-  for (int64_t i = 0; i < n; ++i) {
-    uint16_t half;
-    std::memcpy(&half, from + 2 * i, sizeof(half));
-    out[i] = tensor.type == DataType::kFloat16 ? FromHalf(half) : FromBits(static_cast<uint32_t>(half) << 16);
-  }
+  for (int64_t i = 0; i < n; ++i) out[i] = ReadNumber(tensor.type, from + i * size);
 }
 
 }  // namespace elserve

@@ -35,6 +35,9 @@ struct HostTensor {
   DataType type = DataType::kFloat32;
   std::vector<int64_t> shape;
   const std::byte* data = nullptr;
+  // 0: row-major. Else a view of columns of a matrix that is stored with so many of them a row: number [r, c], r over
+  // all extents but the last, stands at c * transposed_from + r. So [out, in] can be shown of what is stored [in, out].
+  int64_t transposed_from = 0;
 
   int64_t size() const {
     int64_t n = 1;
@@ -43,7 +46,7 @@ struct HostTensor {
   }
 };
 
-// Numbers [begin, begin + n) of a tensor, in the order of memory, as float32.
+// Numbers [begin, begin + n) of a tensor, in row-major order of its shape, as float32.
 void ReadFloats(const HostTensor& tensor, int64_t begin, int64_t n, float* out);
 
 // A weight in the device's layout; only the backend that packed it knows what is inside.

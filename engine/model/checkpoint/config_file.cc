@@ -89,6 +89,18 @@ absl::StatusOr<std::string> ConfigFile::String(std::string_view key, std::option
   return Error(key, "a string");
 }
 
+absl::StatusOr<std::vector<std::string>> ConfigFile::Strings(std::string_view key) const {
+  std::vector<std::string> strings;
+  if (!Has(key)) return strings;
+  const nlohmann::json& value = *Find(key);
+  if (!value.is_array()) return Error(key, "null or a list of strings");
+  for (const nlohmann::json& element : value) {
+    if (!element.is_string()) return Error(key, "null or a list of strings");
+    strings.push_back(element.get<std::string>());
+  }
+  return strings;
+}
+
 absl::StatusOr<int32_t> ConfigFile::TokenId(std::string_view key, int32_t absent, int64_t vocab_size) const {
   const nlohmann::json* value = Find(key);
   if (value == nullptr) return absent < vocab_size ? absent : -1;

@@ -29,6 +29,8 @@ class ConfigFile {
   absl::StatusOr<double> Number(std::string_view key, double absent, double min, double max) const;
   absl::StatusOr<bool> Boolean(std::string_view key, bool absent) const;
   absl::StatusOr<std::string> String(std::string_view key, std::optional<std::string_view> absent) const;
+  // A list of strings, or null: empty, as where the key is not there.
+  absl::StatusOr<std::vector<std::string>> Strings(std::string_view key) const;
   // A token id in [0, vocab_size), or null: -1. An `absent` outside of the vocabulary is -1, too.
   absl::StatusOr<int32_t> TokenId(std::string_view key, int32_t absent, int64_t vocab_size) const;
   // A token id, a list of at most 32 of them, or null: empty. `absent` loses what is outside of the vocabulary.

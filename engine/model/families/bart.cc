@@ -11,8 +11,8 @@ absl::StatusOr<ModelConfig> ReadBartConfig(const ConfigFile& file) {
   ConfigReader read(file);
   ModelConfig config;
   ReadBartKeys(
-      file, {.vocab_size = 50265, .pad_token_id = 1, .bos_token_id = 0, .eos_token_id = 2, .decoder_start_token_id = 2},
-      read, &config);
+      {.vocab_size = 50265, .pad_token_id = 1, .bos_token_id = 0, .eos_token_id = 2, .decoder_start_token_id = 2}, read,
+      &config);
   config.norm_placement = NormPlacement::kPost;
   config.positions = Positions::kLearned;
   config.position_offset = 2;  // BartLearnedPositionalEmbedding

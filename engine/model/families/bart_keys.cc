@@ -4,14 +4,11 @@
 
 namespace elserve {
 
-void ReadBartKeys(const ConfigFile& file, const BartDefaults& defaults, ConfigReader& read, ModelConfig* config) {
+void ReadBartKeys(const BartDefaults& defaults, ConfigReader& read, ModelConfig* config) {
   config->vocab_size = read.Size("vocab_size", defaults.vocab_size, kMaxVocabulary);
-  // The aliases win over the names that they stand for (BartConfig.attribute_map).
-  config->d_model = read.Size(file.Has("hidden_size") ? "hidden_size" : "d_model", 1024, kMaxWidth);
-  config->encoder.layers =
-      read.Size(file.Has("num_hidden_layers") ? "num_hidden_layers" : "encoder_layers", 12, kMaxLayers);
-  config->encoder.heads = read.Heads(
-      file.Has("num_attention_heads") ? "num_attention_heads" : "encoder_attention_heads", 16, config->d_model);
+  config->d_model = read.Size(read.Key("hidden_size", "d_model"), 1024, kMaxWidth);
+  config->encoder.layers = read.Size(read.Key("num_hidden_layers", "encoder_layers"), 12, kMaxLayers);
+  config->encoder.heads = read.Heads(read.Key("num_attention_heads", "encoder_attention_heads"), 16, config->d_model);
   config->encoder.ffn = read.Size("encoder_ffn_dim", 4096, kMaxWidth);
   config->decoder.layers = read.Size("decoder_layers", 12, kMaxLayers);
   config->decoder.heads = read.Heads("decoder_attention_heads", 16, config->d_model);

@@ -19,7 +19,7 @@ struct BartDefaults {
 };
 
 // Shapes, activation, scale, tying and ids. Positions, norms and what a family refuses are its own.
-void ReadBartKeys(const ConfigFile& file, const BartDefaults& defaults, ConfigReader& read, ModelConfig* config);
+void ReadBartKeys(const BartDefaults& defaults, ConfigReader& read, ModelConfig* config);
 
 // Which modules a family has beside the layers. The names are transformers'.
 struct BartModules {

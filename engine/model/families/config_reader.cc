@@ -35,6 +35,8 @@ std::string ConfigReader::Text(std::string_view key, std::string_view absent) {
   return Keep<std::string>(file_.String(key, absent), "");
 }
 
+std::vector<std::string> ConfigReader::Texts(std::string_view key) { return Keep(file_.Strings(key), {}); }
+
 bool ConfigReader::Boolean(std::string_view key, bool absent) { return Keep(file_.Boolean(key, absent), false); }
 
 Activation ConfigReader::Activation(std::string_view key, std::string_view absent) {

@@ -27,12 +27,16 @@ class ConfigReader {
 
   const absl::Status& status() const { return status_; }
 
+  // Of a key and its alias (attribute_map of transformers' configurations) the one to read: the alias where it is
+  // there.
+  std::string_view Key(std::string_view alias, std::string_view name) const { return file_.Has(alias) ? alias : name; }
   // From 1 to `max`.
   int Size(std::string_view key, int absent, int max);
   // A size that divides `width`.
   int Heads(std::string_view key, int absent, int width);
   float Number(std::string_view key, double absent, double min, double max);
   std::string Text(std::string_view key, std::string_view absent);
+  std::vector<std::string> Texts(std::string_view key);
   bool Boolean(std::string_view key, bool absent);
   elserve::Activation Activation(std::string_view key, std::string_view absent);
   // -1: null.

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/families/bart.h"
+#include "engine/model/families/gpt2.h"
 #include "engine/model/families/marian.h"
 #include "engine/model/families/mbart.h"
 #include "engine/model/families/pegasus.h"
@@ -23,9 +24,13 @@ struct Family {
 };
 
 constexpr std::array kFamilies = {
-    Family{"bart", ReadBartConfig, &kBartNames},          Family{"marian", ReadMarianConfig, &kMarianNames},
-    Family{"mbart", ReadMBartConfig, &kMBartNames},       Family{"mt5", ReadMt5Config, &kT5Names},
-    Family{"pegasus", ReadPegasusConfig, &kPegasusNames}, Family{"t5", ReadT5Config, &kT5Names},
+    Family{"bart", ReadBartConfig, &kBartNames},
+    Family{"gpt2", ReadGpt2Config, &kGpt2Names},
+    Family{"marian", ReadMarianConfig, &kMarianNames},
+    Family{"mbart", ReadMBartConfig, &kMBartNames},
+    Family{"mt5", ReadMt5Config, &kT5Names},
+    Family{"pegasus", ReadPegasusConfig, &kPegasusNames},
+    Family{"t5", ReadT5Config, &kT5Names},
 };
 
 absl::StatusOr<const Family*> FindFamily(const ConfigFile& file) {

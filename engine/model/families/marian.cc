@@ -11,8 +11,7 @@ constinit const TensorNames kMarianNames = BartNames({.embedding_norm = false, .
 absl::StatusOr<ModelConfig> ReadMarianConfig(const ConfigFile& file) {
   ConfigReader read(file);
   ModelConfig config;
-  ReadBartKeys(file,
-               {.vocab_size = 58101,
+  ReadBartKeys({.vocab_size = 58101,
                 .pad_token_id = 58100,
                 .bos_token_id = -1,
                 .eos_token_id = 0,

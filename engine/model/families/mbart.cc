@@ -11,7 +11,6 @@ absl::StatusOr<ModelConfig> ReadMBartConfig(const ConfigFile& file) {
   ConfigReader read(file);
   ModelConfig config;
   ReadBartKeys(
-      file,
       {.vocab_size = 50265, .pad_token_id = 1, .bos_token_id = 0, .eos_token_id = 2, .decoder_start_token_id = -1},
       read, &config);
   config.norm_placement = NormPlacement::kPre;

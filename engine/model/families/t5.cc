@@ -68,19 +68,14 @@ struct Defaults {
   int32_t decoder_start_token_id;
 };
 
-// The aliases win over the names that they stand for (T5Config.attribute_map).
-std::string_view Key(const ConfigFile& file, std::string_view alias, std::string_view name) {
-  return file.Has(alias) ? alias : name;
-}
-
 void ReadShapes(const ConfigFile& file, const Defaults& defaults, ConfigReader& read, ModelConfig* config) {
   config->vocab_size = read.Size("vocab_size", defaults.vocab_size, kMaxVocabulary);
-  config->d_model = read.Size(Key(file, "hidden_size", "d_model"), 512, kMaxWidth);
-  config->encoder.layers = read.Size(Key(file, "num_hidden_layers", "num_layers"), defaults.layers, kMaxLayers);
+  config->d_model = read.Size(read.Key("hidden_size", "d_model"), 512, kMaxWidth);
+  config->encoder.layers = read.Size(read.Key("num_hidden_layers", "num_layers"), defaults.layers, kMaxLayers);
   config->decoder.layers =
       file.Has("num_decoder_layers") ? read.Size("num_decoder_layers", 1, kMaxLayers) : config->encoder.layers;
-  const int heads = read.Size(Key(file, "num_attention_heads", "num_heads"), defaults.heads, kMaxWidth);
-  const int head_dim = read.Size(Key(file, "head_dim", "d_kv"), 64, kMaxWidth / heads);
+  const int heads = read.Size(read.Key("num_attention_heads", "num_heads"), defaults.heads, kMaxWidth);
+  const int head_dim = read.Size(read.Key("head_dim", "d_kv"), 64, kMaxWidth / heads);
   const int ffn = read.Size("d_ff", defaults.d_ff, kMaxWidth);
   for (StackConfig* stack : {&config->encoder, &config->decoder}) {
     stack->heads = heads;

@@ -49,7 +49,14 @@ class Finder {
   }
 
   LinearWeights Linear(const std::string& module, int64_t out, int64_t in) {
-    LinearWeights weights{.weight = Take(BodyName(module + ".weight"), {out, in}), .bias = {}};
+    LinearWeights weights;
+    if (names_.conv1d) {
+      weights.weight = Take(BodyName(module + ".weight"), {in, out});
+      weights.weight.shape = {out, in};
+      weights.weight.transposed_from = out;
+    } else {
+      weights.weight = Take(BodyName(module + ".weight"), {out, in});
+    }
     if (names_.linear_biases) weights.bias = Take(BodyName(module + ".bias"), {out});
     return weights;
   }
@@ -64,11 +71,33 @@ class Finder {
   AttentionWeights Attention(const std::string& layer, const StackConfig& stack, const AttentionNames& names) {
     const int64_t d = config_.d_model;
     const int64_t width = int64_t{stack.heads} * stack.head_dim;
+    if (!names.qkv.empty()) {
+      const LinearWeights qkv = Linear(Join(layer, names.qkv), 3 * width, d);
+      return {.q = Outputs(qkv, 0, width),
+              .k = Outputs(qkv, width, width),
+              .v = Outputs(qkv, 2 * width, width),
+              .o = Linear(Join(layer, names.o), d, width),
+              .norm = Norm(Join(layer, names.norm))};
+    }
     return {.q = Linear(Join(layer, names.q), width, d),
             .k = Linear(Join(layer, names.k), width, d),
             .v = Linear(Join(layer, names.v), width, d),
             .o = Linear(Join(layer, names.o), d, width),
             .norm = Norm(Join(layer, names.norm))};
+  }
+
+  // `count` outputs of a product from `first` on, as a product of their own.
+  LinearWeights Outputs(const LinearWeights& linear, int64_t first, int64_t count) const {
+    LinearWeights part = linear;
+    if (!status_.ok()) return part;
+    const int64_t step = linear.weight.transposed_from > 0 ? 1 : linear.weight.shape[1];
+    part.weight.shape[0] = count;
+    part.weight.data += first * step * SizeOf(part.weight.type);
+    if (part.bias) {
+      part.bias->shape[0] = count;
+      part.bias->data += first * SizeOf(part.bias->type);
+    }
+    return part;
   }
 
   FeedForwardWeights FeedForward(const std::string& layer, const StackConfig& stack, const FeedForwardNames& names) {
@@ -92,6 +121,7 @@ class Finder {
   // `causal`: tokens see what stands before them alone.
   StackWeights Stack(const StackNames& names, const StackConfig& config, bool causal, ModelWeights* weights) {
     StackWeights stack;
+    if (config.layers == 0) return stack;
     stack.embedding = Embedding(names.embedding, config, weights);
     stack.position_bias = PositionBias(names, config, causal, weights);
     for (int i = 0; i < config.layers && status_.ok(); ++i) {

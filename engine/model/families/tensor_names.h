@@ -15,6 +15,7 @@ namespace elserve {
 // module.
 struct AttentionNames {
   std::string_view q, k, v, o, norm;
+  std::string_view qkv = {};  // instead of q, k and v: one product whose outputs they are, side by side
 };
 // The first product is `fc1`, or of a gated one (ModelConfig::gated_feed_forward) activation(`gate`) * `up`.
 struct FeedForwardNames {
@@ -39,10 +40,11 @@ struct TensorNames {
   // The body's names may stand with or without it: a checkpoint of the body alone has none (BartModel), and
   // transformers takes both (base_model_prefix). The head's names have none.
   std::string_view prefix;
-  std::string_view shared_tokens;  // the token embedding of both sides
+  std::string_view shared_tokens;  // the token embedding of both sides, or of the only one
   StackNames encoder;
   StackNames decoder;
   bool linear_biases = true;  // whether products have them; norms have them by their kind
+  bool conv1d = false;        // weights of products are stored [in, out], as transformers' Conv1D has them
   std::string_view head;
   std::string_view logits_bias;  // a tensor of shape [1, vocab]; zeros where it is not there
 };

@@ -217,7 +217,7 @@ TEST_F(BartTest, AliasesAndNulls) {
 TEST_F(BartTest, BadConfigsNameKeyValueAndExpectation) {
   ExpectConfigErrors({
       {"model_type", "\"t6\"",
-       "model_type is \"t6\"; expected one of the supported families: bart, marian, mbart, mt5, pegasus, t5"},
+       "model_type is \"t6\"; expected one of the supported families: bart, gpt2, marian, mbart, mt5, pegasus, t5"},
       {"model_type", "7", "model_type is 7; expected a string"},
       {"model_type", "null", "model_type is null; expected a string"},
       {"vocab_size", "0", "vocab_size is 0; expected a whole number from 1 to 4194304"},

@@ -233,7 +233,8 @@ TEST_F(T5Test, PositionsHaveNoEndButAUsualLength) {
 
 TEST_F(T5Test, BadConfigsNameKeyValueAndExpectation) {
   ExpectConfigErrors({
-      {"model_type", "\"umt5\"", "model_type is \"umt5\"; expected one of the supported families: bart, marian, mbart"},
+      {"model_type", "\"umt5\"",
+       "model_type is \"umt5\"; expected one of the supported families: bart, gpt2, marian, mbart"},
       {"model_type", "\"longt5\"", "model_type is \"longt5\"; expected one of the supported families"},
       {"vocab_size", "0", "vocab_size is 0; expected a whole number from 1 to 4194304"},
       {"d_model", "true", "d_model is true; expected a whole number from 1 to 131072"},
