@@ -35,7 +35,7 @@ class TokenizerFiles {
   void ReadFlags(TokenizerSpec& spec);
   void ReadLength(TokenizerSpec& spec);
   void SetDefaults();
-  void SetRoberta(TokenizerSpec& spec);
+  bool Rebuilds() const { return family_ != nullptr && family_->rebuild != nullptr; }
   absl::Status Status() const;
 
   const std::filesystem::path directory_;
@@ -75,7 +75,7 @@ absl::Status TokenizerFiles::ReadClass() {
   family_ = FindTokenizerFamily(*name);
   if (family_ != nullptr || *name == "PreTrainedTokenizer" || *name == "TokenizersBackend") return absl::OkStatus();
   config_.Fail("tokenizer_class",
-               absl::StrFormat("\"%s\" is not supported: BartTokenizer, RobertaTokenizer, T5Tokenizer, "
+               absl::StrFormat("\"%s\" is not supported: BartTokenizer, RobertaTokenizer, GPT2Tokenizer, T5Tokenizer, "
                                "PegasusTokenizer, MBartTokenizer, MBart50Tokenizer, MarianTokenizer, TokenizersBackend "
                                "and PreTrainedTokenizerFast are",
                                *name));
@@ -119,9 +119,9 @@ void TokenizerFiles::ReadFlags(TokenizerSpec& spec) {
   }
 }
 
-// What a class names where no file does. tokenizer.json has all that it needs, but for RobertaTokenizer.
+// What a class names where no file does. tokenizer.json has all that is needed, unless the class rebuilds it.
 void TokenizerFiles::SetDefaults() {
-  if (family_ == nullptr || (tokenizer_.exists() && family_ != &kRobertaTokenizer)) return;
+  if (family_ == nullptr || (tokenizer_.exists() && !Rebuilds())) return;
   for (size_t i = 0; i < kTokenAttributes.size(); ++i) {
     if (family_->tokens[i] == nullptr) continue;
     NamedToken token = StringToken(family_->tokens[i], absl::StrFormat("the default of %s", kTokenAttributes[i]));
@@ -131,32 +131,6 @@ void TokenizerFiles::SetDefaults() {
     }
     special_.SetDefault(kTokenAttributes[i], std::move(token));
   }
-}
-
-// RobertaTokenizer gives its model no unknown token (and so none that is fused), and puts its own steps and frame in
-// place.
-void TokenizerFiles::SetRoberta(TokenizerSpec& spec) {
-  const Json& root = config_.root();
-  auto* const bpe = std::get_if<BpeSpec>(&spec.model);
-  if (bpe == nullptr) {
-    return config_.Fail("tokenizer_class", "needs a model of the type BPE in tokenizer.json");
-  }
-  bpe->alphabet = BpeAlphabet::kBytes;
-  bpe->byte_fallback = false;
-  bpe->unk_token.reset();
-  bpe->ignore_merges = false;
-  const bool add_prefix_space = config_.Bool(root, "", "add_prefix_space", false);
-  spec.normalizer.clear();
-  spec.pre_tokenizer.clear();
-  spec.pre_tokenizer.emplace_back(pre_tokenizer::ByteLevel{.add_prefix_space = add_prefix_space});
-  spec.decoder.clear();
-  spec.decoder.emplace_back(decoder::ByteLevel{});
-  spec.span_trims.clear();
-  if (config_.Bool(root, "", "trim_offsets", true)) spec.span_trims = {{.add_prefix_space = add_prefix_space}};
-  const NamedToken& cls = *special_.Find("cls_token");
-  const NamedToken& sep = *special_.Find("sep_token");
-  spec.before = {{std::nullopt, cls.token.content, cls.source}};
-  spec.after = {{std::nullopt, sep.token.content, sep.source}};
 }
 
 absl::Status TokenizerFiles::ReadModel(TokenizerSpec& spec) {
@@ -177,11 +151,11 @@ absl::StatusOr<TokenizerSpec> TokenizerFiles::Read() {
   special_.Read();
   TokenizerSpec spec;
   if (absl::Status status = ReadModel(spec); !status.ok()) return status;
-  if (family_ == &kRobertaTokenizer && Status().ok()) SetRoberta(spec);
+  if (Rebuilds() && Status().ok()) family_->rebuild({directory_, config_, special_}, spec);
   ReadFlags(spec);
   if (family_ != nullptr && family_->read_languages != nullptr) family_->read_languages(config_, spec.languages);
   if (absl::Status status = Status(); !status.ok()) return status;
-  special_.Collect(family_ == &kRobertaTokenizer, spec);
+  special_.Collect(Rebuilds(), spec);
   // Python's tokenizer looks for all added tokens alike, in the text as it is.
   if (family_ == &kMarianTokenizer && !tokenizer_.exists()) {
     for (StatedToken& token : spec.added) token.token.normalized = false;

@@ -13,8 +13,9 @@ namespace elserve {
 // tokenizer_class (config.json's model_type, where it has none) names; over that tokenizer_config.json,
 // special_tokens_map.json and added_tokens.json, as transformers' AutoTokenizer does it.
 //
-// RobertaTokenizer and BartTokenizer differ in one thing: as in transformers 5, they take vocabulary, merges and added
-// tokens from tokenizer.json, and the rest (add_prefix_space, the special tokens, the frame) is their own.
+// RobertaTokenizer, BartTokenizer and GPT2Tokenizer differ in one thing: as in transformers 5, they take vocabulary,
+// merges and added tokens from tokenizer.json, and the rest (add_prefix_space, the special tokens, the frame) is their
+// own (TokenizerFamily::rebuild).
 absl::StatusOr<TokenizerSpec> ReadTokenizerFiles(const std::filesystem::path& directory);
 
 }  // namespace elserve

@@ -228,8 +228,8 @@ TEST_F(TokenizeTest, TheCommandAnswersAsTheReference) {
 
 TEST_F(TokenizeTest, TheCommandReadsFoldersItself) {
   ExpectTheReference("debian-synopsis", {"tokenize", "--path", ELSERVE_SOURCE_DIR "/models/debian-synopsis"});
-  for (const char* folder :
-       {"odd-json", "odd-vocab", "t5", "t5-json", "pegasus", "mbart", "mbart50", "marian", "marian-bpe", "bpe-json"}) {
+  for (const char* folder : {"odd-json", "odd-vocab", "t5", "t5-json", "pegasus", "mbart", "mbart50", "marian",
+                             "marian-bpe", "bpe-json", "gpt2", "gpt2-json"}) {
     ExpectTheReference(folder, {"tokenize", "--path", kGolden / "tokenizer" / folder});
   }
 }

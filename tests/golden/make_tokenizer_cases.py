@@ -7,6 +7,8 @@ Everything is fixed: a second run writes the same bytes.
 
 odd-json/   a small tokenizer with odd added tokens as tokenizer.json, of the class TokenizersBackend
 odd-vocab/  the same as vocab.json, merges.txt and the older files beside them, of the class RobertaTokenizer
+gpt2/       vocab.json, merges.txt and no frame, of the class GPT2Tokenizer
+gpt2-json/  another one as transformers 5 saves it, which puts a space before a text and its token around it
 t5/ ...     the families of tokenizer_families.py
 *.json      for each tokenizer: texts with their ids, decoded text and spans, ids with their decoded text, and languages
 """
@@ -19,7 +21,7 @@ import tempfile
 import tokenizers
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, BartConfig
+from transformers import AutoTokenizer, BartConfig, GPT2Tokenizer
 
 import synopsis_texts
 import tokenizer_families as families
@@ -116,6 +118,35 @@ def train():
     tokenizer.train_from_iterator(CORPUS.splitlines(), trainer)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def train_gpt2(vocab_size):
+    """Vocabulary and merges, the end of a text last, as GPT-2 has it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size - 1, show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator(CORPUS.splitlines(), trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    model["vocab"]["<|endoftext|>"] = len(model["vocab"])
+    return model["vocab"], [tuple(pair) for pair in model["merges"]]
+
+
+def write_gpt2_form(folder):
+    folder.mkdir(parents=True)
+    vocab, merges = train_gpt2(400)
+    dump(folder / "vocab.json", vocab, separators=(",", ":"))
+    lines = ["#version: 0.2"] + [" ".join(pair) for pair in merges]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    dump(folder / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024}, indent=1)
+
+
+def write_gpt2_json_form(folder):
+    vocab, merges = train_gpt2(330)
+    tokenizer = GPT2Tokenizer(vocab=vocab, merges=merges, add_prefix_space=True, add_bos_token=True, pad_token="<pad>",
+                              model_max_length=64)
+    tokenizer.add_tokens(["over", AddedToken("日本", lstrip=True, normalized=False)])
+    tokenizer.save_pretrained(folder)
 
 
 def dump(path, value, **kwargs):
@@ -260,6 +291,10 @@ def main():
     write_json_form(OUT / "odd-json", tokenizer)
     for folder, name in ((MODEL, "debian-synopsis"), (OUT / "odd-json", "odd-json"), (OUT / "odd-vocab", "odd-vocab")):
         cases(name, Transformers(AutoTokenizer.from_pretrained(folder, config=BartConfig())))
+    write_gpt2_form(OUT / "gpt2")
+    write_gpt2_json_form(OUT / "gpt2-json")
+    for name in ("gpt2", "gpt2-json"):
+        cases(name, Transformers(AutoTokenizer.from_pretrained(OUT / name)))
     family_cases()
 
 

@@ -28,11 +28,15 @@ struct TokenizerFamily {
   // Fills the spec from the family's own files, where there is no tokenizer.json, and names the tokens that it has
   // beside those of the files.
   absl::Status (*read)(const FamilyFiles& files, TokenizerSpec& spec);
+  // nullptr: tokenizer.json means what it says. Otherwise the class takes vocabulary, merges and added tokens from it,
+  // as transformers 5 does, and this puts the rest in place that is its own, whatever file the model is from.
+  void (*rebuild)(const FamilyFiles& files, TokenizerSpec& spec) = nullptr;
   // Fills the languages, whatever file the tokenizer comes from; nullptr: the family has none.
   void (*read_languages)(JsonFile& config, LanguageSpec& languages);
 };
 
 extern const TokenizerFamily kRobertaTokenizer;  // BART's too
+extern const TokenizerFamily kGpt2Tokenizer;
 extern const TokenizerFamily kT5Tokenizer;
 extern const TokenizerFamily kPegasusTokenizer;
 extern const TokenizerFamily kMBartTokenizer;

@@ -92,6 +92,10 @@ TEST_F(TokenizerFamiliesTest, EachBreakNamesFileAndKey) {
        "/normalizer/normalizers/0/precompiled_charsmap",
        "%%",
        {"normalizer.normalizers[0].precompiled_charsmap is not base64"}},
+      {"gpt2", "vocab.json", "/a", -1, {"vocab.json: [\"a\"] must be a token id"}},
+      {"gpt2", "tokenizer_config.json", "/add_bos_token", "yes", {"add_bos_token must be true or false"}},
+      {"gpt2", "tokenizer_config.json", "/add_prefix_space", 1, {"add_prefix_space must be true or false"}},
+      {"gpt2-json", "tokenizer.json", "/model/type", "WordPiece", {"tokenizer.json: model.type"}},
       {"bpe-json", "tokenizer.json", "/model/merges/0", "a", {"model.merges[0] must be two tokens"}},
       {"bpe-json", "config.json", "/model_type", 3, {"model_type"}},
   };
@@ -111,7 +115,9 @@ TEST_F(TokenizerFamiliesTest, MissingAndBrokenModels) {
                                                        {"mbart50", "sentencepiece.bpe.model"},
                                                        {"marian", "source.spm"},
                                                        {"marian", "target.spm"},
-                                                       {"marian", "vocab.json"}};
+                                                       {"marian", "vocab.json"},
+                                                       {"gpt2", "vocab.json"},
+                                                       {"gpt2", "merges.txt"}};
   for (const auto& [folder, file] : files) {
     Copy(folder);
     Write(file, "\xFF\xFF nothing of the kind");
@@ -123,7 +129,7 @@ TEST_F(TokenizerFamiliesTest, MissingAndBrokenModels) {
 
 TEST_F(TokenizerFamiliesTest, TheModelTypeNamesTheClassWhereNoneIsStated) {
   for (const auto& [folder, type] : std::vector<std::pair<const char*, const char*>>{
-           {"t5", "mt5"}, {"pegasus", "pegasus_x"}, {"mbart", "mbart"}, {"marian", "marian"}}) {
+           {"t5", "mt5"}, {"pegasus", "pegasus_x"}, {"mbart", "mbart"}, {"marian", "marian"}, {"gpt2", "gpt2"}}) {
     Copy(folder);
     const Ids expected = Load()->Encode("over the fox", {.add_special_tokens = false})->ids;
     Json config = Read("tokenizer_config.json");
@@ -202,6 +208,30 @@ TEST_F(TokenizerFamiliesTest, T5PutsASpaceWhereItsFlagsSay) {
   EXPECT_NE(always, first);
   EXPECT_NE(first, never);
   EXPECT_EQ(first.back(), never.back());
+}
+
+// What transformers' GPT2Tokenizer gives with these keys: they say what stands around a text where there is no
+// tokenizer.json, and are not read where there is one, but for the space.
+TEST_F(TokenizerFamiliesTest, Gpt2FramesATextWhereItsFlagsSay) {
+  const auto encode = [&] { return Load()->Encode("the fox ")->ids; };
+  Copy("gpt2");
+  EXPECT_EQ(encode(), (Ids{293, 339, 220}));
+  Set("tokenizer_config.json", "/add_prefix_space", true);
+  EXPECT_EQ(encode(), (Ids{261, 339, 220}));
+  Copy("gpt2");
+  Set("tokenizer_config.json", "/add_bos_token", true);
+  EXPECT_EQ(encode(), (Ids{399, 293, 339, 220}));
+  Set("tokenizer_config.json", "/bos_token", "over");
+  EXPECT_EQ(encode(), (Ids{400, 293, 339, 220}));
+  Copy("gpt2");
+  Set("tokenizer_config.json", "/add_eos_token", true);
+  EXPECT_EQ(encode(), (Ids{293, 339, 220, 399}));
+  Copy("gpt2-json");
+  Set("tokenizer_config.json", "/add_bos_token", false);
+  Set("tokenizer_config.json", "/add_eos_token", true);
+  EXPECT_EQ(encode(), (Ids{329, 261, 270, 320, 220}));
+  Set("tokenizer_config.json", "/add_prefix_space", false);
+  EXPECT_EQ(encode(), (Ids{329, 293, 270, 320, 220}));
 }
 
 TEST_F(TokenizerFamiliesTest, CleansSpacesUpWhereTheFilesSaySo) {

@@ -217,6 +217,7 @@ INSTANTIATE_TEST_SUITE_P(Tokenizers, TokenizerGoldenTest,
                                          Case{"pegasus", kGolden / "pegasus-json"}, Case{"mbart", kGolden / "mbart"},
                                          Case{"mbart", kGolden / "mbart-json"}, Case{"mbart50", kGolden / "mbart50"},
                                          Case{"marian", kGolden / "marian"}, Case{"marian-bpe", kGolden / "marian-bpe"},
+                                         Case{"gpt2", kGolden / "gpt2"}, Case{"gpt2-json", kGolden / "gpt2-json"},
                                          Case{"bpe-json", kGolden / "bpe-json"}),
                          [](const testing::TestParamInfo<Case>& info) {
                            std::string name = info.param.directory.filename().string();

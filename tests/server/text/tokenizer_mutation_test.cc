@@ -54,8 +54,9 @@ std::string Mutate(std::string text, std::mt19937& random) {
 }
 
 TEST(TokenizerMutationTest, ChangedFilesLoadOrAreErrors) {
-  const std::vector<const char*> folders = {"odd-json", "odd-vocab",  "t5-json", "pegasus",    "pegasus-json",
-                                            "mbart",    "mbart-json", "marian",  "marian-bpe", "bpe-json"};
+  const std::vector<const char*> folders = {"odd-json",     "odd-vocab", "t5-json",    "pegasus",
+                                            "pegasus-json", "mbart",     "mbart-json", "marian",
+                                            "marian-bpe",   "bpe-json",  "gpt2",       "gpt2-json"};
   const std::filesystem::path directory = std::filesystem::path(testing::TempDir()) / "elserve_tokenizer_mutations";
   std::mt19937 random(20240131);
   int loaded = 0;
