@@ -205,6 +205,48 @@ TEST_F(EngineTest, LimitsAboveThePositionsAreErrorsThatNameBoth) {
   EXPECT_THAT(LoadError(options), AllOf(HasSubstr("max_decoder_tokens is 97"), HasSubstr("decoder allow 1 to 96")));
 }
 
+TEST_F(EngineTest, ADecoderAloneHasNoSourcesAndNoEncoderMemory) {
+  EngineOptions options = OptionsFor(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/gpt2-hub", kFloat32El, &pool_);
+  EXPECT_THAT(LoadError(options), AllOf(HasSubstr("encoder_memory_tokens is 1024; the model is decoder-only"),
+                                        HasSubstr("decoder_memory_tokens")));
+  options.encoder_memory_tokens = 0;
+  options.max_source_tokens = 40;
+  EXPECT_THAT(LoadError(options),
+              AllOf(HasSubstr("max_source_tokens is 40; the model is decoder-only"), HasSubstr("max_decoder_tokens")));
+  options.max_source_tokens = 0;
+  options.max_decoder_tokens = 97;
+  EXPECT_THAT(LoadError(options),
+              HasSubstr("max_decoder_tokens is 97; the positions of the model's decoder allow 1 to 96"));
+  options.max_decoder_tokens = 0;
+  for (const std::optional<AttentionForms>& forms : {std::optional(kAllEl), std::optional(kAllKv), {}}) {
+    options.attention = forms;
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    ASSERT_TRUE(engine);
+    const ModelInfo& info = engine->info();
+    EXPECT_TRUE(info.decoder_only);
+    EXPECT_EQ(info.family, "gpt2");
+    EXPECT_EQ(info.encoder_layers, 0);
+    EXPECT_EQ(info.encoder_heads, 0);
+    EXPECT_EQ(info.decoder_layers, 3);
+    EXPECT_EQ(info.max_source_tokens, 0);
+    EXPECT_EQ(info.max_decoder_tokens, 96);
+    EXPECT_EQ(info.limits_reason, "as many as the model's positions allow");
+    EXPECT_EQ(info.capacity.encoder_pages, 0);
+    EXPECT_EQ(info.capacity.decoder_blocks, 64);
+    EXPECT_EQ(info.bytes_per_encoder_token, 0);
+    EXPECT_EQ(info.memory_bytes, 1024 * info.bytes_per_decoder_token);
+    EXPECT_EQ(info.attention.cross, std::nullopt);
+    EXPECT_EQ(info.attention.self, forms ? forms->self : info.attention.self);
+    EXPECT_THAT(info.attention_reason, HasSubstr(forms ? "as configured" : "a prompt of 32 tokens"));
+    // 400 x 24 of tokens, 96 x 24 of positions, 48 of the last norm, and 7,224 a layer; the head is packed again.
+    EXPECT_EQ(info.parameters, 9600 + 2304 + 48 + 3 * 7224);
+    DecodingSpec d = Decoding(2, 96);
+    EXPECT_EQ(engine->Measure({0, &d})->encoder_pages, 0);
+    EXPECT_THAT(engine->Measure({1, &d}).status().message(),
+                HasSubstr("the model is decoder-only: it takes no source"));
+  }
+}
+
 // A head that is tied to the token embedding is one tensor, packed twice.
 TEST_F(EngineTest, WeightsAreCountedOnceAndTakenAsOftenAsTheyArePacked) {
   const std::unique_ptr<Engine> engine = Load(SynopsisCheckpoint());

@@ -14,13 +14,18 @@ namespace {
 
 using nlohmann::json;
 
-// transformers' own meaning of what is set and what is not: generate() without a configuration beneath.
-DecodingSpec Resolve(const json& parameters, const std::vector<int32_t>& prefix) {
-  DecodingSpec spec;
-  // What generate() puts before decoder_input_ids.
+// decoder_input_ids with what generate() puts before them.
+std::vector<int32_t> WholePrefix(const json& parameters, const std::vector<int32_t>& given) {
   const int32_t start = parameters.at("decoder_start_token_id");
-  spec.prefix = {start};
-  spec.prefix.insert(spec.prefix.end(), prefix.begin() + (!prefix.empty() && prefix[0] == start ? 1 : 0), prefix.end());
+  std::vector<int32_t> prefix = {start};
+  prefix.insert(prefix.end(), given.begin() + (!given.empty() && given[0] == start ? 1 : 0), given.end());
+  return prefix;
+}
+
+// transformers' own meaning of what is set and what is not: generate() without a configuration beneath.
+DecodingSpec Resolve(const json& parameters, std::vector<int32_t> prefix) {
+  DecodingSpec spec;
+  spec.prefix = std::move(prefix);
   const auto first = static_cast<int>(spec.prefix.size());
   spec.num_beams = parameters.value("num_beams", 1);
   spec.num_return_sequences = parameters.value("num_return_sequences", 1);
@@ -62,13 +67,14 @@ GoldenCase::Text ReadText(const json& item) {
   return text;
 }
 
-GoldenCase ReadCase(std::string name, const json& item) {
+GoldenCase ReadCase(std::string name, bool decoder_only, const json& item) {
   GoldenCase golden;
-  golden.source = item.at("source").get<std::vector<int32_t>>();
+  const auto source = item.at("source").get<std::vector<int32_t>>();
+  if (!decoder_only) golden.source = source;
   golden.parameters = item.at("parameters");
   golden.prefix = item.value("prefix", std::vector<int32_t>());
-  golden.decoding = Resolve(golden.parameters, golden.prefix);
-  golden.name = absl::StrCat(name, " ", golden.source.size(), " source tokens ", golden.parameters.dump());
+  golden.decoding = Resolve(golden.parameters, decoder_only ? source : WholePrefix(golden.parameters, golden.prefix));
+  golden.name = absl::StrCat(name, " ", source.size(), " source tokens ", golden.parameters.dump());
   for (const json& sequence : item.at("sequences")) {
     Hypothesis answer;
     answer.tokens = sequence.at("tokens").get<std::vector<int32_t>>();
@@ -119,6 +125,7 @@ GoldenFile ReadGoldenFile(std::string_view name) {
   GoldenFile file;
   file.checkpoint = root + "/" + content.at("checkpoint").get<std::string>();
   if (content.contains("tokenizer")) file.tokenizer = root + "/" + content["tokenizer"].get<std::string>();
+  file.decoder_only = content.value("decoder_only", false);
   for (const json& item : content.at("states")) {
     file.states.push_back({.source = item.at("source").get<std::vector<int32_t>>(),
                            .decoder_start_token_id = item.at("decoder_start_token_id"),
@@ -126,7 +133,8 @@ GoldenFile ReadGoldenFile(std::string_view name) {
                            .first_logits = item.at("first_logits").get<std::vector<float>>()});
   }
   for (const json& item : content.at("cases")) {
-    file.cases.push_back(ReadCase(std::string(name) + "[" + std::to_string(file.cases.size()) + "]", item));
+    file.cases.push_back(
+        ReadCase(std::string(name) + "[" + std::to_string(file.cases.size()) + "]", file.decoder_only, item));
   }
   return file;
 }

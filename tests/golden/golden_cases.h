@@ -16,8 +16,9 @@ namespace elserve {
 
 // One request and its answers.
 struct GoldenCase {
-  std::string name;             // "bart-odd[17] {parameters}", for messages
-  std::vector<int32_t> source;  // token ids, special tokens included
+  std::string name;  // "bart-odd[17] {parameters}", for messages
+  // Token ids, special tokens included. Of a decoder-only model none: its prompt is decoding.prefix.
+  std::vector<int32_t> source;
   // As the file has them, under transformers' names. What stands there is all that is set: [] as eos_token_id is
   // "none", a missing forced_bos_token_id or forced_eos_token_id is "off", whatever the checkpoint says.
   nlohmann::json parameters;
@@ -27,7 +28,7 @@ struct GoldenCase {
 
   // Cases with text alone: those of debian-synopsis, and a few of each of the other families.
   struct Text {
-    std::string prompt;  // tokenized, it is `source`
+    std::string prompt;  // tokenized, it is `source`, or decoding.prefix
     bool question = false;
     std::string document;                          // of a summary; of a question, the context
     std::string answer;                            // of a question
@@ -47,18 +48,20 @@ struct GoldenStates {
 };
 
 struct GoldenFile {
-  std::string checkpoint;  // absolute directory
-  std::string tokenizer;   // of the tokenizer's files, absolute too; empty: they lie in the checkpoint
+  std::string checkpoint;     // absolute directory
+  std::string tokenizer;      // of the tokenizer's files, absolute too; empty: they lie in the checkpoint
+  bool decoder_only = false;  // the sources are prompts
   std::vector<GoldenStates> states;
   std::vector<GoldenCase> cases;
 };
 
-// The names of the files with tiny checkpoints: BART's, and the other families'; and of the one with the embedded
-// model.
+// The names of the files with tiny checkpoints: BART's, the other families', and those without an encoder; and of the
+// one with the embedded model.
 inline constexpr const char* kTinyGoldenFiles[] = {"bart-odd", "bart-relu", "bart-wide", "bart-one"};
 inline constexpr const char* kFamilyGoldenFiles[] = {"t5-odd",      "t5-hub",      "t5-gated-odd", "t5-gated-hub",
                                                      "pegasus-odd", "pegasus-hub", "mbart-odd",    "mbart-hub",
                                                      "marian-odd",  "marian-hub"};
+inline constexpr const char* kDecoderOnlyGoldenFiles[] = {"gpt2-odd", "gpt2-hub"};
 inline constexpr const char* kSynopsisGoldenFile = "debian-synopsis";
 
 // Reads cases/NAME.json; throws what nlohmann::json or the standard library throw if that is not as it should be.

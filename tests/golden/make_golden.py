@@ -6,8 +6,8 @@ versions and machine type give the same files; another processor may round diffe
 
 Every case runs alone in float32 on the CPU, and once more in float64. It is kept only if the tokens are the same: otherwise
 rounding decides between two answers and neither is wrong. Neither is a case kept in which beam search met two equal sums (two
-forced ends of sequence, say): torch.topk promises no order among them. Of each answer the file holds the tokens without the decoder's start,
-the score (beams: sequences_scores; greedy: the sum of the log-probabilities) and each token's log-probability in the
+forced ends of sequence, say): torch.topk promises no order among them. Of each answer the file holds the tokens without the decoder's start
+(of a decoder-only model, whose sources are prompts, without the prompt), the score (beams: sequences_scores; greedy: the sum of the log-probabilities) and each token's log-probability in the
 unedited float32 logits, from a forward pass over the whole answer. Where a case has a prefix (decoder_input_ids, as they are
 given to generate), what follows it.
 """
@@ -20,8 +20,9 @@ import warnings
 
 import torch
 import transformers
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
+import decoder_only_checkpoints
 import family_checkpoints
 import family_texts
 import settings
@@ -60,24 +61,28 @@ class Model:
     """One checkpoint in float32 and float64."""
 
     def __init__(self, directory, start, ends, end):
-        """start: what the decoder starts from; end: what stands behind a source."""
+        """start: what the decoder starts from, None of a decoder-only model; end: what stands behind a source."""
         self.models, self.start, self.ends, self.end = {}, start, ends, end
+        self.decoder_only = start is None
+        load = AutoModelForCausalLM if self.decoder_only else AutoModelForSeq2SeqLM
         for dtype in (torch.float32, torch.float64):
-            model = AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+            model = load.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
             self.models[dtype] = model.to(dtype).eval()
 
     def whole_prefix(self, parameters, prefix):
-        """What the decoder is fed first."""
+        """What the decoder is fed first, of a model that has an encoder."""
         start = parameters["decoder_start_token_id"]
         return prefix if prefix[:1] == [start] else [start] + (prefix or [])
 
     def generate(self, source, parameters, dtype, prefix=None):
         """The answers' tokens behind the prefix, their scores (beams) and beam indices."""
-        begin = len(self.whole_prefix(parameters, prefix or []))
+        begin = len(source if self.decoder_only else self.whole_prefix(parameters, prefix or []))
         model = self.models[dtype]
         parameters = {k: (v or None) if isinstance(v, list) else v for k, v in parameters.items()}
         # Set on the model, for generate() fills what a given configuration leaves open from the model's own.
-        model.generation_config = GenerationConfig(pad_token_id=model.config.pad_token_id, **parameters)
+        # What pads ended rows is cut off; a model may have nothing for it, and no end to take instead.
+        pad = model.config.pad_token_id
+        model.generation_config = GenerationConfig(pad_token_id=1 if pad is None else pad, **parameters)
         ids = torch.tensor([source])
         given = {"decoder_input_ids": torch.tensor([prefix])} if prefix else {}
         with torch.inference_mode():
@@ -93,9 +98,11 @@ class Model:
 
     def logprobs(self, source, prefix, tokens):
         with torch.inference_mode():
-            logits = self.models[torch.float32](
-                input_ids=torch.tensor([source]), attention_mask=torch.ones(1, len(source), dtype=torch.long),
-                decoder_input_ids=torch.tensor([prefix + tokens[:-1]]), use_cache=False).logits[0, len(prefix) - 1:].float()
+            ids = torch.tensor([prefix + tokens[:-1]])
+            given = {"input_ids": ids} if self.decoder_only else {
+                "input_ids": torch.tensor([source]), "attention_mask": torch.ones(1, len(source), dtype=torch.long),
+                "decoder_input_ids": ids}
+            logits = self.models[torch.float32](**given, use_cache=False).logits[0, len(prefix) - 1:].float()
         return torch.log_softmax(logits, -1)[range(len(tokens)), tokens].tolist()
 
     def states(self, source, start):
@@ -113,9 +120,10 @@ class Model:
         rng, count = random.Random(1), collections.Counter()
         for _ in range(8):
             source = [0] + [rng.randrange(5, vocab) for _ in range(10)] + self.end
-            for tokens, _, _ in self.generate(source, {"max_length": 24, "num_beams": 4, "num_return_sequences": 4,
-                                                       "decoder_start_token_id": self.start, "eos_token_id": self.ends},
-                                              torch.float32):
+            parameters = {"max_new_tokens": 23, "num_beams": 4, "num_return_sequences": 4, "eos_token_id": self.ends}
+            if not self.decoder_only:
+                parameters["decoder_start_token_id"] = self.start
+            for tokens, _, _ in self.generate(source, parameters, torch.float32):
                 count.update(t for t in tokens if t > 4)
         return [token for token, _ in sorted(count.items(), key=lambda item: (-item[1], item[0]))[:4]]
 
@@ -130,7 +138,8 @@ def make_case(model, source, parameters, prefix=None):
         return "float64 differs"
     sequences = []
     for tokens, score, _ in answers:
-        logprobs = model.logprobs(source, model.whole_prefix(parameters, prefix or []), tokens)
+        whole = source if model.decoder_only else model.whole_prefix(parameters, prefix or [])
+        logprobs = model.logprobs(source, whole, tokens)
         score = sum(logprobs) if score is None else score
         sequences.append({"tokens": tokens, "score": digits(score), "logprobs": [float(f"{x:.6g}") for x in logprobs]})
     swaps = any(len(set(a[2] or [0])) > 1 for a in answers)
@@ -138,12 +147,12 @@ def make_case(model, source, parameters, prefix=None):
     return {"source": source, **beside, "parameters": parameters, "sequences": sequences}, swaps
 
 
-def write(name, checkpoint, states, cases, tokenizer=None):
-    """tokenizer: its folder, where the checkpoint has none."""
+def write(name, checkpoint, states, cases, tokenizer=None, decoder_only=False):
+    """tokenizer: its folder, where the checkpoint has none. decoder_only: the sources are prompts."""
     os.makedirs(f"{HERE}/cases", exist_ok=True)
     compact = dict(ensure_ascii=False, separators=(",", ":"))
     with open(f"{HERE}/cases/{name}.json", "w") as out:  # one case a line
-        beside = f'"tokenizer":"{tokenizer}",' if tokenizer else ""
+        beside = (f'"tokenizer":"{tokenizer}",' if tokenizer else "") + ('"decoder_only":true,' if decoder_only else "")
         out.write("{" + f'"checkpoint":"{checkpoint}",{beside}' + f'"made_with":"transformers {transformers.__version__}, torch {torch.__version__.split("+")[0]}",\n"states":[\n')
         out.write(",\n".join(json.dumps(s, **compact) for s in states))
         out.write('\n],"cases":[\n' + ",\n".join(json.dumps(c, **compact) for c in cases) + "\n]}\n")
@@ -230,6 +239,45 @@ def make_family(name):
     report(name, cases, dropped, swaps)
 
 
+def make_decoder_only(name):
+    spec = decoder_only_checkpoints.CHECKPOINTS[name]
+    directory = f"{HERE}/checkpoints/{name}"
+    decoder_only_checkpoints.write_checkpoint(name, directory)
+    config, ends = spec["config"], [spec["generation"]["eos_token_id"]]
+    model = Model(directory, start=None, ends=ends, end=[])
+    rng, longest = random.Random(spec["seed"]), config.n_positions
+    liked = model.favourites(config.vocab_size)
+    # Around a block's end (16), up to all but one position; half of the tokens are few, so that n-grams of prompts come again.
+    lengths = [1, 2, 3, 7, 15, 16, 17, 33, longest - 21, longest - 2, longest - 1]
+    prompts = [[rng.choice(liked if rng.random() < 0.5 else range(5, config.vocab_size)) for _ in range(n)] for n in lengths]
+    cases, dropped, swaps = [], collections.Counter(), 0
+
+    def keep(fields, source, parameters):
+        nonlocal swaps
+        made = make_case(model, source, parameters)
+        if isinstance(made, str):
+            dropped[made] += 1
+            return None
+        cases.append(fields | made[0])
+        swaps += made[1]
+        return cases[-1]
+
+    for source, parameters in settings.prompted(spec, liked, longest, prompts, rng):
+        keep({}, source, parameters)
+    tokenizer = AutoTokenizer.from_pretrained(f"{HERE}/tokenizer/{spec['tokenizer']}")
+    for document in family_texts.TEXTS:
+        prompt = document + "\nTL;DR:"
+        source = tokenizer(prompt)["input_ids"]
+        for changes in ({}, {"num_beams": 4, "num_return_sequences": 3, "early_stopping": True}):
+            case = keep({"task": "summary", "document": document, "prompt": prompt}, source,
+                        {"eos_token_id": ends, "max_new_tokens": 24} | changes)
+            for sequence in case["sequences"] if case else []:
+                sequence["text"] = tokenizer.decode(sequence["tokens"], skip_special_tokens=True)
+    write(name, f"tests/golden/checkpoints/{name}", [], cases, tokenizer=f"tests/golden/tokenizer/{spec['tokenizer']}",
+          decoder_only=True)
+    report(name, cases, dropped, swaps)
+
+
 def make_synopsis():
     directory = f"{ROOT}/models/{SYNOPSIS}"
     model, tokenizer = Model(directory, start=2, ends=[2], end=[2]), AutoTokenizer.from_pretrained(directory)
@@ -261,9 +309,10 @@ def main(names):
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    for name in names or [*tiny_checkpoints.CHECKPOINTS, *family_checkpoints.CHECKPOINTS, SYNOPSIS]:
-        make = make_synopsis if name == SYNOPSIS else make_family if name in family_checkpoints.CHECKPOINTS else make_tiny
-        make(name)
+    make = ({name: make_tiny for name in tiny_checkpoints.CHECKPOINTS} | {name: make_family for name in family_checkpoints.CHECKPOINTS}
+            | {name: make_decoder_only for name in decoder_only_checkpoints.CHECKPOINTS})
+    for name in names or [*make, SYNOPSIS]:
+        make_synopsis() if name == SYNOPSIS else make[name](name)
 
 
 if __name__ == "__main__":

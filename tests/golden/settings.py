@@ -155,3 +155,30 @@ def prefixes(cases, longest):
 
         base = {"decoder_start_token_id": start, "eos_token_id": answer["parameters"]["eos_token_id"]}
         yield base | {k: resolve(v) for k, v in changes.items()}, ([start] if with_start else []) + tokens[:count]
+
+
+def prompted(checkpoint, liked, longest, prompts, rng):
+    """Yields (prompt, parameters) of a decoder-only model. Lengths count the prompt, and START is the prompt's last token: a
+    setting means after a prompt of one token what it means after a decoder's start. Every third setting has such a prompt, and
+    so has each that forces the first token, which is done behind one token alone."""
+    ends = [checkpoint["generation"]["eos_token_id"]]
+    long = {"max_length": longest, "eos_token_id": []}
+    all_settings = [s for s in GREEDY + BEAMS + RULES if "decoder_start_token_id" not in s]
+    for index, changes in enumerate(all_settings + [long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}]):
+        new_tokens = changes.get("max_new_tokens", changes.get("max_length", 21) - 1)
+        # A max_length of all positions is what it is, whatever the prompt.
+        whole = changes.get("max_length") == longest
+        fit = [p for p in prompts if whole or len(p) + new_tokens <= longest]
+        forced = "forced_bos_token_id" in changes
+        chosen = [prompts[0]] if forced or index % 3 == 0 else []
+        if forced or not chosen:
+            chosen.append(rng.choice(fit[1:]))
+        for prompt in chosen:
+            ids = {"EOS": ends[0], "START": prompt[-1]} | dict(zip("ABCD", liked))
+
+            def resolve(key, value):
+                if key in ("max_length", "min_length") and not whole:
+                    return value + len(prompt) - 1
+                return [resolve(key, v) for v in value] if isinstance(value, list) else ids.get(value, value)
+
+            yield prompt, {"eos_token_id": ends} | {k: resolve(k, v) for k, v in changes.items()}
