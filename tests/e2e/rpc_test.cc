@@ -189,6 +189,7 @@ TEST_F(RpcTest, ShowsItsModels) {
   EXPECT_EQ(model.family(), "bart");
   EXPECT_EQ(model.precision(), "float32");
   EXPECT_EQ(model.vocab_size(), 8192);
+  EXPECT_FALSE(model.decoder_only());
   EXPECT_FALSE(model.attention_reason().empty());
   EXPECT_EQ(model.limits().max_tokens_reason(), "as many as the model's positions allow");
   EXPECT_GT(model.limits().encoder_memory_tokens(), 0);

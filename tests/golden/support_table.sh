@@ -46,7 +46,7 @@ described() {
     if grep -q '"feed_forward_proj": *"gated' "$checkpoint/config.json"; then family="$family, gated"; fi
     tokenizer=$(cd "${tokenizer:-$checkpoint}" && ls | grep -E '^tokenizer\.json$|\.model$|\.spm$|^vocab\.json$' | sed 's/.*/`&`/' |
       paste -sd, | sed 's/,/, /g')
-    types=$(head -qc 65536 "$checkpoint"/*.safetensors | grep -aoE '"dtype":"[A-Z0-9]+"' | cut -d'"' -f4 | sort -u | paste -sd' ')
+    types=$(head -qc 65536 "$checkpoint"/*.safetensors | grep -aoE '"dtype":"B?F[0-9]+"' | cut -d'"' -f4 | sort -u | paste -sd' ')
     weights="safetensors $types"
     if [ -e "$checkpoint/model.safetensors.index.json" ]; then weights+=", shards"; fi
     printf '%s|%s|%s|%s|%s\n' "$file" "$family" "$tokenizer" "$weights" "$(grep -c '"sequences":' "$cases")"
