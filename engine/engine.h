@@ -136,7 +136,7 @@ struct SequenceUpdate {
   SequenceId id = 0;
   absl::Status status;  // not ok: the sequence failed and is gone; the others are not touched
   // Once: its document is encoded. It was in this step, and the sequence decodes from the next one on; or it was there
-  // when the sequence came, which decodes in this one.
+  // when the sequence came, or the model is decoder-only and there is none, and the sequence decodes in this one.
   bool encoded = false;
   int decoded_rows = 0;  // rows that it had in this step's decoding
   std::vector<int32_t>

@@ -101,6 +101,7 @@ void ReadTasks(const YamlValue& value, ServedModelConfig* model, YamlErrors* err
     model->summarize.emplace();
     YamlMap keys(*summarize, errors);
     if (std::string prefix; keys.Text("prefix", &prefix)) model->summarize->prefix = std::move(prefix);
+    if (std::string suffix; keys.Text("suffix", &suffix)) model->summarize->suffix = std::move(suffix);
     if (const auto defaults = keys.Take("defaults")) ReadDefaults(*defaults, &model->summarize->defaults, errors);
     keys.Finish();
   }

@@ -17,10 +17,12 @@ namespace elserve {
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 enum class LogFormat { kText, kJson };
 
-// The prompt is prefix + document.
+// The prompt is prefix + document + suffix.
 struct SummarizeTask {
   std::optional<std::string> prefix;  // not set: the checkpoint's, if it has one; empty: none
-  v1::DecodingParameters defaults;    // of this task's requests, over ServedModelConfig::defaults
+  // Not set: none, or of a decoder-only model "\nTL;DR:", with which GPT-2 summarizes (Radford et al. 2019, 3.6).
+  std::optional<std::string> suffix;
+  v1::DecodingParameters defaults;  // of this task's requests, over ServedModelConfig::defaults
 };
 
 // format: highlight. The prompt is prefix + before + highlight + " " + answer + " " + highlight + after.

@@ -20,6 +20,7 @@ namespace elserve {
 struct ModelLimits {
   int vocab_size = 0;
   int max_decoder_tokens = 0;  // the largest max_length; the start token is counted
+  bool decoder_only = false;   // a prompt stands in place of the start token, which is then no parameter
 };
 
 // The lowest layer: transformers' GenerationConfig._get_default_generation_params(). The four lengths and the ids are
@@ -72,7 +73,8 @@ struct ResolvedParameters {
 // - min_new_tokens wins over min_length; either may exceed max_length: EOS never comes then.
 // - the rules across parameters of rules.cc.
 // `answer_prefix`: decoder_input_ids of the request, checked; the start token is put before them unless they begin with
-// it (GenerationMixin._prepare_decoder_input_ids_for_generation). max_length counts them, max_new_tokens does not.
+// it (GenerationMixin._prepare_decoder_input_ids_for_generation). max_length counts them, max_new_tokens does not. Of a
+// decoder-only model it is the prompt, before which nothing is put.
 absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameters& merged, const ModelLimits& limits,
                                                      std::span<const int32_t> answer_prefix = {});
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -67,9 +68,11 @@ void FillWords(const TokenSequences& words, google::protobuf::RepeatedPtrField<v
   if (words.empty()) lists->Add()->add_ids(-1);
 }
 
-std::vector<int32_t> Prefix(int32_t start, std::span<const int32_t> answer_prefix) {
+std::vector<int32_t> Prefix(const v1::DecodingParameters& merged, const ModelLimits& limits,
+                            std::span<const int32_t> answer_prefix) {
+  const int32_t start = merged.decoder_start_token_id();
   std::vector<int32_t> prefix;
-  if (answer_prefix.empty() || answer_prefix.front() != start) prefix.push_back(start);
+  if (!limits.decoder_only && (answer_prefix.empty() || answer_prefix.front() != start)) prefix.push_back(start);
   prefix.insert(prefix.end(), answer_prefix.begin(), answer_prefix.end());
   return prefix;
 }
@@ -78,15 +81,16 @@ std::vector<int32_t> Prefix(int32_t start, std::span<const int32_t> answer_prefi
 // it, so that no sum of lengths overflows further down.
 absl::Status ResolveLengths(const v1::DecodingParameters& merged, const ModelLimits& limits, DecodingSpec* spec) {
   const auto prefix = static_cast<int>(spec->prefix.size()), most = limits.max_decoder_tokens;
+  const std::string what = limits.decoder_only
+                               ? absl::StrCat("the prompt has ", prefix, " tokens")
+                               : absl::StrCat("the answer's prefix has ", prefix, " tokens with the start token");
   const auto refuse = [&](const char* name, int length, int low, int high) {
-    return absl::InvalidArgumentError(absl::StrCat(name, " is ", length, " and the answer's prefix has ", prefix,
-                                                   " tokens with the start token; allowed is ", low, " to ", high,
-                                                   " for such a prefix"));
+    return absl::InvalidArgumentError(absl::StrCat(name, " is ", length, " and ", what, "; allowed is ", low, " to ",
+                                                   high, " for such a ", limits.decoder_only ? "prompt" : "prefix"));
   };
   if (prefix >= most) {
-    return absl::InvalidArgumentError(absl::StrCat("the answer's prefix has ", prefix,
-                                                   " tokens with the start token; allowed are at most ", most - 1,
-                                                   ", one less than the model's max_decoder_tokens"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, "; allowed are at most ", most - 1, ", one less than the model's max_decoder_tokens"));
   }
   if (merged.has_max_new_tokens()) {
     if (merged.max_new_tokens() > most - prefix) {
@@ -120,7 +124,7 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   effective.set_no_repeat_ngram_size(merged.no_repeat_ngram_size());
   effective.set_forced_bos_token_id(spec.forced_bos_token_id);
   FillIds(spec.forced_eos_token_id, effective.mutable_forced_eos_token_id());
-  effective.set_decoder_start_token_id(merged.decoder_start_token_id());
+  if (merged.has_decoder_start_token_id()) effective.set_decoder_start_token_id(merged.decoder_start_token_id());
   FillIds(spec.eos_token_id, effective.mutable_eos_token_id());
   FillWords(spec.bad_words_ids, effective.mutable_bad_words_ids());
   effective.set_renormalize_logits(spec.renormalize_logits);
@@ -147,7 +151,7 @@ absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameter
   DecodingSpec spec;
   if (merged.has_num_beams()) spec.num_beams = merged.num_beams();
   if (merged.has_num_return_sequences()) spec.num_return_sequences = merged.num_return_sequences();
-  spec.prefix = Prefix(merged.decoder_start_token_id(), answer_prefix);
+  spec.prefix = Prefix(merged, limits, answer_prefix);
   if (merged.has_length_penalty()) spec.length_penalty = static_cast<float>(merged.length_penalty());
   spec.early_stopping = ToEarlyStopping(merged.early_stopping());
   if (absl::Status status = ResolveLengths(merged, limits, &spec); !status.ok()) return status;

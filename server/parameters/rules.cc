@@ -65,6 +65,11 @@ absl::Status AtMostItsBeams(const v1::DecodingParameters& merged, const ModelLim
 }
 
 absl::Status AStartToken(const v1::DecodingParameters& merged, const ModelLimits& limits) {
+  if (limits.decoder_only && !merged.has_decoder_start_token_id()) return absl::OkStatus();
+  if (limits.decoder_only) {
+    return absl::InvalidArgumentError(absl::StrCat("decoder_start_token_id is ", merged.decoder_start_token_id(),
+                                                   "; the model is decoder-only: its answers go on from the prompt"));
+  }
   if (merged.has_decoder_start_token_id()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "decoder_start_token_id is not set, and the checkpoint names neither it nor bos_token_id; allowed is 0 to ",

@@ -221,6 +221,11 @@ CallAnswer Call::Fold() const {
   return answer;
 }
 
+int Call::SourceTokens(const Part& part) const {
+  if (prepared_.model->info().decoder_only) return static_cast<int>(prepared_.decoding.prefix.size());
+  return static_cast<int>(part.job->source().size());
+}
+
 CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
   CallAnswer::Job job;
   int generated = 0;
@@ -236,7 +241,7 @@ CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
     generated += static_cast<int>(hypothesis.tokens.size() - prepared_.answer_prefix.size());
   }
   const JobTimings& timings = part.ended->timings;
-  job.usage.set_source_tokens(static_cast<int>(part.job->source().size()));
+  job.usage.set_source_tokens(SourceTokens(part));
   job.usage.set_truncated(truncated);
   job.usage.set_generated_tokens(generated);
   job.usage.set_queue_seconds(timings.queue_seconds);
@@ -257,7 +262,7 @@ void Call::Report(const absl::StatusOr<CallAnswer>& answer) const {
   for (const std::unique_ptr<Part>& part : parts_) {
     record.longest_queue_seconds =
         std::max(record.longest_queue_seconds.value_or(0), part->ended->timings.queue_seconds);
-    source_tokens += static_cast<int>(part->job->source().size());
+    source_tokens += SourceTokens(*part);
   }
   int generated_tokens = 0;
   if (answer.ok()) {

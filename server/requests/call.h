@@ -26,7 +26,7 @@ namespace elserve {
 // A request that was checked and tokenized; what is left is the engine's.
 struct PreparedCall {
   struct Job {
-    std::vector<int32_t> source;  // token ids, special tokens included
+    std::vector<int32_t> source;  // token ids, special tokens included; of a decoder-only model none
     bool truncated = false;
     // Of Score: what the decoder is fed, and the first token that is scored. Empty: `decoding` has it.
     std::vector<int32_t> prefix = {};
@@ -41,8 +41,8 @@ struct PreparedCall {
   std::string request_id;
   std::vector<Job> jobs;            // at least one
   std::vector<Question> questions;  // of GenerateQuestions: one for each job; else empty
-  DecodingSpec decoding;            // of all jobs
-  // What all hypotheses begin with: decoding.prefix without the start token.
+  DecodingSpec decoding;            // of all jobs; of a decoder-only model there is one, and its prompt is the prefix
+  // What all hypotheses begin with: decoding.prefix without the start token, or without the prompt.
   std::vector<int32_t> answer_prefix;
   v1::DecodingParameters effective;
   bool token_logprobs = false;
@@ -144,6 +144,8 @@ class Call : public std::enable_shared_from_this<Call> {
   void Finish();
   absl::Status FinalError();
   CallAnswer Fold() const;
+  // Of a decoder-only model those of the prompt.
+  int SourceTokens(const Part& part) const;
   CallAnswer::Job FoldJob(const Part& part, bool truncated) const;
   void Report(const absl::StatusOr<CallAnswer>& answer) const;
 

@@ -13,6 +13,7 @@
 #include "server/parameters/parameters.h"
 #include "server/requests/answer_tokens.h"
 #include "server/requests/token_checks.h"
+#include "server/text/frame.h"
 #include "server/text/prompts.h"
 
 namespace elserve {
@@ -82,7 +83,51 @@ struct SourceRules {
   TaskPrompt prompt;
   TextLanguages languages;
   v1::Truncation truncation = v1::TRUNCATION_UNSPECIFIED;
+  size_t most_tokens = 0;  // of a source
+  std::string why;         // so many: what of a decoder-only model's positions the answer takes
+  v1::DecodingParameters merged;
+  bool stream = false;
 };
+
+// What parameters and prefix (of a decoder-only model its prompt) come to.
+absl::Status Settle(const SourceRules& rules, std::span<const int32_t> prefix, PreparedCall* call) {
+  absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(rules.merged, call->model->limits(), prefix);
+  if (!resolved.ok()) return resolved.status();
+  if (rules.stream && resolved->spec.num_return_sequences != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_return_sequences is ", resolved->spec.num_return_sequences, "; a stream allows 1"));
+  }
+  call->decoding = std::move(resolved->spec);
+  call->effective = std::move(resolved->effective);
+  return absl::OkStatus();
+}
+
+// A prompt shares the decoder's positions with the answer: at least one token, or as many as the request wants.
+void LimitPrompt(const ServedModel& model, SourceRules* rules) {
+  const v1::DecodingParameters& merged = rules->merged;
+  const int positions = model.info().max_decoder_tokens;
+  if (merged.has_max_new_tokens()) {
+    rules->most_tokens = static_cast<size_t>(std::max(0, positions - merged.max_new_tokens()));
+    rules->why =
+        absl::StrCat(" before max_new_tokens, ", merged.max_new_tokens(), ", of max_decoder_tokens, ", positions);
+  } else if (merged.has_max_length()) {
+    rules->most_tokens = static_cast<size_t>(std::max(0, std::min(merged.max_length(), positions) - 1));
+    rules->why = absl::StrCat(" before one more of max_length, ", merged.max_length());
+  } else {
+    rules->most_tokens = static_cast<size_t>(positions - 1);
+    rules->why = absl::StrCat(" before one more of max_decoder_tokens, ", positions);
+  }
+}
+
+// Gives the call a job with its source, or with its prompt.
+absl::Status AddJob(const SourceRules& rules, PreparedCall::Job job, PreparedCall* call) {
+  if (call->model->info().decoder_only) {
+    if (const absl::Status status = Settle(rules, job.source, call); !status.ok()) return status;
+    job.source.clear();
+  }
+  call->jobs.push_back(std::move(job));
+  return absl::OkStatus();
+}
 
 // What all three requests have, under the same names: everything but the source.
 template <typename Request>
@@ -103,40 +148,45 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   // The defaults have the configuration's language, under parameters that win over it.
   if (!request.target_language().empty()) MergeParameters(*language, &task->defaults);
   MergeParameters(request.parameters(), &task->defaults);
-  const absl::StatusOr<std::vector<int32_t>> prefix = AnswerPrefix(**model, request, task->defaults);
-  if (!prefix.ok()) return prefix.status();
-  absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(task->defaults, limits, *prefix);
-  if (!resolved.ok()) return resolved.status();
-  if (stream && resolved->spec.num_return_sequences != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("num_return_sequences is ", resolved->spec.num_return_sequences, "; a stream allows 1"));
-  }
-  *rules = {.prompt = std::move(task->prompt), .languages = languages, .truncation = request.truncation()};
+  rules->prompt = std::move(task->prompt);
+  rules->languages = languages;
+  rules->truncation = request.truncation();
+  rules->merged = std::move(task->defaults);
+  rules->stream = stream;
   PreparedCall call;
   call.model = *std::move(model);
   call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
-  call.decoding = std::move(resolved->spec);
-  call.answer_prefix.assign(call.decoding.prefix.begin() + 1, call.decoding.prefix.end());
-  call.effective = std::move(resolved->effective);
   call.token_logprobs = request.token_logprobs();
+  if (call.model->info().decoder_only) {
+    if (request.answer_prefix_case() != Request::ANSWER_PREFIX_NOT_SET) {
+      return absl::InvalidArgumentError(
+          "answer_prefix is set; the model is decoder-only: what its answer begins with is the end of the prompt");
+    }
+    LimitPrompt(*call.model, rules);
+    return call;
+  }
+  rules->most_tokens = static_cast<size_t>(call.model->info().max_source_tokens);
+  const absl::StatusOr<std::vector<int32_t>> prefix = AnswerPrefix(*call.model, request, rules->merged);
+  if (!prefix.ok()) return prefix.status();
+  if (const absl::Status status = Settle(*rules, *prefix, &call); !status.ok()) return status;
+  call.answer_prefix.assign(call.decoding.prefix.begin() + 1, call.decoding.prefix.end());
   return call;
 }
 
-size_t MaxSourceTokens(const ServedModel& model) { return static_cast<size_t>(model.info().max_source_tokens); }
-
 // `length`: what the source has, "1025" or "more than 1024".
-absl::Status TooLong(const ServedModel& model, std::string_view field, std::string_view length) {
+absl::Status TooLong(const ServedModel& model, const SourceRules& rules, std::string_view field,
+                     std::string_view length) {
   return absl::InvalidArgumentError(absl::StrFormat(
-      "%s has %s tokens; model %s takes at most %d (truncation: TRUNCATION_TRUNCATE cuts the %s off)", field, length,
-      model.name(), MaxSourceTokens(model), model.tokenizer().truncates_left() ? "beginning" : "end"));
+      "%s has %s tokens; model %s takes at most %d%s (truncation: TRUNCATION_TRUNCATE cuts the %s off)", field, length,
+      model.name(), rules.most_tokens, rules.why, model.tokenizer().truncates_left() ? "beginning" : "end"));
 }
 
 // Cuts token ids that are too many, or refuses them.
-absl::Status LimitIds(const ServedModel& model, v1::Truncation truncation, PreparedCall::Job* job) {
-  const size_t limit = MaxSourceTokens(model);
+absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, PreparedCall::Job* job) {
+  const size_t limit = rules.most_tokens;
   if (job->source.size() <= limit) return absl::OkStatus();
-  if (truncation != v1::TRUNCATION_TRUNCATE) {
-    return TooLong(model, "token_ids", absl::StrCat(job->source.size()));
+  if (rules.truncation != v1::TRUNCATION_TRUNCATE) {
+    return TooLong(model, rules, "token_ids", absl::StrCat(job->source.size()));
   }
   job->source.resize(limit);
   job->truncated = true;
@@ -155,11 +205,38 @@ absl::Status CheckLanguagesOfIds(const ServedModel& model, const Request& reques
                    "\"; token_ids allow none: the encoder gets them as they are, the language's token among them"));
 }
 
+// A prompt that is too long, its suffix whole and the text before it cut.
+absl::StatusOr<std::vector<int32_t>> CutBeforeSuffix(const ServedModel& model, const SourceRules& rules,
+                                                     std::string_view prompt, const std::string& field) {
+  const Tokenizer& tokenizer = model.tokenizer();
+  const std::string& suffix = rules.prompt.suffix;
+  const absl::StatusOr<Encoding> end =
+      tokenizer.Encode(suffix, {.add_special_tokens = false, .max_tokens = rules.most_tokens});
+  if (!end.ok()) return end.status();
+  const absl::StatusOr<Frame> frame = tokenizer.FrameOf(rules.languages.source, rules.languages.target);
+  if (!frame.ok()) return frame.status();
+  const size_t around = frame->size() + end->ids.size();
+  if (end->too_long || around >= rules.most_tokens) {
+    return TooLong(model, rules, absl::StrCat(field, ", which is cut before the task's suffix,"),
+                   absl::StrCat("more than ", rules.most_tokens));
+  }
+  const absl::StatusOr<Encoding> begin =
+      tokenizer.Encode(prompt.substr(0, prompt.size() - suffix.size()),
+                       {.add_special_tokens = false, .max_tokens = rules.most_tokens - around, .truncate = true});
+  if (!begin.ok()) return begin.status();
+  std::vector<int32_t> ids = frame->before;
+  for (const std::vector<int32_t>& part : {begin->ids, end->ids, frame->after}) {
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+  return ids;
+}
+
 // Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is
-// refused costs no more than its first tokens, so it is not known how many it has.
+// refused costs no more than its first tokens, so it is not known how many it has. `suffix`: the prompt ends with the
+// task's, which truncation leaves.
 absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
-                                              std::string_view prompt, const std::string& field) {
-  const size_t limit = MaxSourceTokens(model);
+                                              std::string_view prompt, const std::string& field, bool suffix = false) {
+  const size_t limit = rules.most_tokens;
   const bool truncate = rules.truncation == v1::TRUNCATION_TRUNCATE;
   absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, {.source_language = rules.languages.source,
                                                                         .target_language = rules.languages.target,
@@ -168,7 +245,12 @@ absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const So
   if (!encoding.ok()) {
     return absl::Status(encoding.status().code(), absl::StrCat(field, ": ", encoding.status().message()));
   }
-  if (encoding->too_long && !truncate) return TooLong(model, field, absl::StrCat("more than ", limit));
+  if (encoding->too_long && !truncate) return TooLong(model, rules, field, absl::StrCat("more than ", limit));
+  if (encoding->too_long && suffix) {
+    absl::StatusOr<std::vector<int32_t>> cut = CutBeforeSuffix(model, rules, prompt, field);
+    if (!cut.ok()) return cut.status();
+    encoding->ids = *std::move(cut);
+  }
   PreparedCall::Job job{.source = std::move(encoding->ids), .truncated = encoding->too_long};
   // A tokenizer with more tokens than the checkpoint has embeddings.
   if (const absl::Status status = CheckIds(job.source, absl::StrCat(field, ": token "), model); !status.ok()) {
@@ -189,7 +271,7 @@ absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel& model, const S
   PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
   if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
   if (const absl::Status status = CheckLanguagesOfIds(model, request); !status.ok()) return status;
-  if (const absl::Status status = LimitIds(model, request.truncation(), &job); !status.ok()) return status;
+  if (const absl::Status status = LimitIds(model, rules, &job); !status.ok()) return status;
   if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
   return job;
 }
@@ -254,7 +336,7 @@ absl::Status CheckAnswerKept(const ServedModel& model, const SourceRules& rules,
   const std::string part = HighlightPrompt(
       part_task, context.substr(begin, end - begin),
       {.begin = span.begin - static_cast<int64_t>(begin), .end = span.end - static_cast<int64_t>(begin)});
-  const size_t kept = model.KeptTokens(MaxSourceTokens(model), rules.languages);
+  const size_t kept = model.KeptTokens(rules.most_tokens, rules.languages);
   const absl::StatusOr<Encoding> encoding =
       model.tokenizer().Encode(part, {.add_special_tokens = false, .max_tokens = kept});
   if (!encoding.ok()) return encoding.status();
@@ -290,9 +372,10 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Summ
   if (!call.ok()) return call.status();
   if (const absl::Status status = CheckText(request.document(), "document"); !status.ok()) return status;
   absl::StatusOr<PreparedCall::Job> job =
-      PrepareText(*call->model, rules, SummaryPrompt(rules.prompt, request.document()), "document");
+      PrepareText(*call->model, rules, SummaryPrompt(rules.prompt, request.document()), "document",
+                  /*suffix=*/!rules.prompt.suffix.empty());
   if (!job.ok()) return job.status();
-  call->jobs.push_back(*std::move(job));
+  if (const absl::Status status = AddJob(rules, *std::move(job), &*call); !status.ok()) return status;
   return call;
 }
 
@@ -302,7 +385,7 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   if (!call.ok()) return call.status();
   absl::StatusOr<PreparedCall::Job> job = PrepareInput(*call->model, rules, request);
   if (!job.ok()) return job.status();
-  call->jobs.push_back(*std::move(job));
+  if (const absl::Status status = AddJob(rules, *std::move(job), &*call); !status.ok()) return status;
   return call;
 }
 
@@ -344,9 +427,14 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Scor
   if (!found.ok()) return found.status();
   const ServedModel& model = **found;
   if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
-  SourceRules rules{.prompt = {},
-                    .languages = model.LanguagesOf(request.source_language(), request.target_language()),
-                    .truncation = request.truncation()};
+  if (model.info().decoder_only) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model is \"", model.name(), "\", which is decoder-only; Score needs a model with an encoder"));
+  }
+  SourceRules rules;
+  rules.languages = model.LanguagesOf(request.source_language(), request.target_language());
+  rules.truncation = request.truncation();
+  rules.most_tokens = static_cast<size_t>(model.info().max_source_tokens);
   const absl::StatusOr<v1::DecodingParameters> language = model.LanguageParameters(rules.languages);
   if (!language.ok()) return language.status();
   v1::DecodingParameters merged = model.defaults();

@@ -8,6 +8,8 @@
 namespace elserve {
 namespace {
 
+constexpr char kTlDr[] = "\nTL;DR:";
+
 v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig& config) {
   v1::Model::Limits limits;
   limits.set_max_source_tokens(info.max_source_tokens);
@@ -78,6 +80,19 @@ absl::StatusOr<CheckpointTask> ServedModel::ReadSummarizeTask() const {
 absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& checkpoint) {
   DefaultLayers layers;
   layers.checkpoint = checkpoint;
+  if (info_.decoder_only) {
+    // What the checkpoint calls the beginning of a sequence is not put before a prompt.
+    layers.checkpoint.clear_decoder_start_token_id();
+    if (config_.defaults.has_decoder_start_token_id() ||
+        (config_.summarize && config_.summarize->defaults.has_decoder_start_token_id())) {
+      return absl::InvalidArgumentError(
+          "defaults set decoder_start_token_id; the model is decoder-only: its answers go on from the prompt");
+    }
+    if (config_.questions) {
+      return absl::InvalidArgumentError(
+          "tasks.questions is set; the model is decoder-only, and questions need a model with an encoder");
+    }
+  }
   layers.configuration = config_.defaults;
   const v1::DecodingParameters own = MergeDefaults(layers);
   if (own.has_decoder_start_token_id()) decoder_start_ = own.decoder_start_token_id();
@@ -90,7 +105,8 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
     if (!own.ok()) return own.status();
     layers.checkpoint_task = own->parameters;
     layers.configuration_task = config_.summarize->defaults;
-    summarize_ = {.prompt = {.prefix = config_.summarize->prefix.value_or(own->prefix)},
+    summarize_ = {.prompt = {.prefix = config_.summarize->prefix.value_or(own->prefix),
+                             .suffix = config_.summarize->suffix.value_or(info_.decoder_only ? kTlDr : "")},
                   .defaults = MergeDefaults(layers)};
   }
   if (config_.questions) {
@@ -126,6 +142,7 @@ v1::Model::Tasks ServedModel::DescribeTasks() const {
   v1::Model::Tasks tasks;
   if (summarize_) {
     tasks.mutable_summarize()->set_prefix(summarize_->prompt.prefix);
+    tasks.mutable_summarize()->set_suffix(summarize_->prompt.suffix);
     *tasks.mutable_summarize()->mutable_default_parameters() = summarize_->defaults;
   }
   if (questions_) {

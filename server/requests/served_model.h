@@ -48,7 +48,9 @@ class ServedModel {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   Inbox& inbox() const { return *inbox_; }
   ModelLimits limits() const {
-    return {.vocab_size = info().vocab_size, .max_decoder_tokens = info().max_decoder_tokens};
+    return {.vocab_size = info().vocab_size,
+            .max_decoder_tokens = info().max_decoder_tokens,
+            .decoder_only = info().decoder_only};
   }
   // What a request of no task gets where it sets nothing.
   const v1::DecodingParameters& defaults() const { return defaults_; }

@@ -10,6 +10,7 @@ namespace elserve {
 std::string SummaryPrompt(const TaskPrompt& task, std::string_view document) {
   std::string prompt = task.prefix;
   prompt += document;
+  prompt += task.suffix;
   return prompt;
 }
 

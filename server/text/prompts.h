@@ -14,6 +14,7 @@ namespace elserve {
 // A task's settings as the configuration gives them.
 struct TaskPrompt {
   std::string prefix;              // what stands before the document or the context
+  std::string suffix = {};         // summaries: what stands behind the document
   std::string highlight = "<hl>";  // questions: the mark on both sides of the answer
 };
 
@@ -25,7 +26,7 @@ struct Span {
   friend bool operator==(const Span&, const Span&) = default;
 };
 
-// prefix + document.
+// prefix + document + suffix.
 std::string SummaryPrompt(const TaskPrompt& task, std::string_view document);
 
 // Where `answer` first occurs in the context. An empty answer, or one that does not occur, is INVALID_ARGUMENT about

@@ -59,7 +59,12 @@ std::vector<Served> InBothForms(const Files& files, size_t cases) {
   return all;
 }
 
-std::vector<Served> FamilyFiles() { return InBothForms(kFamilyGoldenFiles, 95); }
+std::vector<Served> FamilyFiles() {
+  std::vector<Served> all = InBothForms(kFamilyGoldenFiles, 95);
+  const std::vector<Served> decoders = InBothForms(kDecoderOnlyGoldenFiles, 95);
+  all.insert(all.end(), decoders.begin(), decoders.end());
+  return all;
+}
 std::vector<Served> SynopsisFiles() { return InBothForms(std::array{kSynopsisGoldenFile}, 60); }
 
 std::vector<Served> AllFiles() {
@@ -103,7 +108,9 @@ v1::DecodingParameters ToParameters(const json& golden) {
   if (golden.contains("min_new_tokens")) parameters.set_min_new_tokens(golden["min_new_tokens"]);
   parameters.set_no_repeat_ngram_size(golden.value("no_repeat_ngram_size", 0));
   parameters.set_forced_bos_token_id(golden.value("forced_bos_token_id", -1));
-  parameters.set_decoder_start_token_id(golden.at("decoder_start_token_id"));
+  if (golden.contains("decoder_start_token_id")) {
+    parameters.set_decoder_start_token_id(golden["decoder_start_token_id"]);
+  }
   const auto set_ids = [&golden](const char* name, auto* field) {
     const auto ids = golden.value(name, std::vector<int32_t>());
     field->Assign(ids.begin(), ids.end());
@@ -133,6 +140,11 @@ json OwnParameters(const std::string& checkpoint, const std::string& task = "") 
   return own;
 }
 
+// What a request gives: of a decoder-only model the prompt.
+const std::vector<int32_t>& SourceOf(const GoldenCase& golden) {
+  return golden.source.empty() ? golden.decoding.prefix : golden.source;
+}
+
 // What is wrong with the answers in a response; empty if nothing is.
 std::string Difference(const GoldenCase& golden, const google::protobuf::RepeatedPtrField<v1::Hypothesis>& answers,
                        const v1::Usage& usage) {
@@ -141,8 +153,9 @@ std::string Difference(const GoldenCase& golden, const google::protobuf::Repeate
     if (answer.finish_reason() != v1::FINISH_REASON_EOS && answer.finish_reason() != v1::FINISH_REASON_LENGTH) {
       return absl::StrCat(golden.name, ": ended by ", v1::FinishReason_Name(answer.finish_reason()));
     }
-    // The answer begins with what the request had it begin with, and the golden one follows.
-    const std::span<const int32_t> prefix = std::span(golden.decoding.prefix).subspan(1);
+    // The answer begins with what the request had it begin with, and the golden one follows; it has no prompt.
+    const std::span<const int32_t> prefix =
+        golden.source.empty() ? std::span<const int32_t>() : std::span(golden.decoding.prefix).subspan(1);
     const std::vector<int32_t> tokens(answer.token_ids().begin(), answer.token_ids().end());
     if (tokens.size() < prefix.size() || !std::equal(prefix.begin(), prefix.end(), tokens.begin())) {
       return absl::StrCat(golden.name, ": begins with ", absl::StrJoin(tokens, " "));
@@ -154,7 +167,7 @@ std::string Difference(const GoldenCase& golden, const google::protobuf::Repeate
          .reason = answer.finish_reason() == v1::FINISH_REASON_EOS ? FinishReason::kEos : FinishReason::kLength});
   }
   if (std::string difference = DifferenceFromGolden(golden, got); !difference.empty()) return difference;
-  if (usage.source_tokens() != static_cast<int>(golden.source.size())) {
+  if (usage.source_tokens() != static_cast<int>(SourceOf(golden).size())) {
     return absl::StrCat(golden.name, ": read ", usage.source_tokens(), " tokens");
   }
   for (size_t i = 0; golden.text && i < got.size(); ++i) {
@@ -280,6 +293,7 @@ class GoldenTest : public testing::TestWithParam<Served> {
     ASSERT_TRUE(server_->stub().GetModel(&context, request, &model).ok());
     ASSERT_EQ(model.attention(), GetParam().attention);
     ASSERT_EQ(model.precision(), "float32");
+    ASSERT_EQ(model.decoder_only(), file_.decoder_only);
   }
 
   static std::unique_ptr<TestDirectory> checkpoints_;
@@ -296,7 +310,7 @@ TEST_P(GoldenTest, GeneratesAsTransformers) {
   for (const GoldenCase& golden : file_.cases) {
     v1::GenerateRequest request;
     request.set_model(GetParam().model());
-    request.mutable_token_ids()->mutable_ids()->Assign(golden.source.begin(), golden.source.end());
+    request.mutable_token_ids()->mutable_ids()->Assign(SourceOf(golden).begin(), SourceOf(golden).end());
     request.set_token_logprobs(true);
     if (!golden.prefix.empty()) {
       request.mutable_prefix_token_ids()->mutable_ids()->Assign(golden.prefix.begin(), golden.prefix.end());

@@ -264,11 +264,14 @@ def make_decoder_only(name):
 
     for source, parameters in settings.prompted(spec, liked, longest, prompts, rng):
         keep({}, source, parameters)
+    # What a request gets that sets nothing.
+    keep({}, prompts[4], {"eos_token_id": ends, "max_length": spec["generation"]["max_length"]})
     tokenizer = AutoTokenizer.from_pretrained(f"{HERE}/tokenizer/{spec['tokenizer']}")
     for document in family_texts.TEXTS:
         prompt = document + "\nTL;DR:"
         source = tokenizer(prompt)["input_ids"]
-        for changes in ({}, {"num_beams": 4, "num_return_sequences": 3, "early_stopping": True}):
+        for changes in ({}, {"num_beams": 4, "num_return_sequences": 3, "early_stopping": True},
+                        {"num_beams": 3, "no_repeat_ngram_size": 2}):
             case = keep({"task": "summary", "document": document, "prompt": prompt}, source,
                         {"eos_token_id": ends, "max_new_tokens": 24} | changes)
             for sequence in case["sequences"] if case else []:
