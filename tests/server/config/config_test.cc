@@ -99,7 +99,7 @@ models:
     defaults: {num_beams: 4, max_new_tokens: 60, early_stopping: never, eos_token_id: [2, 3], length_penalty: 0.6}
     tasks:
       questions: {format: highlight, prefix: "ask: ", highlight: "**"}
-  - {name: b, path: ../engine, device: cuda, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: "}}}
+  - {name: b, path: ../engine, device: cuda, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: ", suffix: " Short:"}}}
   - {name: c, path: ../engine, device: "cuda:3", memory: 1048576, tasks: {questions: {}}}
 logging: {level: debug, format: json}
 )");
@@ -142,6 +142,7 @@ logging: {level: debug, format: json}
   EXPECT_EQ(b.memory_fraction, 0.25);
   ASSERT_TRUE(b.summarize);
   EXPECT_EQ(b.summarize->prefix, "sum: ");
+  EXPECT_EQ(b.summarize->suffix, " Short:");
   EXPECT_FALSE(b.questions);
   EXPECT_EQ(config.models[2].memory_bytes, 1 << 20);
   EXPECT_EQ(config.models[2].questions->prefix, "generate question: ");

@@ -66,6 +66,12 @@ class FakeModelEngine : public FakeEngine {
     info_.attention_reason = "it is a fake";
   }
   const ModelInfo& info() const override { return info_; }
+  // Of so many tokens in its vocabulary.
+  void BeDecoderOnly(int vocab_size) {
+    info_.decoder_only = true;
+    info_.max_source_tokens = 0;
+    info_.vocab_size = vocab_size;
+  }
 
  private:
   ModelInfo info_;
@@ -79,11 +85,12 @@ struct FakeModelOptions {
   Resources capacity = FakeModelEngine::kCapacity;
   int max_source_tokens = 1024;
   int max_decoder_tokens = 1000;  // kEndless: an answer of so many lasts until somebody ends it
+  int decoder_only_vocab = 0;     // 0: the model has an encoder
   bool fail_steps = false;
   std::function<void(std::vector<int32_t>*)> on_finished = nullptr;
   bool questions = true;
   v1::DecodingParameters summarize_defaults = {}, questions_defaults = {};
-  std::optional<std::string> summarize_prefix = std::nullopt;
+  std::optional<std::string> summarize_prefix = std::nullopt, summarize_suffix = std::nullopt;
   LoopObserver* observer = nullptr;
 };
 
@@ -95,6 +102,7 @@ inline ServedModelConfig FakeModelConfig(const FakeModelOptions& options = {}) {
   config.max_queued_requests = options.max_queued_requests;
   config.summarize->defaults = options.summarize_defaults;
   config.summarize->prefix = options.summarize_prefix;
+  config.summarize->suffix = options.summarize_suffix;
   if (options.questions) config.questions.emplace().defaults = options.questions_defaults;
   // The checkpoint's lengths and beams would be in the way: an answer is max_length - 1 tokens.
   config.defaults.set_num_beams(1);
@@ -106,6 +114,7 @@ inline ServedModelConfig FakeModelConfig(const FakeModelOptions& options = {}) {
 inline std::unique_ptr<FakeModelEngine> MakeFakeEngine(const FakeModelOptions& options) {
   auto engine =
       std::make_unique<FakeModelEngine>(options.capacity, options.max_source_tokens, options.max_decoder_tokens);
+  if (options.decoder_only_vocab > 0) engine->BeDecoderOnly(options.decoder_only_vocab);
   engine->on_step = [gate = options.gate] { gate->Pass(); };
   engine->fail_steps = options.fail_steps;
   engine->on_finished = options.on_finished;
