@@ -12,8 +12,8 @@
 #include "absl/strings/str_format.h"
 #include "server/parameters/parameters.h"
 #include "server/requests/answer_tokens.h"
+#include "server/requests/prepare_text.h"
 #include "server/requests/token_checks.h"
-#include "server/text/frame.h"
 #include "server/text/prompts.h"
 
 namespace elserve {
@@ -78,19 +78,15 @@ absl::StatusOr<std::vector<int32_t>> AnswerPrefix(const ServedModel& model, cons
   return AnswerIds(model, request.prefix_token_ids(), "prefix_token_ids", room);
 }
 
-// How a request's texts become token ids.
-struct SourceRules {
-  TaskPrompt prompt;
-  TextLanguages languages;
-  v1::Truncation truncation = v1::TRUNCATION_UNSPECIFIED;
-  size_t most_tokens = 0;  // of a source
-  std::string why;         // so many: what of a decoder-only model's positions the answer takes
+// What of a request outlives its message's checks until its source is tokenized.
+struct RequestRules {
+  SourceRules source;
   v1::DecodingParameters merged;
   bool stream = false;
 };
 
 // What parameters and prefix (of a decoder-only model its prompt) come to.
-absl::Status Settle(const SourceRules& rules, std::span<const int32_t> prefix, PreparedCall* call) {
+absl::Status Settle(const RequestRules& rules, std::span<const int32_t> prefix, PreparedCall* call) {
   absl::StatusOr<ResolvedParameters> resolved = ResolveParameters(rules.merged, call->model->limits(), prefix);
   if (!resolved.ok()) return resolved.status();
   if (rules.stream && resolved->spec.num_return_sequences != 1) {
@@ -103,24 +99,24 @@ absl::Status Settle(const SourceRules& rules, std::span<const int32_t> prefix, P
 }
 
 // A prompt shares the decoder's positions with the answer: at least one token, or as many as the request wants.
-void LimitPrompt(const ServedModel& model, SourceRules* rules) {
+void LimitPrompt(const ServedModel& model, RequestRules* rules) {
   const v1::DecodingParameters& merged = rules->merged;
   const int positions = model.info().max_decoder_tokens;
   if (merged.has_max_new_tokens()) {
-    rules->most_tokens = static_cast<size_t>(std::max(0, positions - merged.max_new_tokens()));
-    rules->why =
+    rules->source.most_tokens = static_cast<size_t>(std::max(0, positions - merged.max_new_tokens()));
+    rules->source.why =
         absl::StrCat(" before max_new_tokens, ", merged.max_new_tokens(), ", of max_decoder_tokens, ", positions);
   } else if (merged.has_max_length()) {
-    rules->most_tokens = static_cast<size_t>(std::max(0, std::min(merged.max_length(), positions) - 1));
-    rules->why = absl::StrCat(" before one more of max_length, ", merged.max_length());
+    rules->source.most_tokens = static_cast<size_t>(std::max(0, std::min(merged.max_length(), positions) - 1));
+    rules->source.why = absl::StrCat(" before one more of max_length, ", merged.max_length());
   } else {
-    rules->most_tokens = static_cast<size_t>(positions - 1);
-    rules->why = absl::StrCat(" before one more of max_decoder_tokens, ", positions);
+    rules->source.most_tokens = static_cast<size_t>(positions - 1);
+    rules->source.why = absl::StrCat(" before one more of max_decoder_tokens, ", positions);
   }
 }
 
 // Gives the call a job with its source, or with its prompt.
-absl::Status AddJob(const SourceRules& rules, PreparedCall::Job job, PreparedCall* call) {
+absl::Status AddJob(const RequestRules& rules, PreparedCall::Job job, PreparedCall* call) {
   if (call->model->info().decoder_only) {
     if (const absl::Status status = Settle(rules, job.source, call); !status.ok()) return status;
     job.source.clear();
@@ -132,7 +128,7 @@ absl::Status AddJob(const SourceRules& rules, PreparedCall::Job job, PreparedCal
 // What all three requests have, under the same names: everything but the source.
 template <typename Request>
 absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Request& request, bool stream,
-                                           SourceRules* rules) {
+                                           RequestRules* rules) {
   if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<const ServedModel>> model = models.Find(request.model());
   if (!model.ok()) return model.status();
@@ -148,9 +144,9 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   // The defaults have the configuration's language, under parameters that win over it.
   if (!request.target_language().empty()) MergeParameters(*language, &task->defaults);
   MergeParameters(request.parameters(), &task->defaults);
-  rules->prompt = std::move(task->prompt);
-  rules->languages = languages;
-  rules->truncation = request.truncation();
+  rules->source.prompt = std::move(task->prompt);
+  rules->source.languages = languages;
+  rules->source.truncation = request.truncation();
   rules->merged = std::move(task->defaults);
   rules->stream = stream;
   PreparedCall call;
@@ -165,32 +161,12 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
     LimitPrompt(*call.model, rules);
     return call;
   }
-  rules->most_tokens = static_cast<size_t>(call.model->info().max_source_tokens);
+  rules->source.most_tokens = static_cast<size_t>(call.model->info().max_source_tokens);
   const absl::StatusOr<std::vector<int32_t>> prefix = AnswerPrefix(*call.model, request, rules->merged);
   if (!prefix.ok()) return prefix.status();
   if (const absl::Status status = Settle(*rules, *prefix, &call); !status.ok()) return status;
   call.answer_prefix.assign(call.decoding.prefix.begin() + 1, call.decoding.prefix.end());
   return call;
-}
-
-// `length`: what the source has, "1025" or "more than 1024".
-absl::Status TooLong(const ServedModel& model, const SourceRules& rules, std::string_view field,
-                     std::string_view length) {
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "%s has %s tokens; model %s takes at most %d%s (truncation: TRUNCATION_TRUNCATE cuts the %s off)", field, length,
-      model.name(), rules.most_tokens, rules.why, model.tokenizer().truncates_left() ? "beginning" : "end"));
-}
-
-// Cuts token ids that are too many, or refuses them.
-absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, PreparedCall::Job* job) {
-  const size_t limit = rules.most_tokens;
-  if (job->source.size() <= limit) return absl::OkStatus();
-  if (rules.truncation != v1::TRUNCATION_TRUNCATE) {
-    return TooLong(model, rules, "token_ids", absl::StrCat(job->source.size()));
-  }
-  job->source.resize(limit);
-  job->truncated = true;
-  return absl::OkStatus();
 }
 
 // Nothing is put around token ids: a language that stands there would be ignored.
@@ -203,60 +179,6 @@ absl::Status CheckLanguagesOfIds(const ServedModel& model, const Request& reques
       absl::StrCat(source ? "source_language" : "target_language", " is \"",
                    source ? request.source_language() : request.target_language(),
                    "\"; token_ids allow none: the encoder gets them as they are, the language's token among them"));
-}
-
-// A prompt that is too long, its suffix whole and the text before it cut.
-absl::StatusOr<std::vector<int32_t>> CutBeforeSuffix(const ServedModel& model, const SourceRules& rules,
-                                                     std::string_view prompt, const std::string& field) {
-  const Tokenizer& tokenizer = model.tokenizer();
-  const std::string& suffix = rules.prompt.suffix;
-  const absl::StatusOr<Encoding> end =
-      tokenizer.Encode(suffix, {.add_special_tokens = false, .max_tokens = rules.most_tokens});
-  if (!end.ok()) return end.status();
-  const absl::StatusOr<Frame> frame = tokenizer.FrameOf(rules.languages.source, rules.languages.target);
-  if (!frame.ok()) return frame.status();
-  const size_t around = frame->size() + end->ids.size();
-  if (end->too_long || around >= rules.most_tokens) {
-    return TooLong(model, rules, absl::StrCat(field, ", which is cut before the task's suffix,"),
-                   absl::StrCat("more than ", rules.most_tokens));
-  }
-  const absl::StatusOr<Encoding> begin =
-      tokenizer.Encode(prompt.substr(0, prompt.size() - suffix.size()),
-                       {.add_special_tokens = false, .max_tokens = rules.most_tokens - around, .truncate = true});
-  if (!begin.ok()) return begin.status();
-  std::vector<int32_t> ids = frame->before;
-  for (const std::vector<int32_t>& part : {begin->ids, end->ids, frame->after}) {
-    ids.insert(ids.end(), part.begin(), part.end());
-  }
-  return ids;
-}
-
-// Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is
-// refused costs no more than its first tokens, so it is not known how many it has. `suffix`: the prompt ends with the
-// task's, which truncation leaves.
-absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
-                                              std::string_view prompt, const std::string& field, bool suffix = false) {
-  const size_t limit = rules.most_tokens;
-  const bool truncate = rules.truncation == v1::TRUNCATION_TRUNCATE;
-  absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, {.source_language = rules.languages.source,
-                                                                        .target_language = rules.languages.target,
-                                                                        .max_tokens = limit,
-                                                                        .truncate = truncate});
-  if (!encoding.ok()) {
-    return absl::Status(encoding.status().code(), absl::StrCat(field, ": ", encoding.status().message()));
-  }
-  if (encoding->too_long && !truncate) return TooLong(model, rules, field, absl::StrCat("more than ", limit));
-  if (encoding->too_long && suffix) {
-    absl::StatusOr<std::vector<int32_t>> cut = CutBeforeSuffix(model, rules, prompt, field);
-    if (!cut.ok()) return cut.status();
-    encoding->ids = *std::move(cut);
-  }
-  PreparedCall::Job job{.source = std::move(encoding->ids), .truncated = encoding->too_long};
-  // A tokenizer with more tokens than the checkpoint has embeddings.
-  if (const absl::Status status = CheckIds(job.source, absl::StrCat(field, ": token "), model); !status.ok()) {
-    return status;
-  }
-  return job;
 }
 
 // The source of a request that has text or token ids.
@@ -367,23 +289,23 @@ absl::Status CheckAnswers(const v1::GenerateQuestionsRequest& request, const Tas
 }  // namespace
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::SummarizeRequest& request, bool stream) {
-  SourceRules rules;
+  RequestRules rules;
   absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &rules);
   if (!call.ok()) return call.status();
   if (const absl::Status status = CheckText(request.document(), "document"); !status.ok()) return status;
   absl::StatusOr<PreparedCall::Job> job =
-      PrepareText(*call->model, rules, SummaryPrompt(rules.prompt, request.document()), "document",
-                  /*suffix=*/!rules.prompt.suffix.empty());
+      PrepareText(*call->model, rules.source, SummaryPrompt(rules.source.prompt, request.document()), "document",
+                  /*suffix=*/!rules.source.prompt.suffix.empty());
   if (!job.ok()) return job.status();
   if (const absl::Status status = AddJob(rules, *std::move(job), &*call); !status.ok()) return status;
   return call;
 }
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateRequest& request, bool stream) {
-  SourceRules rules;
+  RequestRules rules;
   absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &rules);
   if (!call.ok()) return call.status();
-  absl::StatusOr<PreparedCall::Job> job = PrepareInput(*call->model, rules, request);
+  absl::StatusOr<PreparedCall::Job> job = PrepareInput(*call->model, rules.source, request);
   if (!job.ok()) return job.status();
   if (const absl::Status status = AddJob(rules, *std::move(job), &*call); !status.ok()) return status;
   return call;
@@ -391,13 +313,13 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
 
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateQuestionsRequest& request,
                                      bool stream) {
-  SourceRules rules;
+  RequestRules rules;
   absl::StatusOr<PreparedCall> call = PrepareCommon(models, request, stream, &rules);
   if (!call.ok()) return call.status();
   const ServedModel& model = *call->model;
   const std::string& context = request.context();
   if (const absl::Status status = CheckText(context, "context"); !status.ok()) return status;
-  if (const absl::Status status = CheckAnswers(request, rules.prompt); !status.ok()) return status;
+  if (const absl::Status status = CheckAnswers(request, rules.source.prompt); !status.ok()) return status;
   // All answers are looked at before the first is tokenized.
   for (int i = 0; i < request.answers_size(); ++i) {
     const absl::StatusOr<Span> span = FindSpan(request.answers(i), context, absl::StrCat("answers[", i, "]"));
@@ -409,10 +331,10 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
   for (size_t i = 0; i < call->questions.size(); ++i) {
     const Span span = call->questions[i].answer_span;
     absl::StatusOr<PreparedCall::Job> job =
-        PrepareText(model, rules, HighlightPrompt(rules.prompt, context, span), "context");
+        PrepareText(model, rules.source, HighlightPrompt(rules.source.prompt, context, span), "context");
     if (!job.ok()) return job.status();
     if (job->truncated) {
-      const absl::Status kept = CheckAnswerKept(model, rules, context, span, absl::StrCat("answers[", i, "]"));
+      const absl::Status kept = CheckAnswerKept(model, rules.source, context, span, absl::StrCat("answers[", i, "]"));
       if (!kept.ok()) return kept;
     }
     call->jobs.push_back(*std::move(job));

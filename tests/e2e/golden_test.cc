@@ -329,6 +329,17 @@ TEST_P(GoldenTest, GeneratesAsTransformers) {
 
 // One source for all targets of a request.
 TEST_P(GoldenTest, ScoresAsTransformers) {
+  if (file_.decoder_only) {
+    grpc::ClientContext context;
+    v1::ScoreRequest request;
+    request.set_model(GetParam().model());
+    v1::ScoreResponse response;
+    const grpc::Status status = server_->stub().Score(&context, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
+    EXPECT_NE(status.error_message().find("is decoder-only; Score needs a model with an encoder"), std::string::npos)
+        << status.error_message();
+    return;
+  }
   const json own = OwnParameters(file_.checkpoint);
   Calls<v1::ScoreRequest, v1::ScoreResponse> calls;
   for (const GoldenCase& golden : file_.cases) {

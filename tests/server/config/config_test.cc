@@ -369,7 +369,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"DefaultsMap", Defaults("num_beams: {a: b}"), 5, "defaults.num_beams is a map; allowed is a number"},
         BadCase{"DefaultsNoMap", Model("defaults: 4"), 4, "models[0].defaults is 4; allowed is a map"},
         BadCase{"TaskUnknown", Model("tasks: {translate: {}}"), 4, "tasks has the key translate; allowed is summarize"},
-        BadCase{"TaskKey", Model("tasks: {summarize: {suffix: x}}"), 4, "tasks.summarize has the key suffix"},
+        BadCase{"TaskKey", Model("tasks: {summarize: {infix: x}}"), 4, "tasks.summarize has the key infix"},
         BadCase{"TaskFormat", Model("tasks: {questions: {format: t5}}"), 4, "format is t5; allowed is highlight"},
         BadCase{"TaskHighlight", Model("tasks: {questions: {highlight: \"\"}}"), 4, "highlight is empty; allowed"},
         BadCase{"ListenNoPort", Server("listen: localhost"), 2, "server.listen is localhost; allowed is HOST:PORT"},

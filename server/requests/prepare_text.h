@@ -1,0 +1,39 @@
+// A request's source: its text becomes token ids, and what is too long is cut or refused.
+#ifndef ELSERVE_SERVER_REQUESTS_PREPARE_TEXT_H_
+#define ELSERVE_SERVER_REQUESTS_PREPARE_TEXT_H_
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "proto/elserve/v1/elserve.pb.h"
+#include "server/requests/call.h"
+#include "server/requests/languages.h"
+#include "server/requests/served_model.h"
+#include "server/text/prompts.h"
+
+namespace elserve {
+
+// How a request's texts become token ids.
+struct SourceRules {
+  TaskPrompt prompt;
+  TextLanguages languages;
+  v1::Truncation truncation = v1::TRUNCATION_UNSPECIFIED;
+  size_t most_tokens = 0;  // of a source
+  std::string why;         // so many: what of a decoder-only model's positions the answer takes
+};
+
+// Cuts token ids that are too many, or refuses them.
+absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, PreparedCall::Job* job);
+
+// Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is
+// refused costs no more than its first tokens, so it is not known how many it has. `suffix`: the prompt ends with the
+// task's, which truncation leaves.
+absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
+                                              std::string_view prompt, const std::string& field, bool suffix = false);
+
+}  // namespace elserve
+
+#endif  // ELSERVE_SERVER_REQUESTS_PREPARE_TEXT_H_
