@@ -70,6 +70,8 @@ TEST_P(FailureTest, NonFiniteLogitsFailOneSequenceAlone) {
       requests[i].source[rng() % requests[i].source.size()] = kPoison;
     } else {
       requests[i].decoding.prefix = {kPoison};
+      requests[i].decoding.score_from = 0;
+      requests[i].decoding.max_length = std::max(requests[i].decoding.max_length, 2);
       requests[i].decoding.forced_bos_token_id = -1;
     }
   }
@@ -80,7 +82,8 @@ TEST_P(FailureTest, NonFiniteLogitsFailOneSequenceAlone) {
       if (i % 3 == 0) {
         EXPECT_FALSE(got[i].status.ok()) << "request " << i;
         EXPECT_FALSE(got[i].finished);
-        EXPECT_EQ(got[i].decode_steps, 1) << "request " << i;
+        // What is only scored fails before it would decode.
+        EXPECT_EQ(got[i].decode_steps, requests[i].decoding.score_from > 0 ? 0 : 1) << "request " << i;
         EXPECT_THAT(got[i].status.message(), testing::HasSubstr("not finite"));
       } else {
         EXPECT_EQ(BitDifference(expected[i], got[i]), "") << "request " << i;

@@ -330,7 +330,7 @@ TEST(MemoryPlan, WithoutAnEncoderAllMemoryIsTheDecoders) {
   for (const AttentionForms forms : {kAllEl, kAllKv}) {
     MemoryPlanInput in = DecoderOnly();
     in.forms = forms;
-    in.max_rows = 890;
+    in.max_rows = 850;
     const int64_t block = (forms == kAllEl ? in.el : in.kv).per_decoder_block;
     const MemoryPlan plan = Plan(in);
     EXPECT_EQ(plan.forms, (AttentionForms{std::nullopt, forms.self}));

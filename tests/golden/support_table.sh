@@ -25,7 +25,7 @@ listed() {
       # "  Test/bart_odd_el  # GetParam() = bart-odd-el".
       eval "$command --gtest_list_tests" | awk -v place=$place '
         /^[^ ]/ { precision = /BFloat16/ ? "bfloat16" : "float32"; text = /Text|Question/ }
-        /GetParam/ && !text {
+        /GetParam/ && !text && $1 !~ /^Scores/ {
           file = $5; sub(",", "", file); name = $1; sub(".*/", "", name)
           if (name ~ /_reference_/ || (place == "cpu" && name ~ /_cuda_/)) next  # the oracle; a card
           form = name ~ /_cross_/ ? "mixed" : name ~ /_el$/ ? "el" : "kv"
