@@ -71,6 +71,7 @@ Case RandomCase(std::mt19937_64& random) {
   if (random() % 3 == 0) spec.min_new_tokens = Between(random, 0, spec.max_length);
   if (random() % 2 == 0) spec.no_repeat_ngram_size = Between(random, 1, 4);
   const int prefix = random() % 2 == 0 ? 1 : Between(random, 1, std::min(5, spec.max_length - 1));
+  spec.prefix.clear();
   for (int i = 0; i < prefix; ++i) spec.prefix.push_back(Between(random, 0, vocab - 1));
   if (random() % 4 == 0) spec.forced_bos_token_id = Between(random, 0, vocab - 1);
   if (random() % 4 == 0) spec.forced_eos_token_id = {Between(random, 0, vocab - 1)};
