@@ -179,7 +179,7 @@ void RunStep(const Options& o, DataType type, bool el, int documents, int source
   const PackedModel weights = PackModel(model.config(), model.weights(), forms, world.cuda());
   TimedBackend timed(&world.cuda());
   const int rows = documents * kBeams;
-  auto decoder = Decoder::Create(model.config(), weights, forms, rows, timed);
+  auto decoder = Decoder::Create(model.config(), weights, {Phase::kDecode, rows, forms}, timed);
   const int encoded = std::min(documents, WorldShape().encode_documents) * source;
   auto encoder = Encoder::Create(model.config(), weights, forms.cross, std::max(encoded, kEncodeTokens), timed);
   if (!decoder.ok() || !encoder.ok()) {
