@@ -37,6 +37,14 @@ void DecodeLayoutBuilder::AddSequence(Sequence& sequence) {
     select_.push_back({position, rules.log_probs ? SelectSpace::kLogProbs : SelectSpace::kLogits, rules.count,
                        rules.force, rules.edits, rules.renormalize});
   }
+  // The rows again, for their most likely tokens as no rule changed them.
+  for (int row = search.rows(); row < search.select_rows(); ++row) {
+    select_.push_back({.position = static_cast<int32_t>(tokens_.size()) - search.select_rows() + row,
+                       .space = SelectSpace::kLogProbs,
+                       .count = search.spec().top_logprobs,
+                       .force = {},
+                       .edits = {}});
+  }
 }
 
 }  // namespace elserve

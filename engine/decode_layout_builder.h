@@ -28,7 +28,7 @@ class DecodeLayoutBuilder {
   EditBuffer edits_;
   std::vector<int32_t> tokens_, position_ids_;  // [rows]
   std::vector<DecodeRow> rows_;
-  std::vector<SelectRow> select_;  // [rows]
+  std::vector<SelectRow> select_;  // [select rows]
   DocumentList documents_;
 };
 

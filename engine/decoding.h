@@ -20,6 +20,9 @@ inline constexpr int kMaxBadWordIds = 32;
 // each EOS id stands above them.
 inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
 
+// The most alternatives of a token that are told.
+inline constexpr int kMaxTopLogprobs = 20;
+
 enum class EarlyStopping { kFalse, kTrue, kNever };
 
 // Some sequences of token ids, one behind the other: copied over others they take no memory that those have not.
@@ -77,14 +80,25 @@ struct DecodingSpec {
   std::vector<int32_t> eos_token_id;         // any of them ends a hypothesis; at most kMaxEosIds; may be empty
   TokenSequences bad_words_ids;              // they do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids
   bool renormalize_logits = false;           // values are log-softmaxed (again) after all rules
+  // So many of each step's most likely tokens come with the answers (Hypothesis::alternatives); 0 to kMaxTopLogprobs; 0
+  // with score_from. Each row then selects twice.
+  int top_logprobs = 0;
 };
 
 enum class FinishReason { kEos, kLength };
+
+struct TokenLogprob {
+  int32_t token;
+  float logprob;  // log-softmax of the unedited logits
+};
 
 // One answer of a sequence. tokens leave out the prefix and keep EOS.
 struct Hypothesis {
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;  // of each token: log-softmax of the unedited logits
+  // DecodingSpec::top_logprobs of them for each token, or as many as the vocabulary has: what was most likely in its
+  // place by the unedited logits, most likely first, the lower token first among equals.
+  std::vector<TokenLogprob> alternatives;
   // Beam search: transformers' sequences_scores. Greedy: the sum of logprobs.
   float score = 0;
   FinishReason reason = FinishReason::kLength;

@@ -111,14 +111,17 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
                     d.max_length - 1);
   }
   Resources r;
-  r.rows = d.num_beams;
+  r.rows = d.top_logprobs > 0 ? 2 * d.num_beams : d.num_beams;
   r.encoder_pages = (spec.source_tokens + kPageTokens - 1) / kPageTokens;
   // Every row takes a cell for each token that it is fed, all but the last; those of the prefix are shared.
   const int64_t cells = prefix - 1 + d.num_beams * (d.max_length - prefix);
   r.decoder_blocks = (cells + kBlockCells - 1) / kBlockCells;
   r.edits = MaxEdits(d);
   const Resources& all = info.capacity;
-  if (r.rows > all.rows) return too_much("num_beams", r.rows, "the model's max_rows", all.rows);
+  if (r.rows > all.rows) {
+    return too_much(d.top_logprobs > 0 ? "num_beams x 2 (for top_logprobs)" : "num_beams", r.rows,
+                    "the model's max_rows", all.rows);
+  }
   if (r.encoder_pages > all.encoder_pages) {
     return too_much("the source's number of tokens", spec.source_tokens, "encoder memory in tokens",
                     all.encoder_pages * kPageTokens);
@@ -210,7 +213,8 @@ void ModelEngine::CollectEncoded(StepResult* result) {
 
 void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows) {
   SequenceUpdate& update = updates_.Of(sequence);
-  if (sequence.stage == Sequence::Stage::kDecoding) update.decoded_rows = static_cast<int>(rows.size());
+  SearchState& search = sequence.search();
+  if (sequence.stage == Sequence::Stage::kDecoding) update.decoded_rows = search.rows();
   candidates_.clear();
   for (const SelectedRow& row : rows) {
     if (!row.finite) {
@@ -220,8 +224,12 @@ void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRo
     }
     candidates_.push_back(row.candidates);
   }
-  SearchState& search = sequence.search();
-  search.Advance(candidates_);
+  std::span<const std::span<const Candidate>> candidates = candidates_;
+  if (search.spec().top_logprobs > 0) {
+    search.NoteAlternatives(candidates.subspan(search.rows()));
+    candidates = candidates.first(search.rows());
+  }
+  search.Advance(candidates);
   if (sequence.stream) {
     const std::span<const int32_t> tokens = search.StablePrefix(sequence.reported);
     update.tokens.assign(tokens.begin(), tokens.end());
@@ -242,7 +250,7 @@ absl::Status ModelEngine::Advance(std::span<const SelectedRow> selected) {
     selected = selected.subspan(rows);
   };
   for (const PrefillBatch::Scored& scored : prefill_batch_.scored()) advance(*scored.sequence, scored.rows);
-  for (Sequence* sequence : decoding_) advance(*sequence, sequence->search().rows());
+  for (Sequence* sequence : decoding_) advance(*sequence, sequence->search().select_rows());
   return enough ? absl::OkStatus() : absl::InternalError("the device answered for too few rows");
 }
 

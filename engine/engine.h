@@ -57,7 +57,7 @@ struct EngineOptions {
 // source are its document's: sequences in flight with equal sources take them once, and they are free when the last one
 // has ended, though what they hold is kept.
 struct Resources {
-  int64_t rows = 0;            // hypotheses
+  int64_t rows = 0;            // hypotheses; those with top_logprobs count twice
   int64_t encoder_pages = 0;   // of ModelInfo::page_tokens source tokens
   int64_t decoder_blocks = 0;  // of ModelInfo::block_positions decoder positions
   int64_t edits = 0;           // logit edits of a step

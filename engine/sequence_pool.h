@@ -19,7 +19,10 @@ class SequencePool {
   // One that is not in flight, for a search of so many tokens (beams x max_length; greedy: 0). There is one: a sequence
   // in flight has at least one of the rows.
   Sequence* Take(int64_t search_room);
-  void Return(Sequence* sequence) { spare_.push_back(sequence); }
+  void Return(Sequence* sequence) {
+    sequence->search().FreeAlternatives();
+    spare_.push_back(sequence);
+  }
 
  private:
   std::vector<Sequence> all_;

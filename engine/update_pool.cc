@@ -24,6 +24,7 @@ UpdatePool::UpdatePool(const ModelInfo& info) {
 void UpdatePool::Begin(StepResult* result) {
   for (SequenceUpdate& update : result->updates) {
     for (Hypothesis& hypothesis : update.hypotheses) {
+      hypothesis.alternatives = std::vector<TokenLogprob>();  // few need any: they keep no memory
       if (spare_hypotheses_.size() < spare_hypotheses_.capacity()) spare_hypotheses_.push_back(std::move(hypothesis));
     }
     update.hypotheses.clear();

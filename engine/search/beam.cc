@@ -155,7 +155,7 @@ size_t BeamSearch::AddLive(std::span<Answer> answers, size_t count) const {
     if (!done_ && (beam.row < rows_taken || (beam.sum < kLeastLiveSum && count > 0))) continue;
     rows_taken = beam.row + 1;
     answers[count++] = {tokens(beam.row), live_.logprobs(beam.row, length_), beam.sum / divisor,
-                        IsEos(last_token(beam.row)) ? FinishReason::kEos : FinishReason::kLength};
+                        IsEos(last_token(beam.row)) ? FinishReason::kEos : FinishReason::kLength, parents_[beam.row]};
   }
   return count;
 }
@@ -164,8 +164,8 @@ void BeamSearch::Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypot
   std::array<Answer, size_t{2} * kMaxBeams> answers;
   size_t count = 0;
   for (int rank = 0; rank < finished_.size(); ++rank) {
-    answers[count++] = {finished_.tokens(rank), finished_.logprobs(rank), finished_.score(rank),
-                        finished_.reason(rank)};
+    answers[count++] = {finished_.tokens(rank), finished_.logprobs(rank), finished_.score(rank), finished_.reason(rank),
+                        finished_.parent_slot(rank)};
   }
   count = AddLive(answers, count);
   if (!done_) {

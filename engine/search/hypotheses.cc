@@ -45,7 +45,7 @@ void FinishedPool::Add(const HypothesisSlots& parents, const Ending& ending) {
     entries_.pop_back();
   }
   entries_.insert(entries_.begin() + static_cast<std::ptrdiff_t>(rank),
-                  {slot, ending.length + 1, ending.score, ending.reason});
+                  {slot, ending.length + 1, ending.parent_slot, ending.score, ending.reason});
   slots_.Extend(slot, parents, ending.parent_slot, ending.length, ending.token, ending.logprob);
 }
 

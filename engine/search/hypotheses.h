@@ -53,6 +53,7 @@ class FinishedPool {
   bool full() const { return size() == capacity_; }
   float score(int rank) const { return entries_[rank].score; }
   FinishReason reason(int rank) const { return entries_[rank].reason; }
+  int parent_slot(int rank) const { return entries_[rank].parent_slot; }
   std::span<const int32_t> tokens(int rank) const { return slots_.tokens(entries_[rank].slot, entries_[rank].length); }
   std::span<const float> logprobs(int rank) const {
     return slots_.logprobs(entries_[rank].slot, entries_[rank].length);
@@ -74,6 +75,7 @@ class FinishedPool {
   struct Entry {
     int slot;
     int length;  // tokens, the prefix included
+    int parent_slot;
     float score;
     FinishReason reason;
   };

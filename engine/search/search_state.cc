@@ -34,6 +34,9 @@ void SearchState::Start(const DecodingSpec& spec) {
   parents_.assign(1, 0);
   live_.Reserve(spec_.num_beams, spec_.max_length, answer_begin());
   std::copy(spec_.prefix.begin(), spec_.prefix.end(), live_.tokens(0, length_).begin());
+  if (spec_.top_logprobs > 0) {
+    alternatives_.Reserve(spec_.top_logprobs, spec_.num_beams, spec_.max_length - prefix_length());
+  }
   Begin();
 }
 
@@ -51,6 +54,10 @@ void SearchState::Write(std::span<const Answer> answers, std::vector<Hypothesis>
     hypothesis.logprobs.assign(answers[i].logprobs.begin(), answers[i].logprobs.end());
     hypothesis.score = answers[i].score;
     hypothesis.reason = answers[i].reason;
+    hypothesis.alternatives.clear();
+    if (spec_.top_logprobs > 0) {
+      alternatives_.Collect(answers[i].parent, static_cast<int>(hypothesis.tokens.size()), &hypothesis.alternatives);
+    }
   }
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/decoding.h"
+#include "engine/search/alternatives_log.h"
 #include "engine/search/hypotheses.h"
 
 namespace elserve {
@@ -38,8 +39,17 @@ class SearchState {
   // For each row the row of the step before that it continues. Several rows may have one parent; a row without children
   // is gone. After Start: {0}.
   std::span<const int32_t> parents() const { return parents_; }
+  // Rows that the device has to select of: after the live rows those of NoteAlternatives.
+  int select_rows() const { return spec_.top_logprobs > 0 ? 2 * rows() : rows(); }
   // Nothing is left to decode; the rows mean nothing any more.
   bool done() const { return done_; }
+
+  // With top_logprobs, before each Advance: of each row its most likely tokens, for the answers.
+  void NoteAlternatives(std::span<const std::span<const Candidate>> most_likely_per_row) {
+    alternatives_.Add(parents_, most_likely_per_row);
+  }
+  // Gives their memory back, which is large and which few searches need. Finalize has no answers after it.
+  void FreeAlternatives() { alternatives_ = AlternativesLog(); }
 
   // One step: the candidates of each row (RowRules::count of the best by value, the lower token first among equals,
   // fewer only if the vocabulary is smaller; none may be NaN) become the next rows, or the end (done()). Not to be
@@ -62,6 +72,7 @@ class SearchState {
     std::span<const float> logprobs;  // of those from answer_begin() on
     float score = 0;
     FinishReason reason = FinishReason::kLength;
+    int parent = 0;  // the row that the last token followed
   };
 
   // The rest of Start: the one row stands.
@@ -76,6 +87,9 @@ class SearchState {
   bool done_ = false;
   std::vector<int32_t> parents_;  // [rows]
   HypothesisSlots live_;          // a row in each of the first rows()
+
+ private:
+  AlternativesLog alternatives_;
 };
 
 }  // namespace elserve

@@ -22,9 +22,11 @@ namespace {
 class BatchingTest : public testing::TestWithParam<Variant> {
  protected:
   // `alone` with one thread, much room and no encoder cache, `crowded` with several threads, little room and one.
+  // No encoder tokens: the model has no encoder.
   void Load(const std::string& checkpoint, int max_rows, int encoder_tokens, int decoder_tokens, int encode_tokens) {
     EngineOptions options = OptionsFor(checkpoint, GetParam(), &one_);
-    options.encoder_memory_tokens = options.decoder_memory_tokens = 8192;
+    options.encoder_memory_tokens = encoder_tokens == 0 ? 0 : 8192;
+    options.decoder_memory_tokens = 8192;
     options.encode_tokens_per_step = 2048;
     options.encoder_cache = false;
     alone_ = LoadEngine(options);
@@ -36,11 +38,11 @@ class BatchingTest : public testing::TestWithParam<Variant> {
     crowded_ = LoadEngine(options);
   }
 
-  void ExpectSameBits(const std::vector<Request>& requests, int least_in_flight) {
+  void ExpectSameBits(const std::vector<Request>& requests, int least_in_flight, int joins_per_step = 3) {
     ASSERT_TRUE(alone_ && crowded_);
     const std::vector<Outcome> alone = RunAlone(alone_.get(), requests);
     int most_in_flight = 0;
-    const std::vector<Outcome> together = RunTogether(crowded_.get(), requests, 3, 7, &most_in_flight);
+    const std::vector<Outcome> together = RunTogether(crowded_.get(), requests, joins_per_step, 7, &most_in_flight);
     EXPECT_GE(most_in_flight, least_in_flight);
     const Compared compared = Compare(requests, alone, together);
     EXPECT_GT(compared.requests, static_cast<int>(requests.size()) * 3 / 4);
@@ -83,6 +85,29 @@ TEST_P(BatchingTest, ManyRequestsOfATinyModel) {
   EndSome(&requests, /*seed=*/2);
   Load(TinyCheckpoint(), /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
   ExpectSameBits(requests, 7);
+}
+
+// All of them in flight at once.
+TEST_P(BatchingTest, ARequestAmongTwoHundred) {
+  std::vector<Request> requests = RandomRequests(kManyRequests + 1, {96, 20, 283}, /*seed=*/16);
+  EndSome(&requests, /*seed=*/19);
+  Load(TinyCheckpoint(), /*max_rows=*/1600, /*encoder_tokens=*/1 << 15, /*decoder_tokens=*/1 << 15,
+       /*encode_tokens=*/500);
+  ExpectSameBits(requests, kManyRequests, kManyRequests + 1);
+}
+
+// Prompts of a model without an encoder come in slices.
+TEST_P(BatchingTest, RequestsOfADecoderOnlyModel) {
+  std::vector<Request> requests = RandomRequests(kManyRequests / 2, {70, 24, 400}, /*seed=*/17);
+  MakeSourcesPrompts(&requests);
+  EndSome(&requests, /*seed=*/18);
+  // With room for the whole prompt a sequence decodes in its first step.
+  for (Request& request : requests) {
+    if (request.end_after_decode_steps == 0) request.end_after_decode_steps = 1;
+  }
+  Load(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/gpt2-hub", /*max_rows=*/37, /*encoder_tokens=*/0,
+       /*decoder_tokens=*/2500, /*encode_tokens=*/33);
+  ExpectSameBits(requests, 5);
 }
 
 // Few documents of many requests: shared, kept, and given up when their pages are needed. Nobody's answer knows.

@@ -27,8 +27,9 @@ int Pick(std::initializer_list<int> values, std::mt19937& rng) { return values.b
 
 int Between(int low, int high, std::mt19937& rng) { return low + static_cast<int>(rng() % (high - low + 1)); }
 
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+template <typename Value>
+bool SameBits(const std::vector<Value>& a, const std::vector<Value>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(Value)) == 0);
 }
 
 DecodingSpec RandomDecoding(const RequestLimits& limits, std::mt19937& rng) {
@@ -87,7 +88,23 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
     d.score_from = Between(1, d.max_length - 1, rng);
     d.num_beams = d.num_return_sequences = 1;
   }
+  for (Request& request : requests) {
+    if (request.decoding.score_from == 0 && rng() % 6 == 0) {
+      request.decoding.top_logprobs = Between(1, kMaxTopLogprobs, rng);
+    }
+  }
   return requests;
+}
+
+void MakeSourcesPrompts(std::vector<Request>* requests) {
+  for (Request& request : *requests) {
+    std::vector<int32_t>& prefix = request.decoding.prefix;
+    const auto length = static_cast<int>(request.source.size());
+    prefix.insert(prefix.begin(), request.source.begin(), request.source.end());
+    request.source.clear();
+    request.decoding.max_length += length;
+    if (request.decoding.score_from > 0) request.decoding.score_from += length;
+  }
 }
 
 void EndSome(std::vector<Request>* requests, unsigned seed) {
@@ -261,8 +278,10 @@ std::string BitDifference(const Outcome& a, const Outcome& b) {
     if (x.tokens != y.tokens)
       return absl::StrCat(place, "tokens ", absl::StrJoin(x.tokens, " "), " and ", absl::StrJoin(y.tokens, " "));
     if (x.reason != y.reason) return place + "different reasons";
-    if (!SameBits({x.score}, {y.score})) return absl::StrFormat("%sscores %.9g and %.9g", place, x.score, y.score);
+    if (!SameBits(std::vector{x.score}, std::vector{y.score}))
+      return absl::StrFormat("%sscores %.9g and %.9g", place, x.score, y.score);
     if (!SameBits(x.logprobs, y.logprobs)) return place + "different bits of log-probabilities";
+    if (!SameBits(x.alternatives, y.alternatives)) return place + "different alternatives";
   }
   return "";
 }

@@ -48,6 +48,9 @@ struct RequestLimits {
 };
 std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsigned seed);
 
+// For a decoder-only model: what was a source stands before its prefix, and the lengths grow by it.
+void MakeSourcesPrompts(std::vector<Request>* requests);
+
 // Some of the requests are ended: by kFinish or kDiscard after a few decode steps, or discarded at any stage.
 void EndSome(std::vector<Request>* requests, unsigned seed);
 

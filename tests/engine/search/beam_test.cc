@@ -254,6 +254,71 @@ TEST(BeamTest, AtMaxLengthOpenBeamsCompeteWithFinishedOnes) {
   EXPECT_EQ(answers[1].reason, FinishReason::kLength);
 }
 
+// Every row's alternatives: its step and row as tokens, so that each tells where it comes from.
+void AdvanceWithAlternatives(SearchState& state, int step, const std::vector<Row>& rows) {
+  ASSERT_EQ(state.select_rows(), 2 * state.rows());
+  std::vector<Row> alternatives;
+  for (int row = 0; row < state.rows(); ++row) {
+    const float logprob = static_cast<float>(-row) - 0.5f;
+    alternatives.push_back({{100 * step + 10 * row, 5.0f, logprob}, {100 * step + 10 * row + 1, 4.0f, logprob - 1}});
+  }
+  const std::vector<std::span<const Candidate>> spans(alternatives.begin(), alternatives.end());
+  state.NoteAlternatives(spans);
+  Advance(state, rows);
+}
+
+std::vector<int32_t> Tokens(const std::vector<TokenLogprob>& alternatives) {
+  std::vector<int32_t> tokens;
+  for (const TokenLogprob& each : alternatives) tokens.push_back(each.token);
+  return tokens;
+}
+
+TEST(BeamTest, AlternativesAreThoseOfTheRowsThatAHypothesisWentThrough) {
+  DecodingSpec spec = Spec(2);
+  spec.num_return_sequences = 2;
+  spec.max_length = 4;
+  spec.top_logprobs = 2;
+  Search search = Started(spec);
+  SearchState& state = search.state();
+  AdvanceWithAlternatives(state, 1, {Of({{5, -1.0}, {6, -1.1}, {7, -9.0}})});
+  // Both next rows continue row 1; an ended hypothesis continues row 0.
+  AdvanceWithAlternatives(state, 2, {Of({{kEos, -0.1}, {8, -7.0}, {9, -8.0}}), Of({{8, -0.2}, {9, -0.3}, {7, -9.0}})});
+  ASSERT_FALSE(state.done());
+  ASSERT_THAT(state.parents(), ElementsAre(1, 1));
+  const std::vector<Hypothesis> early = Answers(state);
+  ASSERT_EQ(early.size(), 2u);
+  EXPECT_THAT(early[0].tokens, ElementsAre(5, kEos));
+  EXPECT_THAT(Tokens(early[0].alternatives), ElementsAre(100, 101, 200, 201));
+  EXPECT_THAT(early[1].tokens, ElementsAre(6, 8));
+  EXPECT_THAT(Tokens(early[1].alternatives), ElementsAre(100, 101, 210, 211));
+  EXPECT_THAT(early[1].alternatives[3].logprob, FloatEq(-2.5f));
+  AdvanceWithAlternatives(state, 3, {Of({{3, -0.9}, {4, -9.0}, {7, -9.5}}), Of({{3, -0.1}, {4, -9.0}, {7, -9.5}})});
+  ASSERT_TRUE(state.done());
+  const std::vector<Hypothesis> answers = Answers(state);
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_THAT(answers[0].tokens, ElementsAre(6, 9, 3));
+  EXPECT_THAT(Tokens(answers[0].alternatives), ElementsAre(100, 101, 210, 211, 310, 311));
+  EXPECT_THAT(answers[1].tokens, ElementsAre(5, kEos));
+  EXPECT_THAT(Tokens(answers[1].alternatives), ElementsAre(100, 101, 200, 201));
+  // A search without them leaves none behind.
+  spec.top_logprobs = 0;
+  search.Start(spec);
+  std::vector<Hypothesis> none = answers;
+  Advance(search.state(), {Of({{5, -1.0}, {6, -1.1}, {7, -9.0}})});
+  search.state().Finalize(&none);
+  EXPECT_THAT(none[0].alternatives, IsEmpty());
+}
+
+TEST(GreedyTest, ATinyVocabularyHasFewerAlternatives) {
+  DecodingSpec spec = Spec(1);
+  spec.top_logprobs = 20;
+  Search search = Started(spec);
+  AdvanceWithAlternatives(search.state(), 1, {Of({{5, -1.0}})});
+  AdvanceWithAlternatives(search.state(), 2, {Of({{kEos, -1.0}})});
+  ASSERT_TRUE(search.state().done());
+  EXPECT_THAT(Tokens(Answers(search.state())[0].alternatives), ElementsAre(100, 101, 200, 201));
+}
+
 TEST(BeamTest, EndedEarlyGivesFinishedAndLiveByScore) {
   DecodingSpec spec = Spec(2);
   spec.num_return_sequences = 2;

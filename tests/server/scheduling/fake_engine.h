@@ -159,6 +159,12 @@ class FakeEngine : public Engine {
       Hypothesis hypothesis;
       hypothesis.tokens = sequence.tokens;
       hypothesis.logprobs.assign(sequence.tokens.size(), -1.0f);
+      // The token, and those with the ids that follow.
+      for (const int32_t token : sequence.tokens) {
+        for (int rank = 0; rank < sequence.admission.decoding.top_logprobs; ++rank) {
+          hypothesis.alternatives.push_back({token + rank, static_cast<float>(-1 - rank)});
+        }
+      }
       if (on_finished) on_finished(&hypothesis.tokens);
       update.hypotheses.push_back(std::move(hypothesis));
     }
