@@ -12,15 +12,14 @@
 
 namespace elserve {
 
-// The decoder's tokens where an answer begins with a text, or is one.
-struct AnswerText {
-  std::vector<int32_t> tokens;  // the decoder's start token first
-  int begin = 0;                // of the text's own
-};
+// What a decoder has before an answer's own text: its start token, and behind it the token that is forced there, or
+// else what the family's labels begin with (BART's <s>). `merged`: decoder_start_token_id, which has to be set, and
+// forced_bos_token_id.
+absl::StatusOr<std::vector<int32_t>> BeforeAnswer(const Tokenizer& tokenizer, const v1::DecodingParameters& merged);
 
-// `merged`: decoder_start_token_id, which has to be set, and forced_bos_token_id. `room`: the most tokens that may be.
-absl::StatusOr<AnswerText> AnswerTokens(const ServedModel& model, const std::string& text, const std::string& field,
-                                        const v1::DecodingParameters& merged, int room);
+// An answer's text as the family's labels have it, without special tokens; at most `room` tokens.
+absl::StatusOr<std::vector<int32_t>> AnswerTextIds(const ServedModel& model, const std::string& text,
+                                                   const std::string& field, int room);
 
 // Token ids as they are, at least one and at most `room`.
 absl::StatusOr<std::vector<int32_t>> AnswerIds(const ServedModel& model, const v1::TokenList& list,

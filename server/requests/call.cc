@@ -18,6 +18,21 @@ v1::FinishReason ToProto(FinishReason reason, bool deadline_reached) {
   return deadline_reached ? v1::FINISH_REASON_DEADLINE : v1::FINISH_REASON_LENGTH;
 }
 
+// As many alternatives for each token.
+void AddTopLogprobs(const Tokenizer& tokenizer, const Hypothesis& hypothesis, v1::Hypothesis* out) {
+  std::span<const TokenLogprob> rest = hypothesis.alternatives;
+  const size_t count = rest.empty() ? 0 : rest.size() / hypothesis.logprobs.size();
+  for (; !rest.empty(); rest = rest.subspan(count)) {
+    v1::TopLogprobs* const place = out->add_top_logprobs();
+    for (const TokenLogprob& alternative : rest.first(count)) {
+      v1::TokenLogprob* const token = place->add_tokens();
+      token->set_token_id(alternative.token);
+      token->set_text(tokenizer.Decode({&alternative.token, 1}, /*skip_special_tokens=*/false));
+      token->set_logprob(alternative.logprob);
+    }
+  }
+}
+
 }  // namespace
 
 // What the engine's thread holds of a call.
@@ -237,6 +252,7 @@ CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
     if (prepared_.token_logprobs) {
       out.mutable_token_logprobs()->Add(hypothesis.logprobs.begin(), hypothesis.logprobs.end());
     }
+    AddTopLogprobs(prepared_.model->tokenizer(), hypothesis, &out);
     out.set_finish_reason(ToProto(hypothesis.reason, part.ended->deadline_reached));
     generated += static_cast<int>(hypothesis.tokens.size() - prepared_.answer_prefix.size());
   }

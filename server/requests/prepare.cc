@@ -1,49 +1,21 @@
 #include "server/requests/prepare.h"
 
 #include <algorithm>
-#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/parameters/parameters.h"
 #include "server/requests/answer_tokens.h"
-#include "server/requests/prepare_text.h"
-#include "server/requests/token_checks.h"
+#include "server/requests/prepare_source.h"
+#include "server/requests/request_checks.h"
 #include "server/text/prompts.h"
 
 namespace elserve {
 namespace {
-
-constexpr size_t kMaxRequestId = 128;
-
-absl::Status CheckRequestId(std::string_view id) {
-  if (id.size() > kMaxRequestId) {
-    return absl::InvalidArgumentError(absl::StrCat("request_id has ", id.size(), " bytes; allowed are at most ",
-                                                   kMaxRequestId, " printable ASCII characters"));
-  }
-  for (size_t i = 0; i < id.size(); ++i) {
-    if (id[i] >= 0x20 && id[i] < 0x7f) continue;
-    return absl::InvalidArgumentError(absl::StrCat("request_id is \"", absl::Utf8SafeCEscape({id.data(), id.size()}),
-                                                   "\"; byte ", i, " is no printable ASCII character"));
-  }
-  return absl::OkStatus();
-}
-
-std::string NewRequestId() {
-  thread_local std::mt19937_64 random{std::random_device{}()};
-  return absl::StrFormat("%016x", random());
-}
-
-absl::Status CheckTruncation(v1::Truncation truncation) {
-  if (v1::Truncation_IsValid(truncation)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("truncation is ", static_cast<int>(truncation),
-                                                 "; allowed are TRUNCATION_REJECT (1) and TRUNCATION_TRUNCATE (2)"));
-}
 
 absl::Status NoTask(const ServedModel& model, const std::string& task) {
   return absl::InvalidArgumentError(absl::StrCat("model is \"", model.name(),
@@ -70,9 +42,13 @@ absl::StatusOr<std::vector<int32_t>> AnswerPrefix(const ServedModel& model, cons
                                                   const v1::DecodingParameters& merged) {
   const int room = model.info().max_decoder_tokens - 1;
   if (request.has_prefix_text()) {
-    absl::StatusOr<AnswerText> text = AnswerTokens(model, request.prefix_text(), "prefix_text", merged, room);
+    absl::StatusOr<std::vector<int32_t>> tokens = BeforeAnswer(model.tokenizer(), merged);
+    if (!tokens.ok()) return tokens.status();
+    const absl::StatusOr<std::vector<int32_t>> text =
+        AnswerTextIds(model, request.prefix_text(), "prefix_text", room - static_cast<int>(tokens->size()));
     if (!text.ok()) return text.status();
-    return std::move(text->tokens);
+    tokens->insert(tokens->end(), text->begin(), text->end());
+    return tokens;
   }
   if (!request.has_prefix_token_ids()) return std::vector<int32_t>();
   return AnswerIds(model, request.prefix_token_ids(), "prefix_token_ids", room);
@@ -82,6 +58,7 @@ absl::StatusOr<std::vector<int32_t>> AnswerPrefix(const ServedModel& model, cons
 struct RequestRules {
   SourceRules source;
   v1::DecodingParameters merged;
+  int top_logprobs = 0;
   bool stream = false;
 };
 
@@ -94,6 +71,7 @@ absl::Status Settle(const RequestRules& rules, std::span<const int32_t> prefix, 
         absl::StrCat("num_return_sequences is ", resolved->spec.num_return_sequences, "; a stream allows 1"));
   }
   call->decoding = std::move(resolved->spec);
+  call->decoding.top_logprobs = rules.top_logprobs;
   call->effective = std::move(resolved->effective);
   return absl::OkStatus();
 }
@@ -129,12 +107,17 @@ absl::Status AddJob(const RequestRules& rules, PreparedCall::Job job, PreparedCa
 template <typename Request>
 absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Request& request, bool stream,
                                            RequestRules* rules) {
-  if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
+  absl::StatusOr<std::string> request_id = RequestId(request.request_id());
+  if (!request_id.ok()) return request_id.status();
   absl::StatusOr<std::shared_ptr<const ServedModel>> model = models.Find(request.model());
   if (!model.ok()) return model.status();
   absl::StatusOr<ServedTask> task = TaskOf(**model, request);
   if (!task.ok()) return task.status();
   if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
+  if (request.top_logprobs() < 0 || request.top_logprobs() > kMaxTopLogprobs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("top_logprobs is ", request.top_logprobs(), "; allowed are 0 to ", kMaxTopLogprobs));
+  }
 
   const ModelLimits limits = (*model)->limits();
   if (const absl::Status status = ValidateParameters(request.parameters(), &limits); !status.ok()) return status;
@@ -148,10 +131,11 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   rules->source.languages = languages;
   rules->source.truncation = request.truncation();
   rules->merged = std::move(task->defaults);
+  rules->top_logprobs = request.top_logprobs();
   rules->stream = stream;
   PreparedCall call;
   call.model = *std::move(model);
-  call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
+  call.request_id = *std::move(request_id);
   call.token_logprobs = request.token_logprobs();
   if (call.model->info().decoder_only) {
     if (request.answer_prefix_case() != Request::ANSWER_PREFIX_NOT_SET) {
@@ -167,66 +151,6 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   if (const absl::Status status = Settle(*rules, *prefix, &call); !status.ok()) return status;
   call.answer_prefix.assign(call.decoding.prefix.begin() + 1, call.decoding.prefix.end());
   return call;
-}
-
-// Nothing is put around token ids: a language that stands there would be ignored.
-template <typename Request>
-absl::Status CheckLanguagesOfIds(const ServedModel& model, const Request& request) {
-  const bool target_in_source = model.tokenizer().target_language_use() == TargetLanguageUse::kBeforeText;
-  const bool source = !request.source_language().empty();
-  if (!source && (!target_in_source || request.target_language().empty())) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(source ? "source_language" : "target_language", " is \"",
-                   source ? request.source_language() : request.target_language(),
-                   "\"; token_ids allow none: the encoder gets them as they are, the language's token among them"));
-}
-
-// The source of a request that has text or token ids.
-template <typename Request>
-absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel& model, const SourceRules& rules,
-                                               const Request& request) {
-  if (request.has_text()) {
-    if (const absl::Status status = CheckText(request.text(), "text"); !status.ok()) return status;
-    return PrepareText(model, rules, request.text(), "text");
-  }
-  if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
-  PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
-  if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
-  if (const absl::Status status = CheckLanguagesOfIds(model, request); !status.ok()) return status;
-  if (const absl::Status status = LimitIds(model, rules, &job); !status.ok()) return status;
-  if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
-  return job;
-}
-
-// What the decoder is fed for a target, and from where on it is scored.
-absl::StatusOr<PreparedCall::Job> TargetJob(const ServedModel& model, const v1::ScoreRequest::Target& target,
-                                            const std::string& field, const v1::DecodingParameters& merged) {
-  if (!merged.has_decoder_start_token_id()) {
-    return absl::InvalidArgumentError(absl::StrCat("decoder_start_token_id is not among the defaults of model \"",
-                                                   model.name(), "\"; Score needs one"));
-  }
-  const int room = model.info().max_decoder_tokens - 1;
-  PreparedCall::Job job;
-  if (target.has_token_ids()) {
-    absl::StatusOr<std::vector<int32_t>> ids = AnswerIds(model, target.token_ids(), field + ".token_ids", room);
-    if (!ids.ok()) return ids.status();
-    job.prefix = *std::move(ids);
-    job.prefix.insert(job.prefix.begin(), merged.decoder_start_token_id());
-    job.score_from = 1;
-    return job;
-  }
-  if (!target.has_text()) return absl::InvalidArgumentError(field + " is not set; it needs text or token_ids");
-  if (merged.eos_token_id().empty() || merged.eos_token_id(0) < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ".text is set, and model \"", model.name(),
-                     "\" has no eos_token_id to end it with; only token_ids are allowed"));
-  }
-  absl::StatusOr<AnswerText> text = AnswerTokens(model, target.text(), field + ".text", merged, room);
-  if (!text.ok()) return text.status();
-  job.prefix = std::move(text->tokens);
-  job.prefix.push_back(merged.eos_token_id(0));
-  job.score_from = text->begin;
-  return job;
 }
 
 absl::StatusOr<Span> FindSpan(const v1::Answer& answer, std::string_view context, const std::string& field) {
@@ -339,50 +263,6 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Gene
     }
     call->jobs.push_back(*std::move(job));
   }
-  return call;
-}
-
-// Sources are made alike; what the decoder is fed is the target.
-absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::ScoreRequest& request, bool) {
-  if (const absl::Status status = CheckRequestId(request.request_id()); !status.ok()) return status;
-  absl::StatusOr<std::shared_ptr<const ServedModel>> found = models.Find(request.model());
-  if (!found.ok()) return found.status();
-  const ServedModel& model = **found;
-  if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
-  if (model.info().decoder_only) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("model is \"", model.name(), "\", which is decoder-only; Score needs a model with an encoder"));
-  }
-  SourceRules rules;
-  rules.languages = model.LanguagesOf(request.source_language(), request.target_language());
-  rules.truncation = request.truncation();
-  rules.most_tokens = static_cast<size_t>(model.info().max_source_tokens);
-  const absl::StatusOr<v1::DecodingParameters> language = model.LanguageParameters(rules.languages);
-  if (!language.ok()) return language.status();
-  v1::DecodingParameters merged = model.defaults();
-  if (!request.target_language().empty()) MergeParameters(*language, &merged);
-  absl::StatusOr<PreparedCall::Job> source = PrepareInput(model, rules, request);
-  if (!source.ok()) return source.status();
-
-  PreparedCall call;
-  for (const int32_t id : merged.eos_token_id()) {
-    if (id >= 0) call.decoding.eos_token_id.push_back(id);
-  }
-  if (request.targets().empty() || request.targets_size() > kMaxTargets) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("targets has ", request.targets_size(), " entries; allowed are 1 to ", kMaxTargets));
-  }
-  for (int i = 0; i < request.targets_size(); ++i) {
-    absl::StatusOr<PreparedCall::Job> job =
-        TargetJob(model, request.targets(i), absl::StrCat("targets[", i, "]"), merged);
-    if (!job.ok()) return job.status();
-    job->source = source->source;
-    job->truncated = source->truncated;
-    call.jobs.push_back(*std::move(job));
-  }
-  call.model = *std::move(found);
-  call.request_id = request.request_id().empty() ? NewRequestId() : request.request_id();
-  call.token_logprobs = true;
   return call;
 }
 

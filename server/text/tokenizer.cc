@@ -22,27 +22,65 @@ namespace {
 constexpr size_t kMaxTextBytes = 256 << 20;
 
 // What a step's error is about: "tokenizer.json: decoder has ...".
-absl::Status About(const TokenizerSpec& spec, std::string_view key, const absl::Status& status) {
-  return absl::InvalidArgumentError(absl::StrFormat("%s: %s %s", spec.source, key, std::string(status.message())));
+absl::Status About(std::string_view source, std::string_view key, const absl::Status& status) {
+  return absl::InvalidArgumentError(absl::StrFormat("%s: %s %s", source, key, std::string(status.message())));
 }
 
-absl::StatusOr<std::unique_ptr<TokenModel>> MakeModel(TokenizerSpec& spec) {
-  if (auto* renumbered = std::get_if<RenumberedSpec>(&spec.model)) {
+using ModelSpec = decltype(TokenizerSpec::model);
+
+absl::StatusOr<std::unique_ptr<TokenModel>> MakeModel(ModelSpec spec) {
+  if (auto* renumbered = std::get_if<RenumberedSpec>(&spec)) {
     absl::StatusOr<std::unique_ptr<RenumberedModel>> model = RenumberedModel::Create(std::move(*renumbered));
     if (!model.ok()) return model.status();
     return std::move(*model);
   }
-  if (auto* bpe = std::get_if<BpeSpec>(&spec.model)) return MakeTokenModel(std::move(*bpe));
-  return MakeTokenModel(std::move(std::get<UnigramSpec>(spec.model)));
+  if (auto* bpe = std::get_if<BpeSpec>(&spec)) return MakeTokenModel(std::move(*bpe));
+  return MakeTokenModel(std::move(std::get<UnigramSpec>(spec)));
+}
+
+absl::Status AddTokens(const std::vector<StatedToken>& stated, const TokenModel& model, AddedTokens& added) {
+  for (const StatedToken& token : stated) {
+    const absl::StatusOr<int32_t> id = added.Add(token.token, model.vocabulary());
+    if (!id.ok()) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s: %s", token.source, std::string(id.status().message())));
+    }
+    if (token.id && *token.id != *id) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("%s: \"%s\" is said to have the id %d, but its place in the vocabulary is %d", token.source,
+                          token.token.content, *token.id, *id));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The steps of `spec` with this model and normalizer, which were read from the file `source`.
+absl::StatusOr<TextPipeline> MakePipeline(const TokenizerSpec& spec, std::string_view source, ModelSpec model_spec,
+                                          const std::vector<normalizer::Step>& normalizer_steps) {
+  TextPipeline pipeline;
+  absl::StatusOr<std::unique_ptr<TokenModel>> model = MakeModel(std::move(model_spec));
+  if (!model.ok()) return model.status();
+  pipeline.model = std::move(*model);
+  pipeline.leading_code = spec.leading_code;
+  absl::StatusOr<Normalizer> normalizer = Normalizer::Create(normalizer_steps);
+  if (!normalizer.ok()) return About(source, "normalizer", normalizer.status());
+  pipeline.normalizer = *std::move(normalizer);
+  absl::StatusOr<PreTokenizer> pre_tokenizer = PreTokenizer::Create(spec.pre_tokenizer);
+  if (!pre_tokenizer.ok()) return About(source, "pre_tokenizer", pre_tokenizer.status());
+  pipeline.pre_tokenizer = *std::move(pre_tokenizer);
+  const absl::Status added = AddTokens(spec.added, *pipeline.model, pipeline.added);
+  if (!added.ok()) return added;
+  pipeline.added.Prepare(*pipeline.normalizer);
+  pipeline.ends_words = pipeline.pre_tokenizer->ends_words() && !pipeline.added.takes_spaces_behind();
+  return pipeline;
 }
 
 }  // namespace
 
 struct Tokenizer::State {
   TextPipeline pipeline;
+  std::optional<TextPipeline> answers;  // of answers, where they have one of their own
   std::optional<Decoder> decoder;
   Frame frame;
-  bool encodes_answers = true;
   std::vector<SpanTrim> span_trims;
   std::vector<Language> languages;
   bool source_in_frame = false;
@@ -51,8 +89,6 @@ struct Tokenizer::State {
   TruncationSide truncation_side = TruncationSide::kRight;
 
   absl::Status Build(TokenizerSpec spec);
-  absl::Status BuildSteps(TokenizerSpec& spec);
-  absl::Status AddTokens(const std::vector<StatedToken>& stated);
   absl::Status SetFrame(const std::vector<FrameToken>& tokens, std::vector<int32_t>& ids) const;
   absl::Status SetLanguages(const LanguageSpec& spec);
 
@@ -66,49 +102,24 @@ struct Tokenizer::State {
 };
 
 absl::Status Tokenizer::State::Build(TokenizerSpec spec) {
-  absl::StatusOr<std::unique_ptr<TokenModel>> model = MakeModel(spec);
-  if (!model.ok()) return model.status();
-  pipeline.model = std::move(*model);
-  pipeline.leading_code = spec.leading_code;
-  if (absl::Status status = BuildSteps(spec); !status.ok()) return status;
-  if (absl::Status status = AddTokens(spec.added); !status.ok()) return status;
-  pipeline.added.Prepare(*pipeline.normalizer);
-  pipeline.ends_words = pipeline.pre_tokenizer->ends_words() && !pipeline.added.takes_spaces_behind();
+  absl::StatusOr<TextPipeline> sources = MakePipeline(spec, spec.source, std::move(spec.model), spec.normalizer);
+  if (!sources.ok()) return sources.status();
+  pipeline = *std::move(sources);
+  if (spec.answers) {
+    absl::StatusOr<TextPipeline> made =
+        MakePipeline(spec, spec.answers->source, std::move(spec.answers->model), spec.answers->normalizer);
+    if (!made.ok()) return made.status();
+    answers = *std::move(made);
+  }
+  absl::StatusOr<Decoder> made_decoder = Decoder::Create(std::move(spec.decoder));
+  if (!made_decoder.ok()) return About(spec.source, "decoder", made_decoder.status());
+  decoder = *std::move(made_decoder);
   if (absl::Status status = SetFrame(spec.before, frame.before); !status.ok()) return status;
   if (absl::Status status = SetFrame(spec.after, frame.after); !status.ok()) return status;
-  encodes_answers = spec.encodes_answers;
   span_trims = spec.span_trims;
   model_max_length = spec.model_max_length;
   truncation_side = spec.truncation_side;
   return SetLanguages(spec.languages);
-}
-
-absl::Status Tokenizer::State::BuildSteps(TokenizerSpec& spec) {
-  absl::StatusOr<Normalizer> made_normalizer = Normalizer::Create(std::move(spec.normalizer));
-  if (!made_normalizer.ok()) return About(spec, "normalizer", made_normalizer.status());
-  pipeline.normalizer = *std::move(made_normalizer);
-  absl::StatusOr<PreTokenizer> made_pre_tokenizer = PreTokenizer::Create(spec.pre_tokenizer);
-  if (!made_pre_tokenizer.ok()) return About(spec, "pre_tokenizer", made_pre_tokenizer.status());
-  pipeline.pre_tokenizer = *std::move(made_pre_tokenizer);
-  absl::StatusOr<Decoder> made_decoder = Decoder::Create(std::move(spec.decoder));
-  if (!made_decoder.ok()) return About(spec, "decoder", made_decoder.status());
-  decoder = *std::move(made_decoder);
-  return absl::OkStatus();
-}
-
-absl::Status Tokenizer::State::AddTokens(const std::vector<StatedToken>& stated) {
-  for (const StatedToken& token : stated) {
-    const absl::StatusOr<int32_t> id = pipeline.added.Add(token.token, pipeline.model->vocabulary());
-    if (!id.ok()) {
-      return absl::InvalidArgumentError(absl::StrFormat("%s: %s", token.source, std::string(id.status().message())));
-    }
-    if (token.id && *token.id != *id) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("%s: \"%s\" is said to have the id %d, but its place in the vocabulary is %d", token.source,
-                          token.token.content, *token.id, *id));
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::Status Tokenizer::State::SetFrame(const std::vector<FrameToken>& tokens, std::vector<int32_t>& ids) const {
@@ -229,12 +240,13 @@ absl::StatusOr<Encoding> Tokenizer::Encode(std::string_view text, const EncodeOp
     room = *options.max_tokens - frame.size();
   }
   const bool keeps_end = options.truncate && truncates_left();
-  TextEncoder encoder(state_->pipeline,
+  const TextPipeline& pipeline = options.is_answer && state_->answers ? *state_->answers : state_->pipeline;
+  TextEncoder encoder(pipeline,
                       {.tokens = keeps_end ? std::numeric_limits<size_t>::max() : room, .keep = options.truncate});
   const absl::Status encoded = options.spans ? encoder.EncodeWithSpans(text) : encoder.Encode(text);
   if (!encoded.ok()) return encoded;
   TokenList& tokens = encoder.tokens();
-  if (options.spans) TrimSpans(text, state_->span_trims, state_->pipeline, tokens);
+  if (options.spans) TrimSpans(text, state_->span_trims, pipeline, tokens);
   Encoding encoding;
   encoding.too_long = encoder.exceeded() || tokens.ids.size() > room;
   const size_t count = std::min(tokens.ids.size(), room);
@@ -267,8 +279,6 @@ Detokenizer Tokenizer::NewDetokenizer(bool skip_special_tokens) const {
 int32_t Tokenizer::vocab_size() const {
   return std::max(state_->pipeline.model->vocabulary().end_id(), state_->pipeline.added.end_id());
 }
-
-bool Tokenizer::encodes_answers() const { return state_->encodes_answers; }
 
 bool Tokenizer::is_special(int32_t id) const {
   std::optional<std::string_view> token = state_->pipeline.added.DecodedText(id);

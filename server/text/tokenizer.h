@@ -25,6 +25,8 @@ struct EncodeOptions {
   // The languages that the frame tells of; "": the tokenizer's own. Only with add_special_tokens.
   std::string_view source_language = {};
   std::string_view target_language = {};
+  // The text is an answer: what the model writes, not what it reads. Marian has a model of its own for it (target.spm).
+  bool is_answer = false;
   // Asks for Encoding::spans. Slower.
   bool spans = false;
   // The most tokens there may be, special ones included; nullopt: no limit. Where there are more, encoding stops early
@@ -73,9 +75,6 @@ class Tokenizer final {
 
   // The highest id + 1, added tokens included: every id that Encode returns is in [0, vocab_size()).
   int32_t vocab_size() const;
-  // False where the tokens of an answer come from another model than those of a source (Marian's target.spm): Encode is
-  // the source's alone.
-  bool encodes_answers() const;
   // True for tokens that decoding skips under skip_special_tokens.
   bool is_special(int32_t id) const;
   // The id of a token as the vocabulary spells it ("<hl>", "Ġthe"), added tokens first; nullopt: there is none.

@@ -49,6 +49,13 @@ struct LanguageSpec {
 
 enum class TruncationSide { kRight, kLeft };
 
+// Answers that are tokenized by a model of their own; the other steps are those of sources.
+struct AnswerSpec {
+  std::string source;  // the file that it was read from, for errors
+  RenumberedSpec model;
+  std::vector<normalizer::Step> normalizer;
+};
+
 struct TokenizerSpec {
   std::variant<BpeSpec, UnigramSpec, RenumberedSpec> model;
   std::vector<normalizer::Step> normalizer;
@@ -57,7 +64,7 @@ struct TokenizerSpec {
   std::string source = "tokenizer.json";  // the file that the steps were read from, for errors
   // A text that begins with ">>" has a language's code up to "<<", which is a token (MarianTokenizer).
   bool leading_code = false;
-  bool encodes_answers = true;  // Tokenizer::encodes_answers
+  std::optional<AnswerSpec> answers;  // none: as sources
   std::vector<StatedToken> added;
   std::vector<FrameToken> before;  // e.g. <s>
   std::vector<FrameToken> after;   // e.g. </s>

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/blocking_counter.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/e2e/server_under_test.h"
 #include "tests/golden/golden_cases.h"
@@ -145,6 +146,14 @@ const std::vector<int32_t>& SourceOf(const GoldenCase& golden) {
   return golden.source.empty() ? golden.decoding.prefix : golden.source;
 }
 
+std::vector<TokenLogprob> AlternativesOf(const v1::Hypothesis& answer) {
+  std::vector<TokenLogprob> alternatives;
+  for (const v1::TopLogprobs& place : answer.top_logprobs()) {
+    for (const v1::TokenLogprob& token : place.tokens()) alternatives.push_back({token.token_id(), token.logprob()});
+  }
+  return alternatives;
+}
+
 // What is wrong with the answers in a response; empty if nothing is.
 std::string Difference(const GoldenCase& golden, const google::protobuf::RepeatedPtrField<v1::Hypothesis>& answers,
                        const v1::Usage& usage) {
@@ -163,6 +172,7 @@ std::string Difference(const GoldenCase& golden, const google::protobuf::Repeate
     got.push_back(
         {.tokens = {tokens.begin() + static_cast<std::ptrdiff_t>(prefix.size()), tokens.end()},
          .logprobs = {answer.token_logprobs().begin(), answer.token_logprobs().end()},
+         .alternatives = AlternativesOf(answer),
          .score = answer.score(),
          .reason = answer.finish_reason() == v1::FINISH_REASON_EOS ? FinishReason::kEos : FinishReason::kLength});
   }
@@ -199,7 +209,8 @@ std::string Difference(const GoldenCase& golden, const v1::GenerateQuestionsResp
 }
 
 // The answers of a case once more, as what is to be scored.
-std::string Difference(const GoldenCase& golden, const v1::ScoreResponse& response) {
+std::string Difference(GoldenCase golden, const v1::ScoreResponse& response) {
+  for (Hypothesis& answer : golden.answers) answer.alternatives.clear();
   std::vector<Hypothesis> got;
   for (int i = 0; i < response.scores_size(); ++i) {
     const v1::TargetScore& score = response.scores(i);
@@ -208,6 +219,7 @@ std::string Difference(const GoldenCase& golden, const v1::ScoreResponse& respon
     // What generate() ranks by is no sum of log-probabilities where rules changed them.
     got.push_back({.tokens = {score.token_ids().begin(), score.token_ids().end()},
                    .logprobs = {score.token_logprobs().begin(), score.token_logprobs().end()},
+                   .alternatives = {},
                    .score = golden.answers[static_cast<size_t>(i)].score,
                    .reason = golden.answers[static_cast<size_t>(i)].reason});
   }
@@ -312,6 +324,7 @@ TEST_P(GoldenTest, GeneratesAsTransformers) {
     request.set_model(GetParam().model());
     request.mutable_token_ids()->mutable_ids()->Assign(SourceOf(golden).begin(), SourceOf(golden).end());
     request.set_token_logprobs(true);
+    request.set_top_logprobs(golden.decoding.top_logprobs);
     if (!golden.prefix.empty()) {
       request.mutable_prefix_token_ids()->mutable_ids()->Assign(golden.prefix.begin(), golden.prefix.end());
     }
@@ -329,26 +342,16 @@ TEST_P(GoldenTest, GeneratesAsTransformers) {
 
 // One source for all targets of a request.
 TEST_P(GoldenTest, ScoresAsTransformers) {
-  if (file_.decoder_only) {
-    grpc::ClientContext context;
-    v1::ScoreRequest request;
-    request.set_model(GetParam().model());
-    v1::ScoreResponse response;
-    const grpc::Status status = server_->stub().Score(&context, request, &response);
-    EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
-    EXPECT_NE(status.error_message().find("is decoder-only; Score needs a model with an encoder"), std::string::npos)
-        << status.error_message();
-    return;
-  }
   const json own = OwnParameters(file_.checkpoint);
   Calls<v1::ScoreRequest, v1::ScoreResponse> calls;
   for (const GoldenCase& golden : file_.cases) {
     // Targets begin behind the checkpoint's own start token.
-    const bool starts = golden.parameters.at("decoder_start_token_id") == own.at("decoder_start_token_id");
-    if (!starts || golden.decoding.prefix.size() > 1) continue;
+    const bool starts =
+        golden.parameters.value("decoder_start_token_id", -1) == own.value("decoder_start_token_id", -1);
+    if (!starts || !golden.prefix.empty()) continue;
     v1::ScoreRequest request;
     request.set_model(GetParam().model());
-    request.mutable_token_ids()->mutable_ids()->Assign(golden.source.begin(), golden.source.end());
+    request.mutable_token_ids()->mutable_ids()->Assign(SourceOf(golden).begin(), SourceOf(golden).end());
     for (const Hypothesis& answer : golden.answers) {
       request.add_targets()->mutable_token_ids()->mutable_ids()->Assign(answer.tokens.begin(), answer.tokens.end());
     }
@@ -382,6 +385,8 @@ TEST_P(GoldenTextTest, SummarizesAsTransformers) {
     request.set_model(GetParam().model());
     request.set_document(golden->text->document);
     request.set_token_logprobs(true);
+    request.set_top_logprobs(golden->decoding.top_logprobs);
+    if (!golden->text->prefix.empty()) request.set_prefix_text(golden->text->prefix);
     request.set_source_language(golden->text->source_language);
     request.set_target_language(golden->text->target_language);
     // A language sets the rest itself.
@@ -393,6 +398,33 @@ TEST_P(GoldenTextTest, SummarizesAsTransformers) {
   const std::vector<std::string> wrong =
       calls.Run([this](auto... arguments) { server_->stub().async()->Summarize(std::move(arguments)...); });
   EXPECT_TRUE(wrong.empty()) << wrong.size() << " of " << calls.size() << " differ:\n" << absl::StrJoin(wrong, "\n");
+}
+
+// A target's text is what an answer would begin with, and an end behind it.
+TEST_P(GoldenTextTest, ScoresTextsAsTransformers) {
+  const json own = OwnParameters(file_.checkpoint);
+  int scored = 0;
+  for (const GoldenCase* golden : Cases(/*question=*/false)) {
+    const GoldenCase::Text& text = *golden->text;
+    // What stands before a target is the checkpoint's to say.
+    const bool forced = golden->parameters.value("forced_bos_token_id", -1) != own.value("forced_bos_token_id", -1);
+    if (text.target.empty() || forced) continue;
+    v1::ScoreRequest request;
+    request.set_model(GetParam().model());
+    request.set_text(text.prompt);
+    request.add_targets()->set_text(text.target);
+    grpc::ClientContext context;
+    v1::ScoreResponse response;
+    const grpc::Status status = server_->stub().Score(&context, request, &response);
+    ASSERT_TRUE(status.ok()) << golden->name << ": " << status.error_message();
+    ASSERT_EQ(response.scores_size(), 1);
+    const v1::TargetScore& score = response.scores(0);
+    const std::vector<float> logprobs(score.token_logprobs().begin(), score.token_logprobs().end());
+    EXPECT_THAT(logprobs, testing::Pointwise(testing::FloatNear(1e-3f), text.target_logprobs)) << golden->name;
+    EXPECT_EQ(response.source_tokens(), static_cast<int>(SourceOf(*golden).size())) << golden->name;
+    ++scored;
+  }
+  EXPECT_GE(scored, 3);
 }
 
 class GoldenQuestionTest : public GoldenTextTest {};
@@ -411,6 +443,7 @@ TEST_P(GoldenQuestionTest, AsksAsTransformers) {
     span->set_end(text.span_end);
     *request.mutable_parameters() = ToParameters(golden->parameters);
     request.set_token_logprobs(true);
+    request.set_top_logprobs(golden->decoding.top_logprobs);
     calls.Add(*golden, std::move(request));
   }
   EXPECT_GE(calls.size(), 20u);

@@ -6,6 +6,7 @@ SentencePiece model's character map changes: transformers 5's class for mBART le
 do not (tokenizer/ has such texts).
 """
 import json
+import re
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -17,6 +18,10 @@ TEXTS = [
     "日本語 and  two\tspaces",
     "a",
 ]
+
+
+# What an answer to the text of the same place is to begin with.
+BEGINNINGS = ["the dog", "they've said", "12", "größer"]
 
 
 class Text:
@@ -42,11 +47,36 @@ def target_parameters(tokenizer, spec, code):
     return {"decoder_start_token_id": token} if spec["tokenizer"] == "mbart" else {"forced_bos_token_id": token}
 
 
+def load_tokenizer(spec, folder):
+    if spec["tokenizer"].endswith("-json"):
+        return PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def beginnings(name, spec, directory, folder):
+    """What make_golden.add_beginnings takes: with a forced first token and without one."""
+    tokenizer = load_tokenizer(spec, folder)
+    own, prompt_prefix = own_parameters(spec, directory)
+    base = {k: own[k] for k in ("decoder_start_token_id", "eos_token_id")}
+    forced = base | {"forced_bos_token_id": 7, "max_new_tokens": 6}
+    beams = base | {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 9}
+    for document, text in zip(TEXTS, BEGINNINGS):
+        prompt = prompt_prefix + document
+        source = tokenizer(prompt)["input_ids"]
+        labels, plain = (tokenizer(text_target=text, add_special_tokens=a)["input_ids"] for a in (True, False))
+        # What stands before labels, but for the source's language.
+        begin = [t for t in labels[:labels.index(plain[0])] if not re.fullmatch("[a-z]+_[A-Z]+", tokenizer.convert_ids_to_tokens(t))]
+        for parameters in (own, forced, beams):
+            bos = parameters.get("forced_bos_token_id")
+            before = [parameters["decoder_start_token_id"]] + (begin if bos is None else [bos])
+            ids = before + plain
+            yield ({"task": "summary", "document": document, "prompt": prompt}, source, parameters, text, ids, len(before),
+                   Text(tokenizer, {}).decode)
+
+
 def inputs(name, spec, directory, folder):
     """Yields (Text, source, parameters). A text with languages has the checkpoint's own parameters beside what they set."""
-    as_json = spec["tokenizer"].endswith("-json")
-    tokenizer = (PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json") if as_json
-                 else AutoTokenizer.from_pretrained(folder))
+    tokenizer = load_tokenizer(spec, folder)
     assert len(tokenizer) <= spec["config"].vocab_size
     own, prefix = own_parameters(spec, directory)
     base = {k: own[k] for k in ("decoder_start_token_id", "eos_token_id")}

@@ -63,6 +63,9 @@ GoldenCase::Text ReadText(const json& item) {
   }
   text.source_language = item.value("source_language", "");
   text.target_language = item.value("target_language", "");
+  text.prefix = item.value("prefix_text", "");
+  text.target = item.value("target_text", "");
+  text.target_logprobs = item.value("target_logprobs", std::vector<float>());
   for (const json& sequence : item.at("sequences")) text.answers.push_back(sequence.at("text"));
   return text;
 }
@@ -80,6 +83,10 @@ GoldenCase ReadCase(std::string name, bool decoder_only, const json& item) {
     answer.tokens = sequence.at("tokens").get<std::vector<int32_t>>();
     answer.logprobs = sequence.at("logprobs").get<std::vector<float>>();
     answer.score = sequence.at("score");
+    for (const json& place : sequence.value("alternatives", json::array())) {
+      golden.decoding.top_logprobs = static_cast<int>(place.size());
+      for (const json& alternative : place) answer.alternatives.push_back({alternative.at(0), alternative.at(1)});
+    }
     const std::vector<int32_t>& ends = golden.decoding.eos_token_id;
     const bool ended = std::find(ends.begin(), ends.end(), answer.tokens.back()) != ends.end();
     answer.reason = ended ? FinishReason::kEos : FinishReason::kLength;
@@ -87,6 +94,18 @@ GoldenCase ReadCase(std::string name, bool decoder_only, const json& item) {
   }
   if (item.contains("prompt")) golden.text = ReadText(item);
   return golden;
+}
+
+std::string Difference(std::span<const TokenLogprob> golden, std::span<const TokenLogprob> got) {
+  if (got.size() != golden.size()) return absl::StrCat("has ", got.size(), " alternatives, not ", golden.size());
+  for (size_t i = 0; i < golden.size(); ++i) {
+    const TokenLogprob &expected = golden[i], &is = got[i];
+    if (is.token != expected.token || !(std::abs(is.logprob - expected.logprob) <= 1e-3f)) {
+      return absl::StrCat("alternative ", i, " is ", is.token, " with ", is.logprob, ", transformers' ", expected.token,
+                          " with ", expected.logprob);
+    }
+  }
+  return "";
 }
 
 bool Close(float golden, float got, float tolerance) {
@@ -111,7 +130,7 @@ std::string Difference(const Hypothesis& golden, const Hypothesis& got, bool log
                           golden.logprobs[i]);
     }
   }
-  return "";
+  return Difference(golden.alternatives, got.alternatives);
 }
 
 }  // namespace

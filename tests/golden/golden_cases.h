@@ -24,7 +24,7 @@ struct GoldenCase {
   nlohmann::json parameters;
   std::vector<int32_t> prefix;      // decoder_input_ids as they are given to generate(); empty: none
   DecodingSpec decoding;            // parameters and prefix, resolved
-  std::vector<Hypothesis> answers;  // best first
+  std::vector<Hypothesis> answers;  // best first; with alternatives where `decoding` asks for them
 
   // Cases with text alone: those of debian-synopsis, and a few of each of the other families.
   struct Text {
@@ -34,7 +34,11 @@ struct GoldenCase {
     std::string answer;                            // of a question
     int64_t span_begin = 0, span_end = 0;          // where the context has it: bytes
     std::string source_language, target_language;  // empty: none is named
-    std::vector<std::string> answers;              // the decoded text of each of GoldenCase::answers
+    std::vector<std::string> answers;              // the decoded text of each, GoldenCase::prefix at its beginning
+    std::string prefix;                            // what makes GoldenCase::prefix; empty: none
+    // A target for the prompt, and the log-probabilities of its tokens and of the EOS behind them; empty: none.
+    std::string target;
+    std::vector<float> target_logprobs;
   };
   std::optional<Text> text;
 };
@@ -69,7 +73,7 @@ GoldenFile ReadGoldenFile(std::string_view name);
 
 // What is wrong with the answers that were got, in words; empty if nothing is. Tokens and reasons are equal; scores
 // within 1e-4, relative to those above 1; log-probabilities within 1e-3, where `logprobs` says that they were asked
-// for.
+// for; alternatives alike.
 std::string DifferenceFromGolden(const GoldenCase& golden, std::span<const Hypothesis> got, bool logprobs = true);
 
 }  // namespace elserve

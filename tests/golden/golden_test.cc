@@ -81,7 +81,9 @@ std::vector<GoldenCase> GivenAnswers(const std::vector<GoldenCase>& cases) {
     golden.answers.resize(1);
     Hypothesis& answer = golden.answers[0];
     answer.score = std::accumulate(answer.logprobs.begin(), answer.logprobs.end(), 0.0f);
+    answer.alternatives.clear();
     DecodingSpec& decoding = golden.decoding;
+    decoding.top_logprobs = 0;
     decoding.score_from = static_cast<int>(decoding.prefix.size());
     decoding.prefix.insert(decoding.prefix.end(), answer.tokens.begin(), answer.tokens.end());
     decoding.max_length = static_cast<int>(decoding.prefix.size());

@@ -9,7 +9,8 @@ rounding decides between two answers and neither is wrong. Neither is a case kep
 forced ends of sequence, say): torch.topk promises no order among them. Of each answer the file holds the tokens without the decoder's start
 (of a decoder-only model, whose sources are prompts, without the prompt), the score (beams: sequences_scores; greedy: the sum of the log-probabilities) and each token's log-probability in the
 unedited float32 logits, from a forward pass over the whole answer. Where a case has a prefix (decoder_input_ids, as they are
-given to generate), what follows it.
+given to generate), what follows it. Some have each token's most likely alternatives, too, where no two are so close that
+rounding decides which is the better one.
 """
 import collections
 import json
@@ -32,6 +33,8 @@ import tiny_checkpoints
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 SYNOPSIS = "debian-synopsis"
+TARGET = " the dog, they're 12"
+ALTERNATIVES, CASES_BETWEEN, LEAST_GAP = 5, 16, 1e-4
 
 
 def digits(x):
@@ -96,14 +99,18 @@ class Model:
             answers.append((tokens[begin:begin + len(indices)].tolist(), score.item(), indices))
         return answers
 
-    def logprobs(self, source, prefix, tokens):
+    def log_softmax(self, source, prefix, tokens):
+        """Of the logits in the place of each of the tokens, which stand behind the prefix."""
         with torch.inference_mode():
             ids = torch.tensor([prefix + tokens[:-1]])
             given = {"input_ids": ids} if self.decoder_only else {
                 "input_ids": torch.tensor([source]), "attention_mask": torch.ones(1, len(source), dtype=torch.long),
                 "decoder_input_ids": ids}
             logits = self.models[torch.float32](**given, use_cache=False).logits[0, len(prefix) - 1:].float()
-        return torch.log_softmax(logits, -1)[range(len(tokens)), tokens].tolist()
+        return torch.log_softmax(logits, -1)
+
+    def logprobs(self, source, prefix, tokens):
+        return [float(f"{x:.6g}") for x in self.log_softmax(source, prefix, tokens)[range(len(tokens)), tokens].tolist()]
 
     def states(self, source, start):
         """The encoder's last states and the first step's logits."""
@@ -139,7 +146,7 @@ def make_case(model, source, parameters, prefix=None):
     sequences = []
     for tokens, score, _ in answers:
         whole = source if model.decoder_only else model.whole_prefix(parameters, prefix or [])
-        logprobs = model.logprobs(source, whole, tokens)
+        logprobs = model.log_softmax(source, whole, tokens)[range(len(tokens)), tokens].tolist()
         score = sum(logprobs) if score is None else score
         sequences.append({"tokens": tokens, "score": digits(score), "logprobs": [float(f"{x:.6g}") for x in logprobs]})
     swaps = any(len(set(a[2] or [0])) > 1 for a in answers)
@@ -183,6 +190,41 @@ def add_prefixes(spec, model, sources, longest, cases, dropped):
     return swaps
 
 
+def add_alternatives(model, cases):
+    """Gives some of the cases what else was likely in each token's place: pairs of a token and its log-probability."""
+    for case in cases[::CASES_BETWEEN]:
+        best = []
+        for sequence in case["sequences"]:
+            whole = (case["source"] if model.decoder_only else
+                     model.whole_prefix(case["parameters"], case.get("prefix", [])))
+            best.append(model.log_softmax(case["source"], whole, sequence["tokens"]).topk(ALTERNATIVES + 1))
+        if min((top.values[:, :-1] - top.values[:, 1:]).min().item() for top in best) < LEAST_GAP:
+            continue
+        for sequence, top in zip(case["sequences"], best):
+            sequence["alternatives"] = [
+                [[token, float(f"{x:.6g}")] for token, x in zip(tokens[:-1], values[:-1])]
+                for tokens, values in zip(top.indices.tolist(), top.values.tolist())]
+
+
+def add_beginnings(model, beginnings, cases, dropped):
+    """Cases whose answers begin with a text, which is a target to be scored as well; how many change beams. beginnings yields the
+    case's other fields, the source, the parameters, the prefix's text, its ids, of which the first `begin` are not the text's,
+    and what decodes answers."""
+    swaps = 0
+    for fields, source, parameters, text, ids, begin, decode in beginnings:
+        made = make_case(model, source, parameters, ids)
+        if isinstance(made, str):
+            dropped[made] += 1
+            continue
+        for sequence in made[0]["sequences"]:
+            sequence["text"] = decode(ids[1:] + sequence["tokens"])
+        target = ids[begin:] + model.ends[:1]
+        cases.append(fields | made[0] | {
+            "prefix_text": text, "target_text": text, "target_logprobs": model.logprobs(source, ids[:begin], target)})
+        swaps += made[1]
+    return swaps
+
+
 def make_tiny(name):
     spec = tiny_checkpoints.CHECKPOINTS[name]
     directory = f"{HERE}/checkpoints/{name}"
@@ -203,6 +245,7 @@ def make_tiny(name):
             swaps += made[1]
     swaps += add_prefixes(spec, model, sources, longest, cases, dropped)
     start = spec["generation"]["decoder_start_token_id"]
+    add_alternatives(model, cases)
     states = [model.states(next(s for s in sources if len(s) == n), start) for n in (1, 9, 17)]
     write(name, f"tests/golden/checkpoints/{name}", states, cases)
     report(name, cases, dropped, swaps)
@@ -235,6 +278,9 @@ def make_family(name):
             sequence["text"] = text.decode(sequence["tokens"])
         cases.append(text.fields | made[0])
         swaps += made[1]
+    swaps += add_beginnings(model, family_texts.beginnings(name, spec, directory, f"{HERE}/tokenizer/{spec['tokenizer']}"), cases,
+                            dropped)
+    add_alternatives(model, cases)
     write(name, f"tests/golden/checkpoints/{name}", [], cases, tokenizer=f"tests/golden/tokenizer/{spec['tokenizer']}")
     report(name, cases, dropped, swaps)
 
@@ -276,6 +322,10 @@ def make_decoder_only(name):
                         {"eos_token_id": ends, "max_new_tokens": 24} | changes)
             for sequence in case["sequences"] if case else []:
                 sequence["text"] = tokenizer.decode(sequence["tokens"], skip_special_tokens=True)
+            if case and not changes:
+                target = tokenizer(TARGET, add_special_tokens=False)["input_ids"] + ends
+                case |= {"target_text": TARGET, "target_logprobs": model.logprobs(source, source, target)}
+    add_alternatives(model, cases)
     write(name, f"tests/golden/checkpoints/{name}", [], cases, tokenizer=f"tests/golden/tokenizer/{spec['tokenizer']}",
           decoder_only=True)
     report(name, cases, dropped, swaps)
@@ -303,6 +353,9 @@ def make_synopsis():
             for sequence in case["sequences"]:
                 sequence["text"] = tokenizer.decode(sequence["tokens"], skip_special_tokens=True)
             cases.append(text | case)
+    decode = lambda tokens: tokenizer.decode(tokens, skip_special_tokens=True)
+    swaps += add_beginnings(model, synopsis_texts.beginnings(tokenizer, own, greedy, decode), cases, dropped)
+    add_alternatives(model, cases)
     write(SYNOPSIS, f"models/{SYNOPSIS}", [], cases)
     report(SYNOPSIS, cases, dropped, swaps)
 

@@ -227,7 +227,8 @@ class Transformers:
         return len(self.tokenizer)
 
 
-def cases(name, reference, languages=()):
+def cases(name, reference, languages=(), answers=None):
+    """`answers`: the ids of a text that is an answer, where they are others than a source's."""
     texts = []
     whole, bare = reference.encode("a", True)[0], reference.encode("a", False)[0]
     before = next(i for i in range(len(whole)) if whole[i:i + len(bare)] == bare)
@@ -255,8 +256,9 @@ def cases(name, reference, languages=()):
     lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in texts)
     decode_lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in decodes)
     language_lines = ",\n".join(json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in languages)
+    answer_lines = ",\n".join(json.dumps(answers(case[0]), separators=(",", ":")) for case in texts) if answers else ""
     (OUT / f"{name}.json").write_text(json.dumps(head)[:-1] + f',\n"texts":[\n{lines}],\n"decodes":[\n{decode_lines}],'
-                                      f'\n"languages":[\n{language_lines}]}}\n', encoding="utf-8")
+                                      f'\n"languages":[\n{language_lines}],\n"answers":[\n{answer_lines}]}}\n', encoding="utf-8")
     print(f"{name}: {len(texts)} texts, {len(decodes)} id lists, {len(languages)} with languages")
 
 
@@ -279,7 +281,8 @@ def family_cases():
             tokenizer = families.marian(OUT / name, corpus, tsv, model_type)
             languages = [["", code, text, tokenizer(f">>{code}<< {text}")["input_ids"]]
                          for code in ("fra", "deu", "zho_Hans") for text in ("over the fox", " a", "<unk> b")]
-            cases(name, Transformers(tokenizer, spans=False), languages)
+            cases(name, Transformers(tokenizer, spans=False), languages,
+                  answers=lambda text: tokenizer(text_target=text, add_special_tokens=False)["input_ids"])
         cases("bpe-json", Library(families.bpe_json(OUT / "bpe-json", corpus)))
 
 

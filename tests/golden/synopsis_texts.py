@@ -47,3 +47,13 @@ def inputs():
         yield {"task": "question", "context": before + answer + after, "answer": answer,
                "span": [begin, begin + len(answer.encode())],  # bytes of UTF-8
                "prompt": PREFIX + before + "<hl> " + answer + " <hl>" + after}
+
+
+def beginnings(tokenizer, own, greedy, decode):
+    """What make_golden.add_beginnings takes. Labels begin with <s> where nothing else is forced."""
+    for text, begins in zip(SUMMARIES, ("tool for", "Library of triangle meshes", "marble")):
+        source = tokenizer(text)["input_ids"]
+        for parameters in (own, greedy, greedy | {"forced_bos_token_id": 5, "max_new_tokens": 6}):
+            before = [parameters["decoder_start_token_id"], parameters.get("forced_bos_token_id", tokenizer.bos_token_id)]
+            ids = before + tokenizer(begins, add_special_tokens=False)["input_ids"]
+            yield {"task": "summary", "document": text, "prompt": text}, source, parameters, begins, ids, len(before), decode

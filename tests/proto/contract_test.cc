@@ -25,8 +25,8 @@ std::vector<const Descriptor*> Requests() {
 
 TEST(ContractTest, RequestsShareTheirFirstFields) {
   const Descriptor* first = Requests().front();
-  for (const char* name :
-       {"model", "parameters", "truncation", "request_id", "token_logprobs", "source_language", "target_language"}) {
+  for (const char* name : {"model", "parameters", "truncation", "request_id", "token_logprobs", "source_language",
+                           "target_language", "prefix_text", "prefix_token_ids", "top_logprobs"}) {
     ASSERT_NE(first->FindFieldByName(name), nullptr) << name;
     EXPECT_LT(first->FindFieldByName(name)->number(), kFirstOwnNumber) << name;
   }

@@ -30,6 +30,9 @@ void AddRequestOptions(CLI::App& command, RequestOptions* options) {
       ->allow_extra_args(false);
   command.add_option("--source-language", options->source_language, "Code of the texts' language");
   command.add_option("--target-language", options->target_language, "Code of the language to be written");
+  command.add_option("--answer-prefix", options->answer_prefix, "What every answer has to begin with");
+  command.add_option("--top-logprobs", options->top_logprobs, "With --json: so many alternatives for each token")
+      ->needs("--json");
   command.add_flag("--truncate", options->truncate, "Cut texts that are too long for the model");
   command.add_flag("--stream", options->stream, "Print while it is written; one request after the other");
   command.add_flag("--timings", options->timings, "Print what each answer took");

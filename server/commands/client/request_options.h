@@ -20,6 +20,8 @@ struct RequestOptions {
   std::string model;                             // empty: the only one
   std::vector<std::string> parameters;           // "num_beams=4"
   std::string source_language, target_language;  // codes; empty: the model's defaults
+  std::string answer_prefix;                     // what answers begin with; empty: as the model likes
+  int top_logprobs = 0;                          // alternatives of each token, in JSON
   double timeout_seconds = 0;                    // 0: none
   bool truncate = false;                         // cut long texts instead of refusing them
   bool json = false;
@@ -48,6 +50,8 @@ std::optional<std::string> FillCommon(const RequestOptions& options, Request* re
   if (options.truncate) request->set_truncation(v1::TRUNCATION_TRUNCATE);
   request->set_source_language(options.source_language);
   request->set_target_language(options.target_language);
+  if (!options.answer_prefix.empty()) request->set_prefix_text(options.answer_prefix);
+  request->set_top_logprobs(options.top_logprobs);
   return ParseParameters(options.parameters, request->mutable_parameters());
 }
 

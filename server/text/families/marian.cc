@@ -29,9 +29,9 @@ UnigramSpec::Piece::Use UseOf(SentencePieceModel::Type type) {
   }
 }
 
-UnigramSpec UnigramOf(const SentencePieceModel& model) {
+UnigramSpec UnigramOf(const SentencePieceModel& model, const char* file) {
   UnigramSpec unigram;
-  unigram.source = kSourceFile;
+  unigram.source = file;
   unigram.unk_id = model.unk_id;
   unigram.byte_fallback = model.byte_fallback;
   unigram.arithmetic = UnigramArithmetic::kSentencePiece;
@@ -42,19 +42,19 @@ UnigramSpec UnigramOf(const SentencePieceModel& model) {
   return unigram;
 }
 
-absl::StatusOr<BpeSpec> BpeOf(const SentencePieceModel& model) {
+absl::StatusOr<BpeSpec> BpeOf(const SentencePieceModel& model, const char* file) {
   for (const SentencePieceModel::Piece& piece : model.pieces) {
     if (piece.type != SentencePieceModel::Type::kUserDefined) continue;
     return absl::InvalidArgumentError(
-        absl::StrFormat("%s: the user-defined piece \"%s\" is not supported in a BPE model", kSourceFile, piece.text));
+        absl::StrFormat("%s: the user-defined piece \"%s\" is not supported in a BPE model", file, piece.text));
   }
   auto merges = DeriveMerges(model);
   if (!merges.ok()) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: %s", kSourceFile, std::string(merges.status().message())));
+    return absl::InvalidArgumentError(absl::StrFormat("%s: %s", file, std::string(merges.status().message())));
   }
   BpeSpec bpe;
-  bpe.vocab_source = kSourceFile;
-  bpe.merges_source = absl::StrFormat("%s: merges", kSourceFile);
+  bpe.vocab_source = file;
+  bpe.merges_source = absl::StrFormat("%s: merges", file);
   bpe.alphabet = BpeAlphabet::kCharacters;
   bpe.byte_fallback = model.byte_fallback;
   bpe.unk_token = model.pieces[static_cast<size_t>(model.unk_id)].text;
@@ -66,14 +66,16 @@ absl::StatusOr<BpeSpec> BpeOf(const SentencePieceModel& model) {
   return bpe;
 }
 
-absl::StatusOr<std::vector<std::pair<std::string, int32_t>>> ReadVocab(const FamilyFiles& files) {
+using VocabList = std::vector<std::pair<std::string, int32_t>>;
+
+absl::StatusOr<VocabList> ReadVocab(const FamilyFiles& files) {
   absl::StatusOr<JsonFile> file = JsonFile::Read(files.directory / kVocabFile);
   if (!file.ok()) return file.status();
   if (!file->exists()) {
     return absl::NotFoundError(
         absl::StrFormat("%s has no %s, which a Marian tokenizer needs", files.directory.string(), kVocabFile));
   }
-  std::vector<std::pair<std::string, int32_t>> vocab;
+  VocabList vocab;
   vocab.reserve(file->root().size());
   for (const auto& [token, id] : file->root().items()) {
     vocab.emplace_back(token, file->Id(id, absl::StrFormat("[\"%s\"]", token)));
@@ -82,9 +84,38 @@ absl::StatusOr<std::vector<std::pair<std::string, int32_t>>> ReadVocab(const Fam
   return vocab;
 }
 
+// The model's pieces under the ids of `vocab`.
+absl::StatusOr<RenumberedSpec> RenumberedOf(const SentencePieceModel& model, const char* file, VocabList vocab,
+                                            const std::string& unk_token) {
+  RenumberedSpec spec;
+  if (model.kind == SentencePieceModel::Kind::kUnigram) {
+    spec.pieces = UnigramOf(model, file);
+  } else {
+    absl::StatusOr<BpeSpec> bpe = BpeOf(model, file);
+    if (!bpe.ok()) return bpe.status();
+    spec.pieces = *std::move(bpe);
+  }
+  spec.vocab_source = kVocabFile;
+  spec.vocab = std::move(vocab);
+  spec.unk_token = unk_token;
+  return spec;
+}
+
+normalizer::SentencePiece NormalizerOf(const SentencePieceModel& model) {
+  normalizer::SentencePiece normalizer = {.charsmap = model.charsmap,
+                                          .add_dummy_prefix = model.add_dummy_prefix,
+                                          .remove_extra_whitespaces = model.remove_extra_whitespaces,
+                                          .escape_whitespaces = model.escape_whitespaces,
+                                          .treat_whitespace_as_suffix = model.treat_whitespace_as_suffix,
+                                          .user_defined = {}};
+  for (const SentencePieceModel::Piece& piece : model.pieces) {
+    if (piece.type == SentencePieceModel::Type::kUserDefined) normalizer.user_defined.push_back(piece.text);
+  }
+  return normalizer;
+}
+
 // What decoding has to know of each token: how the source's model, which transformers decodes with, takes its text.
-decoder::SentencePiece DecodePieces(const SentencePieceModel& model,
-                                    const std::vector<std::pair<std::string, int32_t>>& vocab) {
+decoder::SentencePiece DecodePieces(const SentencePieceModel& model, const VocabList& vocab) {
   using Kind = decoder::SentencePiece::Kind;
   using Type = SentencePieceModel::Type;
   absl::flat_hash_map<std::string, Type> types;
@@ -112,28 +143,17 @@ absl::Status ReadMarian(const FamilyFiles& files, TokenizerSpec& spec) {
     files.config.Fail("separate_vocabs", "must be false: one vocab.json for both sides is supported");
     return files.config.status();
   }
-  absl::StatusOr<std::vector<std::pair<std::string, int32_t>>> vocab = ReadVocab(files);
+  absl::StatusOr<VocabList> vocab = ReadVocab(files);
   if (!vocab.ok()) return vocab.status();
   absl::StatusOr<SentencePieceModel> source = ReadFamilyModel(files, kSourceFile);
   if (!source.ok()) return source.status();
-  // transformers loads it too, and uses it for texts of the target language alone.
   absl::StatusOr<SentencePieceModel> target = ReadFamilyModel(files, kTargetFile);
   if (!target.ok()) return target.status();
   spec.source = kSourceFile;
-  normalizer::SentencePiece normalizer = {.charsmap = source->charsmap,
-                                          .add_dummy_prefix = source->add_dummy_prefix,
-                                          .remove_extra_whitespaces = source->remove_extra_whitespaces,
-                                          .escape_whitespaces = source->escape_whitespaces,
-                                          .treat_whitespace_as_suffix = source->treat_whitespace_as_suffix,
-                                          .user_defined = {}};
-  for (const SentencePieceModel::Piece& piece : source->pieces) {
-    if (piece.type == SentencePieceModel::Type::kUserDefined) normalizer.user_defined.push_back(piece.text);
-  }
-  spec.normalizer.emplace_back(std::move(normalizer));
+  spec.normalizer.emplace_back(NormalizerOf(*source));
   spec.decoder.emplace_back(DecodePieces(*source, *vocab));
   spec.decoder.emplace_back(decoder::TrimWhiteSpace{});
   spec.leading_code = true;
-  spec.encodes_answers = false;
   spec.after = {NamedFrameToken(files.special.Content("eos_token").value_or("</s>"), kVocabFile)};
   for (const auto& [token, id] : *vocab) {
     if (token.size() > 4 && absl::StartsWith(token, ">>") && absl::EndsWith(token, "<<")) {
@@ -142,18 +162,13 @@ absl::Status ReadMarian(const FamilyFiles& files, TokenizerSpec& spec) {
   }
   std::sort(spec.languages.tokens.begin(), spec.languages.tokens.end());
   spec.languages.target_use = TargetLanguageUse::kBeforeText;
-  RenumberedSpec renumbered;
-  if (source->kind == SentencePieceModel::Kind::kUnigram) {
-    renumbered.pieces = UnigramOf(*source);
-  } else {
-    absl::StatusOr<BpeSpec> bpe = BpeOf(*source);
-    if (!bpe.ok()) return bpe.status();
-    renumbered.pieces = *std::move(bpe);
-  }
-  renumbered.vocab_source = kVocabFile;
-  renumbered.vocab = *std::move(vocab);
-  renumbered.unk_token = files.special.Content("unk_token").value_or("<unk>");
-  spec.model = std::move(renumbered);
+  const std::string unk_token = files.special.Content("unk_token").value_or("<unk>");
+  absl::StatusOr<RenumberedSpec> answers = RenumberedOf(*target, kTargetFile, *vocab, unk_token);
+  if (!answers.ok()) return answers.status();
+  spec.answers = AnswerSpec{kTargetFile, *std::move(answers), {NormalizerOf(*target)}};
+  absl::StatusOr<RenumberedSpec> model = RenumberedOf(*source, kSourceFile, *std::move(vocab), unk_token);
+  if (!model.ok()) return model.status();
+  spec.model = *std::move(model);
   return absl::OkStatus();
 }
 

@@ -104,6 +104,27 @@ TEST_F(CallTest, AnswersWithTextUsageAndWhatWasUsed) {
   EXPECT_EQ(listener_->notices, 0) << "a unary call has deltas";
 }
 
+TEST_F(CallTest, AlternativesAreListedByPlace) {
+  Serve();
+  v1::SummarizeRequest request = Document(4);
+  request.set_top_logprobs(2);
+  const auto& answer = Run(request, Rpc::kSummarize);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  ASSERT_EQ(hypothesis.top_logprobs_size(), 3);
+  for (int place = 0; place < 3; ++place) {
+    ASSERT_EQ(hypothesis.top_logprobs(place).tokens_size(), 2) << place;
+    for (int rank = 0; rank < 2; ++rank) {
+      const v1::TokenLogprob& token = hypothesis.top_logprobs(place).tokens(rank);
+      EXPECT_EQ(token.token_id(), place + rank);
+      EXPECT_EQ(token.logprob(), static_cast<float>(-1 - rank));
+    }
+  }
+  // Special tokens as they are written.
+  EXPECT_EQ(hypothesis.top_logprobs(0).tokens(0).text(), "<s>");
+  EXPECT_EQ(hypothesis.top_logprobs(1).tokens(1).text(), "</s>");
+}
+
 TEST_F(CallTest, NamesRequestsThatHaveNoId) {
   Serve();
   const auto& answer = Run(Document(3), Rpc::kSummarize);

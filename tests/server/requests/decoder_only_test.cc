@@ -138,6 +138,42 @@ TEST_F(DecoderOnlyTest, TruncationLeavesTheSuffix) {
   EXPECT_THAT(Refused(request), HasSubstr("document, which is cut before the task's suffix, has more than 4 tokens"));
 }
 
+TEST_F(DecoderOnlyTest, TargetsGoOnFromThePrompt) {
+  v1::ScoreRequest request;
+  request.set_text("the fox");
+  request.add_targets()->set_text(" over");
+  request.add_targets()->mutable_token_ids()->mutable_ids()->Add(7);
+  const PreparedCall call = Prepared(request);
+  ASSERT_EQ(call.jobs.size(), 2u);
+  const Ids prompt = IdsOf("the fox");
+  EXPECT_EQ(call.decoding.prefix, prompt);
+  Ids text = prompt, ids = prompt;
+  for (const int32_t id : IdsOf(" over")) text.push_back(id);
+  text.push_back(call.decoding.eos_token_id.front());
+  ids.push_back(7);
+  EXPECT_EQ(call.jobs[0].prefix, text);
+  EXPECT_EQ(call.jobs[1].prefix, ids);
+  for (const PreparedCall::Job& job : call.jobs) {
+    EXPECT_THAT(job.source, IsEmpty());
+    EXPECT_EQ(job.score_from, static_cast<int>(prompt.size()));
+  }
+}
+
+TEST_F(DecoderOnlyTest, APromptLeavesRoomForTargets) {
+  v1::ScoreRequest request;
+  request.mutable_token_ids()->mutable_ids()->Resize(kPositions, 5);
+  request.add_targets()->mutable_token_ids()->mutable_ids()->Resize(2, 6);
+  EXPECT_THAT(Refused(request),
+              HasSubstr("token_ids has 96 tokens; model fake takes at most 95 before a target's first "
+                        "of max_decoder_tokens, 96"));
+  request.set_truncation(v1::TRUNCATION_TRUNCATE);
+  EXPECT_THAT(Refused(request), HasSubstr("targets[0].token_ids has 2 ids; allowed are at most 1"));
+  request.mutable_targets(0)->mutable_token_ids()->mutable_ids()->Truncate(1);
+  const PreparedCall call = Prepared(request);
+  EXPECT_EQ(call.jobs[0].prefix.size(), 96u);
+  EXPECT_TRUE(call.jobs[0].truncated);
+}
+
 TEST_F(DecoderOnlyTest, WhatHasNoMeaningIsRefused) {
   v1::GenerateRequest request = Generate(3);
   request.mutable_parameters()->set_decoder_start_token_id(1);

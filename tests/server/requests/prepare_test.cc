@@ -166,6 +166,17 @@ TEST_F(PrepareTest, ChecksAnswersPrefixes) {
   ExpectRefused(*one_, request, {"max_new_tokens is", "1 to " + std::to_string(most - 5)});
 }
 
+TEST_F(PrepareTest, TopLogprobsAreOfTheWholeRequest) {
+  v1::SummarizeRequest request = Summarize("text");
+  EXPECT_EQ(Prepare(*one_, request, false)->decoding.top_logprobs, 0);
+  request.set_top_logprobs(20);
+  EXPECT_EQ(Prepare(*one_, request, false)->decoding.top_logprobs, 20);
+  for (const int wrong : {-1, 21}) {
+    request.set_top_logprobs(wrong);
+    ExpectRefused(*one_, request, {"top_logprobs is " + std::to_string(wrong), "0 to 20"});
+  }
+}
+
 TEST_F(PrepareTest, TargetsStandBehindTheStartTokenAndTextsEnd) {
   v1::ScoreRequest request;
   request.set_text("text");

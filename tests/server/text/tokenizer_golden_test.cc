@@ -67,6 +67,21 @@ TEST_P(TokenizerGoldenTest, EncodesAsTheReference) {
   }
 }
 
+// What is not listed is as a source.
+TEST_P(TokenizerGoldenTest, EncodesAnswers) {
+  const auto& answers = golden_["answers"];
+  size_t others = 0;
+  for (size_t i = 0; i < golden_["texts"].size(); ++i) {
+    const auto text = golden_["texts"][i][0].get<std::string>();
+    SCOPED_TRACE(golden_["texts"][i][0].dump());
+    const Ids source = tokenizer_->Encode(text, {.add_special_tokens = false})->ids;
+    const Ids expected = answers.empty() ? source : answers.at(i).get<Ids>();
+    EXPECT_EQ(tokenizer_->Encode(text, {.add_special_tokens = false, .is_answer = true})->ids, expected);
+    others += expected != source;
+  }
+  EXPECT_EQ(others > 100, !answers.empty());
+}
+
 TEST_P(TokenizerGoldenTest, TellsWhereTokensComeFrom) {
   for (const auto& test : golden_["texts"]) {
     const auto text = test[0].get<std::string>();

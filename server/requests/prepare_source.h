@@ -1,6 +1,6 @@
 // A request's source: its text becomes token ids, and what is too long is cut or refused.
-#ifndef ELSERVE_SERVER_REQUESTS_PREPARE_TEXT_H_
-#define ELSERVE_SERVER_REQUESTS_PREPARE_TEXT_H_
+#ifndef ELSERVE_SERVER_REQUESTS_PREPARE_SOURCE_H_
+#define ELSERVE_SERVER_REQUESTS_PREPARE_SOURCE_H_
 
 #include <cstddef>
 #include <string>
@@ -25,15 +25,17 @@ struct SourceRules {
   std::string why;         // so many: what of a decoder-only model's positions the answer takes
 };
 
-// Cuts token ids that are too many, or refuses them.
-absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, PreparedCall::Job* job);
-
 // Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is
 // refused costs no more than its first tokens, so it is not known how many it has. `suffix`: the prompt ends with the
 // task's, which truncation leaves.
 absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
                                               std::string_view prompt, const std::string& field, bool suffix = false);
 
+// The source of a request that has `text` or `token_ids`: GenerateRequest and ScoreRequest.
+template <typename Request>
+absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel& model, const SourceRules& rules,
+                                               const Request& request);
+
 }  // namespace elserve
 
-#endif  // ELSERVE_SERVER_REQUESTS_PREPARE_TEXT_H_
+#endif  // ELSERVE_SERVER_REQUESTS_PREPARE_SOURCE_H_

@@ -1,4 +1,4 @@
-#include "server/requests/prepare_text.h"
+#include "server/requests/prepare_source.h"
 
 #include <cstdint>
 #include <utility>
@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "server/requests/token_checks.h"
+#include "server/requests/request_checks.h"
 #include "server/text/frame.h"
 
 namespace elserve {
@@ -46,8 +46,7 @@ absl::StatusOr<std::vector<int32_t>> CutBeforeSuffix(const ServedModel& model, c
   return ids;
 }
 
-}  // namespace
-
+// Cuts token ids that are too many, or refuses them.
 absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, PreparedCall::Job* job) {
   const size_t limit = rules.most_tokens;
   if (job->source.size() <= limit) return absl::OkStatus();
@@ -58,6 +57,20 @@ absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, Prepar
   job->truncated = true;
   return absl::OkStatus();
 }
+
+// Nothing is put around token ids: a language that stands there would be ignored.
+template <typename Request>
+absl::Status CheckLanguagesOfIds(const ServedModel& model, const Request& request) {
+  const bool target_in_source = model.tokenizer().target_language_use() == TargetLanguageUse::kBeforeText;
+  const bool source = !request.source_language().empty();
+  if (!source && (!target_in_source || request.target_language().empty())) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(source ? "source_language" : "target_language", " is \"",
+                   source ? request.source_language() : request.target_language(),
+                   "\"; token_ids allow none: the encoder gets them as they are, the language's token among them"));
+}
+
+}  // namespace
 
 absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
                                               std::string_view prompt, const std::string& field, bool suffix) {
@@ -83,5 +96,26 @@ absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const So
   }
   return job;
 }
+
+template <typename Request>
+absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel& model, const SourceRules& rules,
+                                               const Request& request) {
+  if (request.has_text()) {
+    if (const absl::Status status = CheckText(request.text(), "text"); !status.ok()) return status;
+    return PrepareText(model, rules, request.text(), "text");
+  }
+  if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
+  PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
+  if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
+  if (const absl::Status status = CheckLanguagesOfIds(model, request); !status.ok()) return status;
+  if (const absl::Status status = LimitIds(model, rules, &job); !status.ok()) return status;
+  if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
+  return job;
+}
+
+template absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel&, const SourceRules&,
+                                                        const v1::GenerateRequest&);
+template absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel&, const SourceRules&,
+                                                        const v1::ScoreRequest&);
 
 }  // namespace elserve
