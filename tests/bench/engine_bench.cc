@@ -75,14 +75,26 @@ void Repeat(int percent, std::vector<std::vector<int32_t>>* documents) {
   }
 }
 
-DecodingSpec Spec(const Options& o) {
-  DecodingSpec spec;
-  spec.num_beams = o.beams;
-  spec.max_length = spec.min_length = o.out + 1;
-  spec.prefix = {2};
-  spec.eos_token_id = {2};
-  spec.early_stopping = EarlyStopping::kTrue;
-  return spec;
+// What the engine gets of a document. A decoder-only model gets it as a prompt.
+struct Work {
+  std::vector<int32_t> source;
+  DecodingSpec decoding;
+};
+
+std::vector<Work> ToWork(const Options& o, const ModelInfo& info, std::vector<std::vector<int32_t>> documents) {
+  std::vector<Work> all;
+  for (std::vector<int32_t>& document : documents) {
+    Work work;
+    work.decoding.num_beams = o.beams;
+    work.decoding.prefix = {2};
+    (info.decoder_only ? work.decoding.prefix : work.source) = std::move(document);
+    work.decoding.max_length = static_cast<int>(work.decoding.prefix.size()) + o.out;
+    work.decoding.min_length = work.decoding.max_length;
+    work.decoding.eos_token_id = {2};
+    work.decoding.early_stopping = EarlyStopping::kTrue;
+    all.insert(all.end(), o.copies, work);
+  }
+  return all;
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool) {
@@ -105,23 +117,23 @@ absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool)
   return Engine::Load(options);
 }
 
-// All documents, as many at once as the memory and the rows allow. `first_id`: of ids that were not used before.
-absl::StatusOr<Measured> Measure(Engine& engine, const std::vector<std::vector<int32_t>>& documents,
-                                 const DecodingSpec& spec, SequenceId first_id) {
+// All of them, as many at once as the memory and the rows allow. `first_id`: of ids that were not used before.
+absl::StatusOr<Measured> Measure(Engine& engine, const std::vector<Work>& works, SequenceId first_id) {
   Measured m;
   size_t next = 0, done = 0;
   StepResult result;
   const double begin = Seconds();
   const std::clock_t processor_begin = std::clock();
-  while (done < documents.size()) {
+  while (done < works.size()) {
     StepPlan plan;
     Resources free = engine.free();
-    while (next < documents.size()) {
-      const auto needed = engine.Measure({static_cast<int>(documents[next].size()), &spec});
+    while (next < works.size()) {
+      const Work& work = works[next];
+      const auto needed = engine.Measure({static_cast<int>(work.source.size()), &work.decoding});
       if (!needed.ok()) return needed.status();
       if (!needed->Fits(free)) break;
       free -= *needed;
-      plan.admissions.push_back({first_id + next, documents[next], spec, false});
+      plan.admissions.push_back({first_id + next, work.source, work.decoding, false});
       ++next;
     }
     if (const absl::Status status = engine.Step(plan, &result); !status.ok()) return status;
@@ -142,9 +154,10 @@ absl::StatusOr<Measured> Measure(Engine& engine, const std::vector<std::vector<i
   return m;
 }
 
-void Print(const Options& o, const ModelInfo& info, const Measured& m, size_t sequences) {
+void Print(const Options& o, const ModelInfo& info, const Measured& m, int64_t source_tokens, size_t sequences) {
   const double n = static_cast<double>(sequences) / o.copies;
   const double tokens = static_cast<double>(sequences) * o.out;
+  const double read = static_cast<double>(source_tokens) * o.copies / m.times.encode;
   if (o.json) {
     const nlohmann::json line = {{"device", info.device_name},
                                  {"precision", info.precision == Precision::kFloat32 ? "float32" : "bfloat16"},
@@ -154,6 +167,9 @@ void Print(const Options& o, const ModelInfo& info, const Measured& m, size_t se
                                  {"documents", n},
                                  {"documents_per_second", n / m.seconds},
                                  {"tokens_per_second", tokens / m.seconds},
+                                 {"source_tokens_per_encode_second", read},
+                                 {"bytes_per_encoder_token", info.bytes_per_encoder_token},
+                                 {"bytes_per_decoder_token", info.bytes_per_decoder_token},
                                  {"most_in_flight", m.most_in_flight},
                                  {"seconds", m.seconds},
                                  {"processor_seconds", m.processor_seconds},
@@ -166,6 +182,9 @@ void Print(const Options& o, const ModelInfo& info, const Measured& m, size_t se
   std::printf("documents/s %.3f  tokens/s %.0f  seconds %.2f  steps %d  rows/step %.1f  most in flight %d\n",
               n / m.seconds, tokens / m.seconds, m.seconds, m.steps, static_cast<double>(m.rows) / m.steps,
               m.most_in_flight);
+  std::printf("read %.0f tokens of documents a second of encoding; %lld bytes a source token, %lld a decoder token\n",
+              read, static_cast<long long>(info.bytes_per_encoder_token),
+              static_cast<long long>(info.bytes_per_decoder_token));
   std::printf("ms/document: encode %.1f  decode %.1f  vocabulary+select %.1f  search %.2f\n", 1e3 * m.times.encode / n,
               1e3 * m.times.decode / n, 1e3 * m.times.select / n, 1e3 * m.times.search / n);
   if (info.device == "cuda") {
@@ -193,17 +212,17 @@ int Run(const Options& o) {
       o.ids.empty() ? RandomDocuments(o, o.documents, info.vocab_size, 7) : ReadDocuments(o.ids, o.documents);
   if (documents.empty()) return Failed(absl::InvalidArgumentError("there are no documents"));
   Repeat(o.repeated, &documents);
-  std::vector<std::vector<int32_t>> sequences;
-  for (const auto& document : documents) sequences.insert(sequences.end(), o.copies, document);
-  const DecodingSpec spec = Spec(o);
+  int64_t source_tokens = 0;
+  for (const auto& document : documents) source_tokens += static_cast<int64_t>(document.size());
+  const std::vector<Work> works = ToWork(o, info, std::move(documents));
   if (o.warm_documents > 0) {
     const auto warm = RandomDocuments(o, o.warm_documents, info.vocab_size, 6);
-    const auto measured = Measure(**engine, warm, spec, 1);
+    const auto measured = Measure(**engine, ToWork(o, info, warm), 1);
     if (!measured.ok()) return Failed(measured.status());
   }
-  const auto measured = Measure(**engine, sequences, spec, 1'000'000);
+  const auto measured = Measure(**engine, works, 1'000'000);
   if (!measured.ok()) return Failed(measured.status());
-  Print(o, info, *measured, sequences.size());
+  Print(o, info, *measured, source_tokens, works.size());
   return 0;
 }
 

@@ -1,4 +1,5 @@
-"""Writes random-weight BART checkpoints of real size for benchmarks: make_model.py base|large OUT_DIR TOKENIZER_DIR
+"""Writes random-weight checkpoints of real size for benchmarks: make_model.py base|large OUT_DIR TOKENIZER_DIR for BART, or
+make_model.py gpt2 OUT_DIR for GPT-2-small without a tokenizer, which engine_bench does not need.
 
 Speed does not depend on what the weights say as long as the output length is forced. TOKENIZER_DIR holds any byte-level BPE
 (vocab.json, merges.txt), models/debian-synopsis's for one: ids up to 50264 are valid whether the tokenizer makes them or not.
@@ -8,7 +9,7 @@ import shutil
 import sys
 
 import torch
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
 
 SIZES = {"base": dict(d=768, layers=6, ffn=3072, heads=12), "large": dict(d=1024, layers=12, ffn=4096, heads=16)}
 
@@ -27,9 +28,12 @@ def fill_vocabulary(out, size):
         json.dump(values, open(path, "w"))
 
 
-def main(size, out, tokenizer):
-    s = SIZES[size]
+def main(size, out, tokenizer=None):
     torch.manual_seed(0)
+    if size == "gpt2":
+        GPT2LMHeadModel(GPT2Config()).save_pretrained(out)
+        return
+    s = SIZES[size]
     config = BartConfig(vocab_size=50265, d_model=s["d"], encoder_layers=s["layers"], decoder_layers=s["layers"],
                         encoder_ffn_dim=s["ffn"], decoder_ffn_dim=s["ffn"], encoder_attention_heads=s["heads"],
                         decoder_attention_heads=s["heads"], max_position_embeddings=1024)
