@@ -13,6 +13,17 @@ const float* BiasAt(const PositionBias& bias, int head, int64_t position) {
   const auto* table = static_cast<const PackedPositionBias*>(bias.table);
   return table == nullptr ? nullptr : table->values.data() + head * table->distances + bias.zero - position;
 }
+
+// The most rows of a task of EL's self-attention, and about the fewest that a document's rows are cut into.
+constexpr int64_t kPartRows = 8;
+
+// Whether two rows have the same `count` cells from `begin` on, and the second one has no more of them in that page.
+bool Same(std::span<const int32_t> row, std::span<const int32_t> other, int begin, int count) {
+  const auto end = static_cast<size_t>(begin) + static_cast<size_t>(count);
+  if (other.size() < end || (count < kPageTokens && other.size() > end)) return false;
+  return std::memcmp(row.data() + begin, other.data() + begin, static_cast<size_t>(count) * sizeof(int32_t)) == 0;
+}
+
 int64_t BiasDistances(const PositionBias& bias) {
   return bias.table == nullptr ? 0 : static_cast<const PackedPositionBias*>(bias.table)->distances;
 }
@@ -127,24 +138,41 @@ void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
   });
 }
 
-int64_t CpuBackend::HeadGroups(const DecodeLayout& layout) const {
-  const int64_t wanted = 4 * pool_.threads(), documents = std::max<int64_t>(1, layout.documents.size());
-  return std::clamp<int64_t>(RoundUp(wanted, documents) / documents, 1, shape_.heads);
+// Enough tasks for all threads: by heads first, for a task reads its heads' memory once for all of its rows.
+CpuBackend::Cut CpuBackend::CutOf(const DecodeLayout& layout) const {
+  const auto tasks_for = [wanted = 4 * int64_t{pool_.threads()}](int64_t have) {
+    return (wanted + have - 1) / std::max<int64_t>(have, 1);
+  };
+  const auto documents = static_cast<int64_t>(layout.documents.size());
+  int most = 0;
+  for (const DecodeDocument& document : layout.documents) most = std::max(most, document.positions);
+  Cut cut;
+  cut.groups = std::clamp<int64_t>(tasks_for(documents), 1, shape_.heads);
+  cut.parts = std::clamp<int64_t>(tasks_for(documents * cut.groups), 1, std::max<int64_t>(most / kPartRows, 1));
+  cut.tasks = documents * cut.groups * cut.parts;
+  return cut;
 }
 
-CpuBackend::HeadRange CpuBackend::HeadsOf(int64_t group, int64_t groups) const {
-  const int64_t begin = group * shape_.heads / groups;
-  return {begin, static_cast<int>((group + 1) * shape_.heads / groups - begin)};
+CpuBackend::RowTask CpuBackend::TaskOf(const DecodeLayout& layout, const Cut& cut, int64_t i) const {
+  const int64_t group = i % cut.groups, part = i / cut.groups % cut.parts;
+  const DecodeDocument& document = layout.documents[i / cut.groups / cut.parts];
+  const auto share = [](int64_t all, int64_t place, int64_t places) {
+    const int64_t begin = place * all / places;
+    return std::pair(begin, static_cast<int>((place + 1) * all / places - begin));
+  };
+  const auto [head, heads] = share(shape_.heads, group, cut.groups);
+  const auto [row, rows] = share(document.positions, part, cut.parts);
+  return {&document, head, heads, document.begin + row, rows};
 }
 
 void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
   const DecodeLayout& layout = Layout(args.phase);
-  const auto& documents = layout.documents;
   // A task reads its heads' keys and values page after page, so memory streams.
-  const int64_t groups = HeadGroups(layout);
-  pool_.Run(static_cast<int64_t>(documents.size()) * groups, [&](int64_t i, int thread) {
-    const DecodeDocument& d = documents[i / groups];
-    const auto [head, heads] = HeadsOf(i % groups, groups);
+  const Cut cut = CutOf(layout);
+  pool_.Run(cut.tasks, [&](int64_t i, int thread) {
+    const auto [document, head, heads, begin, rows] = TaskOf(layout, cut, i);
+    if (rows == 0) return;
+    const DecodeDocument& d = *document;
     RowScratch& s = scratch_[thread];
     for (size_t page = 0; page < d.pages.size(); ++page) {
       s.pages[page] =
@@ -152,9 +180,9 @@ void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
           head * kernels_.page_units(shape_.head_dim);
     }
     const int64_t column = StateBytes(head * shape_.head_dim);
-    kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.query, d.begin) + column),
+    kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.query, begin) + column),
                                .q_stride = Stride(args.query) / 4,
-                               .rows = d.positions,
+                               .rows = rows,
                                .heads = heads,
                                .head_dim = shape_.head_dim,
                                .tokens = d.length,
@@ -162,7 +190,7 @@ void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
                                .pages = s.pages.data(),
                                .bias = args.biased && !d.bias.empty() ? d.bias.data() + head * d.length : nullptr,
                                .bias_head = d.length,
-                               .out = Row(args.output, d.begin) + column,
+                               .out = Row(args.output, begin) + column,
                                .out_stride = Stride(args.output),
                                .scratch = s.attention.data()});
   });
@@ -172,19 +200,20 @@ void CpuBackend::CrossAttention(const CrossAttentionArgs& args) {
   shape_.cross == AttentionForm::kEl ? CrossEl(args) : CrossPacked(args);
 }
 
-// A task has some heads of a document's rows: it writes its part of their cells, which only they read, then attends.
+// A task has some heads of some rows of a document: it writes its part of their cells, which only they read, then
+// attends.
 void CpuBackend::SelfPacked(const SelfAttentionArgs& args) {
   const DecodeLayout& l = layout_.decode;
-  const int64_t groups = HeadGroups(l), cell_bytes = CellBytes(shape_);
+  const Cut cut = CutOf(l);
+  const int64_t cell_bytes = CellBytes(shape_);
   const int64_t inner = static_cast<int64_t>(shape_.heads) * shape_.head_dim, inner_bytes = StateBytes(inner);
-  pool_.Run(static_cast<int64_t>(l.documents.size()) * groups, [&](int64_t i, int thread) {
-    const DecodeDocument& d = l.documents[i / groups];
-    const HeadRange range = HeadsOf(i % groups, groups);
-    const int64_t column = StateBytes(range.begin * shape_.head_dim), bytes = StateBytes(range.count * shape_.head_dim);
+  pool_.Run(cut.tasks, [&](int64_t i, int thread) {
+    const auto [document, head, heads, begin, rows] = TaskOf(l, cut, i);
+    const int64_t column = StateBytes(head * shape_.head_dim), bytes = StateBytes(int64_t{heads} * shape_.head_dim);
     std::byte* cells = decoder_[args.layer].data() + column;
     RowScratch& s = scratch_[thread];
-    for (int j = 0; j < d.positions; ++j) {
-      const int64_t p = d.begin + j;
+    for (int j = 0; j < rows; ++j) {
+      const int64_t p = begin + j;
       const DecodeRow& row = l.rows[p];
       const std::byte* q = Row(args.states, p) + column;
       std::byte* cell = cells + row.ancestry.back() * cell_bytes;
@@ -193,12 +222,12 @@ void CpuBackend::SelfPacked(const SelfAttentionArgs& args) {
       s.rows[j] = {.q = q,
                    .ancestry = row.ancestry.data(),
                    .tokens = row.first + 1,
-                   .bias = BiasAt(args.bias, range.begin, row.first),
+                   .bias = BiasAt(args.bias, static_cast<int>(head), row.first),
                    .out = Row(args.output, p) + column};
     }
     kernels_.cell_attention({.rows = s.rows.data(),
-                             .count = d.positions,
-                             .heads = range.count,
+                             .count = rows,
+                             .heads = heads,
                              .head_dim = shape_.head_dim,
                              .cells = cells,
                              .cell_stride = cell_bytes,
@@ -216,12 +245,14 @@ void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
     std::memcpy(cells + row.ancestry.back() * cell_bytes, Row(args.states, row.begin), cell_bytes);
   }
   const int heads = shape_.heads;
-  pool_.Run(l.positions(), [&](int64_t p, int thread) {
-    RowScratch& s = scratch_[thread];
+  // Neighbours, mostly a beam's rows, in one task: they share most of their cells, which are gathered once.
+  const int64_t width = std::clamp<int64_t>(l.positions() / (4 * pool_.threads()), 1, kPartRows);
+  const auto attend = [&](int64_t p, std::span<const int32_t> gathered, RowScratch& s) {
     const std::span<const int32_t> ancestry = l.rows[p].ancestry;
     const int tokens = static_cast<int>(ancestry.size());
     for (int begin = 0; begin < tokens; begin += kPageTokens) {
       const int count = std::min(kPageTokens, tokens - begin);
+      if (Same(ancestry, gathered, begin, count)) continue;
       std::byte* page = s.gathered.data() + begin / kPageTokens * StatePageBytes(kernels_, shape_.d);
       for (int t = 0; t < count; ++t) s.states[t] = cells + ancestry[begin + t] * cell_bytes;
       kernels_.store_states({.rows = s.states.data(),
@@ -240,6 +271,13 @@ void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
         s.bias[j] = BiasAt(args.bias, begin + j, tokens - 1);
       }
       RunEl(s, count, tokens, args.bias.table != nullptr);
+    }
+  };
+  pool_.Run((l.positions() + width - 1) / width, [&](int64_t task, int thread) {
+    std::span<const int32_t> gathered;  // whose pages the scratch holds
+    for (int64_t p = task * width; p < std::min<int64_t>((task + 1) * width, l.positions()); ++p) {
+      attend(p, gathered, scratch_[thread]);
+      gathered = l.rows[p].ancestry;
     }
   });
 }

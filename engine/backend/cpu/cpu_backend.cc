@@ -72,7 +72,7 @@ StepSizes CpuBackend::PreferredSizes() const {
 }
 
 MemoryCosts CpuBackend::Costs(const MemoryShape& s) const {
-  return {.per_encoder_page = PageBytes(s) * EncoderLayers(s),
+  return {.per_encoder_page = PageBytes(s) * s.encoder_layers(),
           .per_decoder_block = kBlockCells * s.layers * CellBytes(s)};
 }
 
@@ -90,7 +90,7 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   if (!buffers_.Has(encoder_pages * costs.per_encoder_page + decoder_blocks * costs.per_decoder_block, what)) {
     return buffers_.status();
   }
-  for (int i = 0; i < EncoderLayers(shape); ++i) {
+  for (int i = 0; i < shape.encoder_layers(); ++i) {
     encoder_.push_back(buffers_.TakeBacked(encoder_pages * PageBytes(shape), what));
   }
   for (int i = 0; i < shape.layers; ++i) {

@@ -113,7 +113,7 @@ class CpuBackend final : public Backend {
   };
   struct RowScratch {
     std::vector<float> attention;
-    AlignedBuffer gathered;                // el self-attention: a row's cells side by side
+    AlignedBuffer gathered;                // el self-attention: the cells of a row, or of several, side by side
     AlignedBuffer wide;                    // rows of a product as its kernel widens them
     std::vector<const std::byte*> states;  // [kPageTokens]: of a page that is stored
     std::vector<const uint32_t*> q, pages;
@@ -150,10 +150,6 @@ class CpuBackend final : public Backend {
     return phase == Phase::kEncode ? layout_.encode.positions() : Layout(phase).positions();
   }
   const DecodeLayout& Layout(Phase phase) const { return phase == Phase::kPrefill ? layout_.prefill : layout_.decode; }
-  // Layers that have pages of their own.
-  static int EncoderLayers(const MemoryShape& s) {
-    return s.cross == AttentionForm::kKv ? s.layers : s.cross == AttentionForm::kEl ? 1 : 0;
-  }
   int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
   int64_t CellBytes(const MemoryShape& shape) const;
 
@@ -179,14 +175,21 @@ class CpuBackend final : public Backend {
   void CrossPacked(const CrossAttentionArgs& args);
   void SelfEl(const SelfAttentionArgs& args);
   void SelfPacked(const SelfAttentionArgs& args);
-  // The heads of the decode documents in groups, one of which is a task with one document: no more groups than keep all
-  // threads busy.
-  struct HeadRange {
-    int64_t begin;
-    int count;
+  // How the decode documents are cut into tasks: each one's heads into groups, its rows into parts.
+  struct Cut {
+    int64_t groups = 1, parts = 1;
+    int64_t tasks = 0;  // of all documents
   };
-  int64_t HeadGroups(const DecodeLayout& layout) const;
-  HeadRange HeadsOf(int64_t group, int64_t groups) const;
+  // Some heads of some rows of a document; perhaps of none.
+  struct RowTask {
+    const DecodeDocument* document;
+    int64_t head;
+    int heads;
+    int64_t row;  // in the layout
+    int rows;
+  };
+  Cut CutOf(const DecodeLayout& layout) const;
+  RowTask TaskOf(const DecodeLayout& layout, const Cut& cut, int64_t i) const;
   void ReserveSelect(int64_t rows, const PackedMatrix& weight);
   void ListApart(std::span<const SelectRow> rows, int64_t vocab);
   void ResetKept(std::span<const SelectRow> rows);
