@@ -153,6 +153,9 @@ struct MemoryShape {
   int d = 0;
   int heads = 0;
   int head_dim = 0;
+
+  // Layers of encoder memory.
+  int encoder_layers() const { return cross == AttentionForm::kKv ? layers : cross == AttentionForm::kEl ? 1 : 0; }
 };
 struct MemoryCosts {  // bytes
   int64_t per_encoder_page = 0;

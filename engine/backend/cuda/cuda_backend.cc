@@ -51,7 +51,7 @@ int64_t CudaBackend::PageBytes(const MemoryShape& shape) const {
 }
 
 MemoryCosts CudaBackend::Costs(const MemoryShape& shape) const {
-  return {.per_encoder_page = PageBytes(shape) * EncoderLayers(shape),
+  return {.per_encoder_page = PageBytes(shape) * shape.encoder_layers(),
           .per_decoder_block = kBlockCells * CellBytes(shape) * shape.layers};
 }
 
@@ -65,7 +65,7 @@ absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encod
     status.Update(block.status());
     if (block.ok()) *to = *std::move(block);
   };
-  encoder_.resize(EncoderLayers(shape));
+  encoder_.resize(shape.encoder_layers());
   for (DeviceBlock& pages : encoder_) take(context_->Allocate(encoder_pages * PageBytes(shape)), &pages);
   decoder_.resize(shape.layers);
   for (DeviceBlock& cells : decoder_) {
@@ -162,10 +162,17 @@ absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
   if (const auto selected = Selected(); !selected.ok()) return selected.status();
   if (phase != Phase::kDecode) return context_->status();
   for (const int positions : Buckets(limits_.decode_positions)) {
-    Capture({positions, std::min(positions, limits_.select_rows)}, body);
+    const DecodeBucket one = BucketOf(positions, positions), two = BucketOf(positions, 2 * positions);
+    Capture(one, body);
+    if (two != one) Capture(two, body);
   }
   context_->Synchronize();
   return context_->status();
+}
+
+DecodeBucket CudaBackend::BucketOf(int positions, int select_rows) const {
+  const int rows = Bucket(positions, limits_.decode_positions), once = std::min(rows, limits_.select_rows);
+  return {rows, select_rows <= once ? once : std::min(2 * rows, limits_.select_rows)};
 }
 
 void CudaBackend::Capture(const DecodeBucket& bucket, absl::FunctionRef<void()> body) {
@@ -188,7 +195,7 @@ void CudaBackend::BeginStep(const StepLayout& layout) {
   for (const DecodeRow& row : layout.prefill.rows) prefill_history_ += row.first + row.positions;
   decode_positions_ = layout.decode.positions();
   select_rows_ = static_cast<int>(layout.decode.select.size());
-  bucket_ = {Bucket(decode_positions_, limits_.decode_positions), Bucket(select_rows_, limits_.select_rows)};
+  bucket_ = BucketOf(decode_positions_, select_rows_);
   encode_arrays_.Send(*context_, layout.encode);
   prefill_select_rows_ = static_cast<int>(layout.prefill.select.size());
   const DecodeBucket prefill{prefill_positions_, prefill_select_rows_};

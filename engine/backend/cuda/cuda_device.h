@@ -87,10 +87,6 @@ class CudaBackend final : public Backend {
   static int64_t StateWidth(const MemoryShape& s, std::optional<AttentionForm> form) {
     return form == AttentionForm::kEl ? s.d : int64_t{2} * s.heads * s.head_dim;
   }
-  // Layers that have pages of their own.
-  static int EncoderLayers(const MemoryShape& s) {
-    return s.cross == AttentionForm::kKv ? s.layers : s.cross == AttentionForm::kEl ? 1 : 0;
-  }
   int64_t PageBytes(const MemoryShape& shape) const;
   int64_t CellBytes(const MemoryShape& shape) const {
     return RowStride(StateWidth(shape, shape.self), type_) * SizeOf(type_);
@@ -107,12 +103,22 @@ class CudaBackend final : public Backend {
   bool Launches() const { return context_->ok() && !planning_; }
   // Runs `body` without launching anything: products are made, and what they need is allocated.
   void Plan(Phase phase, absl::FunctionRef<void()> body);
+  // The bucket of a decode step: as many select rows as positions, or twice as many where alternatives are asked for.
+  DecodeBucket BucketOf(int positions, int select_rows) const;
   void Capture(const DecodeBucket& bucket, absl::FunctionRef<void()> body);
-  // The weight's product in this form; made where it is used for the first time. Null: the device failed.
-  Product* ProductOf(const PackedMatrix& weight, Phase phase, DataType output, bool relu, bool residual);
+  // Of a product: in this step, and the most of any.
+  struct RowCount {
+    int now;
+    int most;
+  };
+  // All positions of the phase.
+  RowCount RowsOf(Phase phase) const;
+  // The weight's product in this form; made where it is used for the first time, for as many rows as it will ever have.
+  // Null: the device failed.
+  Product* ProductOf(const PackedMatrix& weight, Phase phase, int most_rows, DataType output, bool relu, bool residual);
   // Runs it, unless only products are asked for.
-  void Multiply(const PackedMatrix& weight, Phase phase, int rows, const void* input, DataType output_type, bool relu,
-                const void* residual, void* output);
+  void Multiply(const PackedMatrix& weight, Phase phase, RowCount rows, const void* input, DataType output_type,
+                bool relu, const void* residual, void* output);
   // A float32 matrix for products whose epilogue is a kernel's.
   float* Scratch(Phase phase, int64_t cols);
   // Writes the phase's states into their cells.

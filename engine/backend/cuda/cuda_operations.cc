@@ -28,7 +28,14 @@ ScoreBias BiasOf(const PositionBias& bias, const int32_t* position_ids) {
 
 }  // namespace
 
-Product* CudaBackend::ProductOf(const PackedMatrix& weight, Phase phase, DataType output, bool relu, bool residual) {
+CudaBackend::RowCount CudaBackend::RowsOf(Phase phase) const {
+  return {Rows(phase), phase == Phase::kEncode    ? limits_.encode_positions
+                       : phase == Phase::kPrefill ? limits_.prefill_positions
+                                                  : limits_.decode_positions};
+}
+
+Product* CudaBackend::ProductOf(const PackedMatrix& weight, Phase phase, int most_rows, DataType output, bool relu,
+                                bool residual) {
   const ProductShape shape{.phase = phase,
                            .type = type_,
                            .output = output,
@@ -42,10 +49,6 @@ Product* CudaBackend::ProductOf(const PackedMatrix& weight, Phase phase, DataTyp
     if (product->shape().Key() == shape.Key()) return product.get();
   }
   const bool state = output != DataType::kFloat32;
-  // Prefill's products take its positions, or the history that they see.
-  const int most_rows = phase == Phase::kEncode    ? limits_.encode_positions
-                        : phase == Phase::kPrefill ? std::max(limits_.prefill_positions, limits_.prefill_history)
-                                                   : limits_.decode_positions;
   absl::StatusOr<std::unique_ptr<Product>> product =
       planner_.Make(shape, weight.values.data(), (state ? weight.state_bias : weight.bias).data(), most_rows);
   if (!product.ok()) {
@@ -56,12 +59,12 @@ Product* CudaBackend::ProductOf(const PackedMatrix& weight, Phase phase, DataTyp
   return weight.products.back().get();
 }
 
-void CudaBackend::Multiply(const PackedMatrix& weight, Phase phase, int rows, const void* input, DataType output_type,
-                           bool relu, const void* residual, void* output) {
+void CudaBackend::Multiply(const PackedMatrix& weight, Phase phase, RowCount rows, const void* input,
+                           DataType output_type, bool relu, const void* residual, void* output) {
   if (!context_->ok()) return;
-  Product* product = ProductOf(weight, phase, output_type, relu, residual != nullptr);
-  if (product == nullptr || !Launches() || rows == 0) return;
-  context_->Check(product->Run(*context_, rows, input, residual, output), "cublasLtMatmul");
+  Product* product = ProductOf(weight, phase, rows.most, output_type, relu, residual != nullptr);
+  if (product == nullptr || !Launches() || rows.now == 0) return;
+  context_->Check(product->Run(*context_, rows.now, input, residual, output), "cublasLtMatmul");
 }
 
 float* CudaBackend::Scratch(Phase phase, int64_t cols) {
@@ -124,21 +127,21 @@ void CudaBackend::Linear(const LinearArgs& args) {
                               .cols = static_cast<int>(gated ? weight.gates : weight.out)};
   if (detour) {
     float* scratch = Scratch(args.phase, weight.out);
-    Multiply(weight, args.phase, rows, args.input.data, DataType::kFloat32, false, nullptr, scratch);
+    Multiply(weight, args.phase, RowsOf(args.phase), args.input.data, DataType::kFloat32, false, nullptr, scratch);
     epilogue.input_type = DataType::kFloat32;
     epilogue.input = scratch;
     if (gated) epilogue.factor_begin = static_cast<int>(weight.out - weight.gates);
     if (args.residual != nullptr) epilogue.residual = Floats(*args.residual);
   } else {
     const void* residual = args.residual != nullptr ? args.residual->data : nullptr;
-    Multiply(weight, args.phase, rows, args.input.data, type, relu, residual, args.output.data);
+    Multiply(weight, args.phase, RowsOf(args.phase), args.input.data, type, relu, residual, args.output.data);
     if (relu || args.activation == Activation::kNone) return;
   }
   if (Launches() && rows > 0) context_->Check(LaunchEpilogue(epilogue, stream(args.phase)), "Linear");
 }
 
 void CudaBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
-  Multiply(As<PackedMatrix>(args.weight), args.phase, Rows(args.phase), args.input.data, type_, false, nullptr,
+  Multiply(As<PackedMatrix>(args.weight), args.phase, RowsOf(args.phase), args.input.data, type_, false, nullptr,
            args.output.data);
 }
 
@@ -266,8 +269,8 @@ void CudaBackend::PrefillAttention(const PrefillAttentionArgs& args) {
                                   .count = prefill_history_,
                                   .cols = shape_.d};
     if (launches && !context_->Check(LaunchGather(gather, stream(kPhase)), "PrefillAttention")) return;
-    Multiply(As<PackedMatrix>(args.keys_values), kPhase, prefill_history_, history_states_.data(), type_, false,
-             nullptr, history_.data());
+    Multiply(As<PackedMatrix>(args.keys_values), kPhase, {prefill_history_, limits_.prefill_history},
+             history_states_.data(), type_, false, nullptr, history_.data());
     work.list = history_rows_.as<int32_t>();
   }
   if (!launches) return;
@@ -292,7 +295,8 @@ void CudaBackend::SelectTokens(const SelectTokensArgs& args) {
                                   .cols = static_cast<int>(weight.in)};
     context_->Check(LaunchGather(gather, stream(args.phase)), "SelectTokens");
   }
-  Multiply(weight, args.phase, rows, selection_.input(), DataType::kFloat32, false, nullptr, selection_.logits());
+  Multiply(weight, args.phase, {rows, limits_.select_rows}, selection_.input(), DataType::kFloat32, false, nullptr,
+           selection_.logits());
   if (Launches() && rows > 0) selection_.Launch(*context_, args.phase, arrays, rows);
 }
 

@@ -98,9 +98,6 @@ class ReferenceBackend final : public Backend {
     if (!form) return 0;
     return form == AttentionForm::kEl ? shape.d : int64_t{2} * shape.heads * shape.head_dim;
   }
-  static int64_t EncoderLayers(const MemoryShape& shape) {
-    return shape.cross == AttentionForm::kKv ? shape.layers : shape.cross == AttentionForm::kEl ? 1 : 0;
-  }
 
   // Of kPrefill or kDecode.
   const DecodeLayout& Layout(Phase phase) const { return phase == Phase::kPrefill ? layout_.prefill : layout_.decode; }
@@ -138,7 +135,7 @@ class ReferenceBackend final : public Backend {
 
 MemoryCosts ReferenceBackend::Costs(const MemoryShape& shape) const {
   constexpr auto kBytes = static_cast<int64_t>(sizeof(float));
-  return {.per_encoder_page = kPageTokens * EncoderLayers(shape) * StateWidth(shape, shape.cross) * kBytes,
+  return {.per_encoder_page = kPageTokens * shape.encoder_layers() * StateWidth(shape, shape.cross) * kBytes,
           .per_decoder_block = kBlockCells * int64_t{shape.layers} * StateWidth(shape, shape.self) * kBytes};
 }
 
@@ -151,7 +148,7 @@ absl::Status ReferenceBackend::AllocateMemory(const MemoryShape& shape, int64_t 
            .decoder_blocks = decoder_blocks,
            .limits = limits};
   try {
-    encoder_.assign(EncoderLayers(shape),
+    encoder_.assign(shape.encoder_layers(),
                     std::vector<float>(encoder_pages * kPageTokens * StateWidth(shape, shape.cross)));
     decoder_.assign(shape.layers, std::vector<float>(decoder_blocks * kBlockCells * StateWidth(shape, shape.self)));
   } catch (const std::exception&) {
@@ -292,7 +289,7 @@ float* ReferenceBackend::EncoderState(int layer, std::span<const int32_t> pages,
 
 void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
   const int64_t width = StateWidth(shape_, shape_.cross);
-  Require(args.layer >= 0 && args.layer < EncoderLayers(shape_), "StoreEncoder's layer is 0 (el) or the decoder's");
+  Require(args.layer >= 0 && args.layer < shape_.encoder_layers(), "StoreEncoder's layer is 0 (el) or the decoder's");
   RequireTensor(args.states, Phase::kEncode, width, Storage::kState);
   for (const EncodeDocument& document : layout_.encode.documents) {
     if (document.pages.empty()) continue;
