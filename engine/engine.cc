@@ -57,6 +57,7 @@ class ModelEngine final : public Engine {
   std::vector<Sequence*> sequences_;  // in flight: those of one document stand together
   std::vector<Sequence*> decoding_;   // a step's: those that were in its decode layout
   SequencePool spare_;                // not in flight
+  uint64_t admissions_ = 0;           // so far
   UpdatePool updates_;
   std::vector<std::span<const Candidate>> candidates_;  // [rows of a sequence]
 };
@@ -70,7 +71,7 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
       documents_(model_.info.capacity.encoder_pages, model_.info.encoder_cache),
       encode_batch_(*encoder_, model_.info.encode_tokens_per_step, model_.info.max_source_tokens,
                     static_cast<int>(model_.info.capacity.rows)),
-      prefill_batch_(model_.limits, model_.info.capacity.encoder_pages, documents_),
+      prefill_batch_(model_.limits, model_.info.capacity.encoder_pages, model_.info.capacity.rows, documents_),
       decode_layout_(model_.info.capacity, model_.info.max_decoder_tokens, documents_),
       blocks_(model_.info.capacity.decoder_blocks),
       free_(model_.info.capacity),
@@ -154,6 +155,7 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   s->resources = *needed;
   s->cells = 0;
   s->prefilled = 0;
+  s->admitted = ++admissions_;
   s->ancestry.Reserve(d.num_beams, d.max_length);
   s->update_step = 0;
   blocks_.Take(needed->decoder_blocks, &s->blocks);

@@ -4,7 +4,7 @@
 
 namespace elserve {
 
-PrefillBatch::PrefillBatch(const StepLimits& limits, int64_t pages, const DocumentStore& store)
+PrefillBatch::PrefillBatch(const StepLimits& limits, int64_t pages, int64_t sequences, const DocumentStore& store)
     : positions_(limits.prefill_positions),
       history_(limits.prefill_history),
       select_rows_(limits.select_rows),
@@ -14,6 +14,7 @@ PrefillBatch::PrefillBatch(const StepLimits& limits, int64_t pages, const Docume
   rows_.reserve(positions_);
   select_.reserve(select_rows_);
   scored_.reserve(select_rows_);
+  waiting_.reserve(sequences);
 }
 
 DecodeLayout PrefillBatch::Build(std::span<Sequence* const> sequences) {
@@ -23,28 +24,43 @@ DecodeLayout PrefillBatch::Build(std::span<Sequence* const> sequences) {
   documents_.Clear();
   select_.clear();
   scored_.clear();
-  int history = history_;  // that there is still room for
+  Share(sequences);
   for (Sequence* sequence : sequences) {
-    if (sequence->stage != Sequence::Stage::kPrefill) continue;
+    if (sequence->stage != Sequence::Stage::kPrefill || sequence->slice == 0) continue;
+    AddSlice(*sequence);
     const SearchState& search = sequence->search();
-    const int before = sequence->prefilled, wanted = search.prefix_length() - 1 - before;
-    const bool scores = search.spec().score_from > 0;
-    int count = std::min({wanted, positions_ - static_cast<int>(tokens_.size()), history - before});
-    if (scores) {
-      const int unscored = std::max(0, search.spec().score_from - 1 - before);  // positions before the first select row
-      count = std::min(count, unscored + select_rows_ - static_cast<int>(select_.size()));
-    }
-    if (count <= 0) break;
-    AddSlice(*sequence, count);
-    history -= before + count;
-    if (count == wanted && !scores) sequence->stage = Sequence::Stage::kDecoding;
+    const bool complete = sequence->prefilled == search.prefix_length() - 1;
+    if (complete && search.spec().score_from == 0) sequence->stage = Sequence::Stage::kDecoding;
   }
   return {tokens_, position_ids_, rows_, documents_.documents(), select_};
 }
 
-void PrefillBatch::AddSlice(Sequence& sequence, int count) {
+void PrefillBatch::Share(std::span<Sequence* const> sequences) {
+  waiting_.clear();
+  for (Sequence* sequence : sequences) {
+    if (sequence->stage == Sequence::Stage::kPrefill) waiting_.push_back(sequence);
+  }
+  std::sort(waiting_.begin(), waiting_.end(),
+            [](const Sequence* a, const Sequence* b) { return a->admitted < b->admitted; });
+  int positions = positions_, history = history_, select_rows = select_rows_;  // that there is still room for
+  for (Sequence* sequence : waiting_) {
+    const SearchState& search = sequence->search();
+    const int before = sequence->prefilled, from = search.spec().score_from;
+    int count = std::min({search.prefix_length() - 1 - before, positions, history - before});
+    // Positions before the first one that selects.
+    const int unscored = from > 0 ? std::max(0, from - 1 - before) : count;
+    count = std::max(0, std::min(count, unscored + select_rows));
+    sequence->slice = count;
+    if (count == 0) continue;
+    positions -= count;
+    history -= before + count;
+    select_rows -= std::max(0, count - unscored);
+  }
+}
+
+void PrefillBatch::AddSlice(Sequence& sequence) {
   const auto begin = static_cast<int32_t>(tokens_.size());
-  const int before = sequence.prefilled, after = before + count;
+  const int count = sequence.slice, before = sequence.prefilled, after = before + count;
   const SearchState& search = sequence.search();
   const std::span<const int32_t> prefix = search.tokens(0);
   const size_t selected = select_.size();

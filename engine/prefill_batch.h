@@ -16,8 +16,8 @@ namespace elserve {
 // scored, each token that is fed selects the one behind it.
 class PrefillBatch {
  public:
-  // `pages`: all of encoder memory.
-  PrefillBatch(const StepLimits& limits, int64_t pages, const DocumentStore& store);
+  // `pages`: all of encoder memory. `sequences`: the most in flight.
+  PrefillBatch(const StepLimits& limits, int64_t pages, int64_t sequences, const DocumentStore& store);
 
   // Select rows of one sequence.
   struct Scored {
@@ -25,15 +25,18 @@ class PrefillBatch {
     int rows;
   };
 
-  // Of the sequences that are in Stage::kPrefill, in order, as many tokens as a step takes. Those that have no more are
-  // in Stage::kDecoding from here on, unless they are scored: their decoding may follow in the same step. The spans
-  // stay valid until the next Build.
+  // Of the sequences that are in Stage::kPrefill as many tokens as a step takes, those that were admitted first before
+  // others; the layout has them in the order of `sequences`, where those of one document stand together. Those that
+  // have no more are in Stage::kDecoding from here on, unless they are scored: their decoding may follow in the same
+  // step. The spans stay valid until the next Build.
   DecodeLayout Build(std::span<Sequence* const> sequences);
   // Whose select rows the layout has, in its order.
   std::span<const Scored> scored() const { return scored_; }
 
  private:
-  void AddSlice(Sequence& sequence, int count);
+  // Gives out the step's tokens.
+  void Share(std::span<Sequence* const> sequences);
+  void AddSlice(Sequence& sequence);
 
   const int positions_, history_, select_rows_;  // the most of one step
   std::vector<int32_t> tokens_, position_ids_;
@@ -41,6 +44,7 @@ class PrefillBatch {
   DocumentList documents_;
   std::vector<SelectRow> select_;
   std::vector<Scored> scored_;
+  std::vector<Sequence*> waiting_;  // in Stage::kPrefill, by admission
 };
 
 }  // namespace elserve

@@ -30,6 +30,8 @@ struct Sequence {
   std::vector<int32_t> blocks;  // decoder memory; cell n of the sequence is in block n / 16
   int64_t cells = 0;            // taken so far
   int prefilled = 0;            // tokens of the prefix that have their cells
+  int slice = 0;                // tokens that it is fed in this step's prefill
+  uint64_t admitted = 0;        // a later one has a higher number
   Ancestry ancestry;            // of its rows
   // UpdatePool's: the step whose result has an update of it, and which.
   uint64_t update_step = 0;

@@ -45,6 +45,10 @@ TEST_F(EngineTest, MeasureNamesTheLimitThatCanNeverBeMet) {
   EXPECT_THAT(error(97, Decoding(1, 20)), AllOf(HasSubstr("tokens is 97"), HasSubstr("is 96")));
   EXPECT_THAT(error(96, Decoding(1, 97)), AllOf(HasSubstr("max_length is 97"), HasSubstr("is 96")));
   EXPECT_THAT(error(96, Decoding(25, 20)), AllOf(HasSubstr("num_beams is 25"), HasSubstr("max_rows is 24")));
+  DecodingSpec alternatives = Decoding(13, 20);
+  alternatives.top_logprobs = 1;
+  EXPECT_THAT(error(96, alternatives),
+              AllOf(HasSubstr("num_beams x 2 (for top_logprobs) is 26"), HasSubstr("max_rows is 24")));
   EXPECT_THAT(error(96, Decoding(11, 96)),
               AllOf(HasSubstr("num_beams x (max_length - 1) is 1045"), HasSubstr("is 1024")));
   const DecodingSpec longest = Decoding(1, 96), widest = Decoding(24, 40);
@@ -238,6 +242,30 @@ TEST_F(EngineTest, PagesOfADroppedDocumentAreNotWritten) {
 }
 
 // To the last page, block and row.
+// Those that come later and share a document with one in flight stand before others, but do not go before them.
+TEST_F(EngineTest, PrefixesAreFedInTheOrderOfAdmission) {
+  EngineOptions options = OptionsFor(TinyCheckpoint(), kFloat32El, &pool_);
+  options.max_rows = 64;
+  options.decoder_memory_tokens = 8192;
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
+  ASSERT_TRUE(engine);
+  std::mt19937 rng(9);
+  const std::vector<int32_t> shared = RandomSource(20, 283, rng), own = RandomSource(20, 283, rng);
+  DecodingSpec spec = Decoding(1, 80);
+  while (spec.prefix.size() < 70) spec.prefix.push_back(7);
+  constexpr SequenceId kOwn = 1000;
+  StepResult result;
+  bool done = false;
+  for (SequenceId id = 1; id <= 40 && !done; ++id) {
+    StepPlan plan;
+    plan.admissions.push_back({.id = id, .source = shared, .decoding = spec});
+    if (id == 2) plan.admissions.push_back({.id = kOwn, .source = own, .decoding = spec});
+    ASSERT_TRUE(engine->Step(plan, &result).ok());
+    for (const SequenceUpdate& update : result.updates) done = done || (update.id == kOwn && update.finished);
+  }
+  EXPECT_TRUE(done);
+}
+
 TEST_F(EngineTest, AdmissionsThatFitAlwaysSucceed) {
   const std::unique_ptr<Engine> engine = Load(TinyCheckpoint());
   ASSERT_TRUE(engine);
