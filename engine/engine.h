@@ -44,8 +44,10 @@ struct EngineOptions {
   int max_source_tokens = 0;
   int max_decoder_tokens = 0;
   // 0: as the device prefers (Backend::PreferredSizes).
-  int max_rows = 0;                // hypotheses decoded in one step, at most
-  int encode_tokens_per_step = 0;  // bounds the encode work of a step
+  int max_rows = 0;  // hypotheses decoded in one step, at most
+  // Source tokens encoded in a step, at most; and a quarter as many of prefixes, or all of them where nothing is
+  // encoded.
+  int encode_tokens_per_step = 0;
   // Sequences with equal sources share one document, and one that nobody uses any more is kept until its pages are
   // needed. No answer changes by it. False: every sequence encodes its own, for comparisons.
   bool encoder_cache = true;
@@ -145,8 +147,8 @@ struct SequenceUpdate {
   std::vector<Hypothesis> hypotheses;  // num_return_sequences of them, best first; after kFinish perhaps fewer, or none
 };
 
-// Seconds on the engine's thread. A device with streams of its own is only handed work in the first two: there `select`
-// is the wait for all of it.
+// Seconds on the engine's thread; `encode`: of encoding and of prefixes. A device with streams of its own is only
+// handed work in the first two: there `select` is the wait for all of it.
 struct StepTimes {
   double encode = 0, decode = 0, select = 0, search = 0;
 };

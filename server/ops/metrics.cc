@@ -43,7 +43,9 @@ StepMetrics::StepMetrics(prometheus::Registry* registry, const std::string& mode
                   .Add(label, StepSeconds());
   auto& phases = BuildHistogram()
                      .Name("elserve_step_phase_seconds")
-                     .Help("Parts of a step: encode, decode, select (candidates of each row), search (on the host).")
+                     .Help(
+                         "Parts of a step: encode (answers' prefixes, too), decode, select (candidates of each row), "
+                         "search (on the host).")
                      .Register(*registry);
   const auto phase = [&](const char* name) { return &phases.Add({{"model", model}, {"phase", name}}, StepSeconds()); };
   encode_ = phase("encode");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "server/requests/log.h"
 
@@ -18,8 +19,11 @@ v1::FinishReason ToProto(FinishReason reason, bool deadline_reached) {
   return deadline_reached ? v1::FINISH_REASON_DEADLINE : v1::FINISH_REASON_LENGTH;
 }
 
+// The texts of tokens, each decoded once.
+using TokenTexts = absl::flat_hash_map<int32_t, std::string>;
+
 // As many alternatives for each token.
-void AddTopLogprobs(const Tokenizer& tokenizer, const Hypothesis& hypothesis, v1::Hypothesis* out) {
+void AddTopLogprobs(const Tokenizer& tokenizer, const Hypothesis& hypothesis, TokenTexts* texts, v1::Hypothesis* out) {
   std::span<const TokenLogprob> rest = hypothesis.alternatives;
   const size_t count = rest.empty() ? 0 : rest.size() / hypothesis.logprobs.size();
   for (; !rest.empty(); rest = rest.subspan(count)) {
@@ -27,7 +31,9 @@ void AddTopLogprobs(const Tokenizer& tokenizer, const Hypothesis& hypothesis, v1
     for (const TokenLogprob& alternative : rest.first(count)) {
       v1::TokenLogprob* const token = place->add_tokens();
       token->set_token_id(alternative.token);
-      token->set_text(tokenizer.Decode({&alternative.token, 1}, /*skip_special_tokens=*/false));
+      const auto [text, added] = texts->try_emplace(alternative.token);
+      if (added) text->second = tokenizer.Decode({&alternative.token, 1}, /*skip_special_tokens=*/false);
+      token->set_text(text->second);
       token->set_logprob(alternative.logprob);
     }
   }
@@ -236,13 +242,9 @@ CallAnswer Call::Fold() const {
   return answer;
 }
 
-int Call::SourceTokens(const Part& part) const {
-  if (prepared_.model->info().decoder_only) return static_cast<int>(prepared_.decoding.prefix.size());
-  return static_cast<int>(part.job->source().size());
-}
-
 CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
   CallAnswer::Job job;
+  TokenTexts texts;
   int generated = 0;
   for (const Hypothesis& hypothesis : part.ended->hypotheses) {
     v1::Hypothesis& out = job.hypotheses.emplace_back();
@@ -252,12 +254,12 @@ CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
     if (prepared_.token_logprobs) {
       out.mutable_token_logprobs()->Add(hypothesis.logprobs.begin(), hypothesis.logprobs.end());
     }
-    AddTopLogprobs(prepared_.model->tokenizer(), hypothesis, &out);
+    AddTopLogprobs(prepared_.model->tokenizer(), hypothesis, &texts, &out);
     out.set_finish_reason(ToProto(hypothesis.reason, part.ended->deadline_reached));
     generated += static_cast<int>(hypothesis.tokens.size() - prepared_.answer_prefix.size());
   }
   const JobTimings& timings = part.ended->timings;
-  job.usage.set_source_tokens(SourceTokens(part));
+  job.usage.set_source_tokens(prepared_.SourceTokens(part.job->source().size()));
   job.usage.set_truncated(truncated);
   job.usage.set_generated_tokens(generated);
   job.usage.set_queue_seconds(timings.queue_seconds);
@@ -278,7 +280,7 @@ void Call::Report(const absl::StatusOr<CallAnswer>& answer) const {
   for (const std::unique_ptr<Part>& part : parts_) {
     record.longest_queue_seconds =
         std::max(record.longest_queue_seconds.value_or(0), part->ended->timings.queue_seconds);
-    source_tokens += SourceTokens(*part);
+    source_tokens += prepared_.SourceTokens(part->job->source().size());
   }
   int generated_tokens = 0;
   if (answer.ok()) {

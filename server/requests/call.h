@@ -46,6 +46,11 @@ struct PreparedCall {
   std::vector<int32_t> answer_prefix;
   v1::DecodingParameters effective;
   bool token_logprobs = false;
+
+  // Of a job whose source has so many; of a decoder-only model those of the prompt, which all jobs have.
+  int SourceTokens(size_t source) const {
+    return static_cast<int>(model->info().decoder_only ? decoding.prefix.size() : source);
+  }
 };
 
 // Where a request came from.
@@ -144,8 +149,6 @@ class Call : public std::enable_shared_from_this<Call> {
   void Finish();
   absl::Status FinalError();
   CallAnswer Fold() const;
-  // Of a decoder-only model those of the prompt.
-  int SourceTokens(const Part& part) const;
   CallAnswer::Job FoldJob(const Part& part, bool truncated) const;
   void Report(const absl::StatusOr<CallAnswer>& answer) const;
 

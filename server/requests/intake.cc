@@ -47,7 +47,7 @@ absl::StatusOr<std::shared_ptr<Call>> Intake::AcceptAny(const Request& request, 
     return prepared.status();
   }
   CallSize size{.jobs = prepared->jobs.size()};
-  for (const PreparedCall::Job& job : prepared->jobs) size.source_tokens += static_cast<int>(job.source.size());
+  for (const PreparedCall::Job& job : prepared->jobs) size.source_tokens += prepared->SourceTokens(job.source.size());
   LogCallStart(prepared->request_id, origin.rpc, prepared->model->name(), size);
   return std::make_shared<Call>(*std::move(prepared), origin, std::move(listener), executor_, observer_);
 }

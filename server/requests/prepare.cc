@@ -29,11 +29,21 @@ absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::SummarizeR
   return *model.summarize();
 }
 absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateQuestionsRequest&) {
+  if (model.info().decoder_only) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "model is \"", model.name(), "\", which is decoder-only; GenerateQuestions needs a model with an encoder"));
+  }
   if (!model.questions()) return NoTask(model, "questions");
   return *model.questions();
 }
 absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateRequest&) {
   return ServedTask{.prompt = {}, .defaults = model.defaults()};
+}
+
+int JobsOf(const v1::GenerateQuestionsRequest& request) { return request.answers_size(); }
+template <typename Request>
+int JobsOf(const Request&) {
+  return 1;
 }
 
 // decoder_input_ids as the request has them; none: empty. One more token has to fit behind them.
@@ -58,9 +68,21 @@ absl::StatusOr<std::vector<int32_t>> AnswerPrefix(const ServedModel& model, cons
 struct RequestRules {
   SourceRules source;
   v1::DecodingParameters merged;
+  int jobs = 1;
   int top_logprobs = 0;
   bool stream = false;
 };
+
+// They are kept until the last job has ended.
+absl::Status CheckAlternatives(const RequestRules& rules, const DecodingSpec& decoding) {
+  const int64_t tokens = decoding.max_length - static_cast<int64_t>(decoding.prefix.size());
+  const int64_t all = tokens * rules.jobs * decoding.num_return_sequences * rules.top_logprobs;
+  if (all <= kMaxAlternatives) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("top_logprobs is ", rules.top_logprobs, ", which for ", rules.jobs,
+                                                 " answers of ", decoding.num_return_sequences, " hypotheses of up to ",
+                                                 tokens, " tokens is ", all, " alternatives; allowed are at most ",
+                                                 kMaxAlternatives, " in one request"));
+}
 
 // What parameters and prefix (of a decoder-only model its prompt) come to.
 absl::Status Settle(const RequestRules& rules, std::span<const int32_t> prefix, PreparedCall* call) {
@@ -73,7 +95,9 @@ absl::Status Settle(const RequestRules& rules, std::span<const int32_t> prefix, 
   call->decoding = std::move(resolved->spec);
   call->decoding.top_logprobs = rules.top_logprobs;
   call->effective = std::move(resolved->effective);
-  return absl::OkStatus();
+  if (const absl::Status status = CheckAlternatives(rules, call->decoding); !status.ok()) return status;
+  // A tokenizer with more tokens than the checkpoint has embeddings.
+  return CheckIds(call->decoding.prefix, "the answer's prefix: token ", *call->model);
 }
 
 // A prompt shares the decoder's positions with the answer: at least one token, or as many as the request wants.
@@ -131,6 +155,7 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   rules->source.languages = languages;
   rules->source.truncation = request.truncation();
   rules->merged = std::move(task->defaults);
+  rules->jobs = JobsOf(request);
   rules->top_logprobs = request.top_logprobs();
   rules->stream = stream;
   PreparedCall call;

@@ -16,7 +16,11 @@ inline constexpr int kMaxTargets = 256;
 // At most this many bytes of prompts in one request: each answer's prompt holds the whole context.
 inline constexpr size_t kMaxPromptBytes = size_t{64} << 20;
 
-// Parameters are checked before any text is tokenized. Errors are those that elserve.proto lists: INVALID_ARGUMENT
+// At most so many alternatives (top_logprobs) in the answer to one request.
+inline constexpr int64_t kMaxAlternatives = 1 << 20;
+
+// Each parameter is checked before any text is tokenized; how they go together, and with a prefix or a prompt, when its
+// tokens are known. Errors are those that elserve.proto lists: INVALID_ARGUMENT
 // names the field, its value and what is allowed. `stream`: the rpc is a stream, which has room for one hypothesis.
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::SummarizeRequest& request, bool stream);
 absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::GenerateRequest& request, bool stream);

@@ -83,6 +83,8 @@ absl::StatusOr<PreparedCall::Job> TargetJob(const ServedModel& model, const v1::
   if (!ids.ok()) return ids.status();
   job.prefix.insert(job.prefix.end(), ids->begin(), ids->end());
   if (target.has_text()) job.prefix.push_back(*begin.eos);
+  // A tokenizer with more tokens than the checkpoint has embeddings.
+  if (const absl::Status status = CheckIds(job.prefix, field + ": token ", model); !status.ok()) return status;
   return job;
 }
 
@@ -97,16 +99,16 @@ absl::StatusOr<PreparedCall> Prepare(const ModelRegistry& models, const v1::Scor
   const ServedModel& model = **found;
   const absl::StatusOr<SourceRules> rules = RulesOf(model, request);
   if (!rules.ok()) return rules.status();
+  if (request.targets().empty() || request.targets_size() > kMaxTargets) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("targets has ", request.targets_size(), " entries; allowed are 1 to ", kMaxTargets));
+  }
   const absl::StatusOr<v1::DecodingParameters> merged = ParametersOf(model, *rules, request);
   if (!merged.ok()) return merged.status();
   absl::StatusOr<PreparedCall::Job> source = PrepareInput(model, *rules, request);
   if (!source.ok()) return source.status();
   const absl::StatusOr<Beginnings> begin = BeginningsOf(model, source->source, *merged);
   if (!begin.ok()) return begin.status();
-  if (request.targets().empty() || request.targets_size() > kMaxTargets) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("targets has ", request.targets_size(), " entries; allowed are 1 to ", kMaxTargets));
-  }
   // A decoder-only model's prompt is the prefix, which all targets have.
   if (model.info().decoder_only) call.decoding.prefix = std::exchange(source->source, {});
   for (int i = 0; i < request.targets_size(); ++i) {

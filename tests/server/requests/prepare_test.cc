@@ -175,6 +175,17 @@ TEST_F(PrepareTest, TopLogprobsAreOfTheWholeRequest) {
     request.set_top_logprobs(wrong);
     ExpectRefused(*one_, request, {"top_logprobs is " + std::to_string(wrong), "0 to 20"});
   }
+  // They are counted by what the answers may be at most.
+  v1::GenerateQuestionsRequest questions;
+  questions.set_context("Vim");
+  questions.mutable_parameters()->set_num_beams(32);
+  questions.mutable_parameters()->set_num_return_sequences(32);
+  questions.mutable_parameters()->set_max_new_tokens(64);
+  questions.set_top_logprobs(16);
+  while (questions.answers_size() < 32) questions.add_answers()->set_text("Vim");
+  EXPECT_TRUE(Prepare(*one_, questions, false).ok());
+  questions.add_answers()->set_text("Vim");
+  ExpectRefused(*one_, questions, {"top_logprobs is 16", "33 answers of 32 hypotheses", "1081344", "1048576"});
 }
 
 TEST_F(PrepareTest, TargetsStandBehindTheStartTokenAndTextsEnd) {
@@ -199,10 +210,10 @@ TEST_F(PrepareTest, TargetsStandBehindTheStartTokenAndTextsEnd) {
 
 TEST_F(PrepareTest, ChecksTargets) {
   v1::ScoreRequest request;
-  ExpectRefused(*one_, request, {"input is not set"});
-  request.set_text("text");
   ExpectRefused(*one_, request, {"targets has 0", "1 to 256"});
   request.add_targets();
+  ExpectRefused(*one_, request, {"input is not set"});
+  request.set_text("text");
   ExpectRefused(*one_, request, {"targets[0] is not set"});
   request.mutable_targets(0)->set_text("");
   ExpectRefused(*one_, request, {"targets[0].text", "empty"});
