@@ -2,8 +2,9 @@
 
 namespace elserve {
 
+// Rules that go by long sources may make a row's buffer grow, once.
 DecodeLayoutBuilder::DecodeLayoutBuilder(const Resources& capacity, int max_length, const DocumentStore& store)
-    : edits_(capacity.edits, int64_t{max_length} + kMaxEosIds + kMaxBadWords),
+    : edits_(capacity.edits, int64_t{2} * max_length + kMaxEosIds + kMaxBadWords + 2 * kMaxSuppressTokens),
       documents_(capacity.rows, capacity.encoder_pages, store) {
   tokens_.reserve(capacity.rows);
   position_ids_.reserve(capacity.rows);
@@ -33,7 +34,7 @@ void DecodeLayoutBuilder::AddSequence(Sequence& sequence) {
     tokens_.push_back(search.last_token(row));
     position_ids_.push_back(before);
     rows_.push_back({.begin = position, .first = before, .ancestry = sequence.ancestry.cells(row, before + 1)});
-    const RowRules rules = RulesFor(search.spec(), search.tokens(row), edits_);
+    const RowRules rules = RulesFor(search.spec(), search.source(), search.tokens(row), edits_);
     select_.push_back({position, rules.log_probs ? SelectSpace::kLogProbs : SelectSpace::kLogits, rules.count,
                        rules.force, rules.edits, rules.renormalize});
   }

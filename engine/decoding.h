@@ -16,6 +16,7 @@ inline constexpr int kMaxBeams = 32;
 inline constexpr int kMaxEosIds = 32;
 inline constexpr int kMaxBadWords = 256;
 inline constexpr int kMaxBadWordIds = 32;
+inline constexpr int kMaxSuppressTokens = 1024;
 // The most candidates that a row is ever asked for: the next beams need num_beams that did not end, and at most one for
 // each EOS id stands above them.
 inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
@@ -78,8 +79,15 @@ struct DecodingSpec {
   int forced_bos_token_id = -1;              // the token that follows a prefix of one token; -1: off
   std::vector<int32_t> forced_eos_token_id;  // allowed alone at the last place; empty: off
   std::vector<int32_t> eos_token_id;         // any of them ends a hypothesis; at most kMaxEosIds; may be empty
-  TokenSequences bad_words_ids;              // they do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids
-  bool renormalize_logits = false;           // values are log-softmaxed (again) after all rules
+  // Of tokens that the hypothesis has, prefix and all: a value below 0 is multiplied by it, others are divided.
+  float repetition_penalty = 1.0f;
+  // Likewise of tokens that the source has, but the other way round: above 1 they are more likely.
+  float encoder_repetition_penalty = 1.0f;
+  int encoder_no_repeat_ngram_size = 0;  // no n-gram of the source comes; 0: off
+  std::vector<int32_t> suppress_tokens;  // they do not come, not even where they are forced; at most kMaxSuppressTokens
+  std::vector<int32_t> begin_suppress_tokens;  // they do not come first, or behind a forced first token; likewise
+  TokenSequences bad_words_ids;     // they do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids
+  bool renormalize_logits = false;  // values are log-softmaxed (again) after all rules
   // So many of each step's most likely tokens come with the answers (Hypothesis::alternatives); 0 to kMaxTopLogprobs; 0
   // with score_from. Each row then selects twice.
   int top_logprobs = 0;

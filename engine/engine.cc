@@ -117,7 +117,8 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
   // Every row takes a cell for each token that it is fed, all but the last; those of the prefix are shared.
   const int64_t cells = prefix - 1 + d.num_beams * (d.max_length - prefix);
   r.decoder_blocks = (cells + kBlockCells - 1) / kBlockCells;
-  r.edits = MaxEdits(d);
+  // A decoder-only model's source is its prompt.
+  r.edits = MaxEdits(d, info.decoder_only ? static_cast<int>(prefix) : spec.source_tokens);
   const Resources& all = info.capacity;
   if (r.rows > all.rows) {
     return too_much(d.top_logprobs > 0 ? "num_beams x 2 (for top_logprobs)" : "num_beams", r.rows,
@@ -133,7 +134,8 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
                     "decoder memory in positions", all.decoder_blocks * kBlockCells);
   }
   if (r.edits > all.edits)
-    return too_much("the number of banned tokens of a step, at worst,", r.edits, "the model's maximum", all.edits);
+    return too_much("the number of tokens that rules change in a step, at worst,", r.edits, "the model's maximum",
+                    all.edits);
   return r;
 }
 
@@ -151,7 +153,7 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   s->document = document;
   s->stream = admission.stream;
   s->reported = 0;
-  s->searches.Start(admission.decoding);
+  s->searches.Start(admission.decoding, encodes ? admission.source : admission.decoding.prefix);
   s->resources = *needed;
   s->cells = 0;
   s->prefilled = 0;

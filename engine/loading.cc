@@ -53,7 +53,8 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   return in;
 }
 
-// Of a step: what no-repeat rules can ban in every row, its EOS ids and its bad words.
+// Of a step: in every row an edit for each token of its hypothesis, its ends and its bad words. Rules that go by the
+// source, or many at once, may need more in a row: then fewer such sequences are in flight.
 int64_t MostEdits(const EngineOptions& options) {
   return static_cast<int64_t>(options.max_rows) * (options.max_decoder_tokens + kMaxEosIds + kMaxBadWords);
 }

@@ -6,14 +6,33 @@
 namespace elserve {
 namespace {
 
-// NoRepeatNGramLogitsProcessor: where the last n - 1 tokens stood before, the token that followed them is banned. The
-// prefix takes part; n = 1 bans every token that there is.
-void BanRepeatedNgrams(std::span<const int32_t> tokens, int n, EditBuffer& edits) {
-  const size_t prefix = static_cast<size_t>(n) - 1;
-  if (n <= 0 || tokens.size() <= prefix) return;
-  const int32_t* suffix = tokens.data() + (tokens.size() - prefix);
-  for (size_t begin = 0; begin + prefix < tokens.size(); ++begin) {
-    if (std::equal(suffix, suffix + prefix, tokens.data() + begin)) edits.Ban(tokens[begin + prefix]);
+// Where `text` has the last n - 1 of `tokens`, the token that follows them there is banned; n = 1 bans every token of
+// it. Knuth, Morris and Pratt: linear, whatever repeats. NoRepeatNGramLogitsProcessor (of the tokens themselves) and
+// EncoderNoRepeatNGramLogitsProcessor.
+void BanNgramsOf(std::span<const int32_t> text, std::span<const int32_t> tokens, int n, EditBuffer& edits) {
+  if (n == 1) {
+    for (const int32_t token : text) edits.Ban(token);
+    return;
+  }
+  if (n <= 0 || tokens.size() + 1 < static_cast<size_t>(n) || text.size() < static_cast<size_t>(n)) return;
+  const std::span<const int32_t> suffix = tokens.last(static_cast<size_t>(n) - 1);
+  // [i]: how many tokens the longest end of the suffix's first i + 1 has that is also their beginning, but not all of
+  // it.
+  std::vector<int32_t>& ends = edits.scratch();
+  ends.assign(suffix.size(), 0);
+  const auto extend = [&](size_t matched, int32_t token) {
+    while (matched > 0 && (matched == suffix.size() || suffix[matched] != token)) {
+      matched = static_cast<size_t>(ends[matched - 1]);
+    }
+    return matched < suffix.size() && suffix[matched] == token ? matched + 1 : matched;
+  };
+  for (size_t i = 1; i < suffix.size(); ++i) {
+    ends[i] = static_cast<int32_t>(extend(static_cast<size_t>(ends[i - 1]), suffix[i]));
+  }
+  size_t matched = 0;
+  for (size_t i = 0; i + 1 < text.size(); ++i) {
+    matched = extend(matched, text[i]);
+    if (matched == suffix.size()) edits.Ban(text[i + 1]);
   }
 }
 
@@ -35,6 +54,23 @@ void BanBadWords(const DecodingSpec& spec, std::span<const int32_t> tokens, Edit
   }
 }
 
+// EncoderRepetitionPenaltyLogitsProcessor and RepetitionPenaltyLogitsProcessor.
+void Penalize(const DecodingSpec& spec, std::span<const int32_t> source, std::span<const int32_t> tokens,
+              EditBuffer& edits) {
+  if (const float penalty = spec.encoder_repetition_penalty; penalty != 1.0f) {
+    edits.AddEach(source, {.negative = 1 / penalty, .positive = penalty});
+  }
+  if (const float penalty = spec.repetition_penalty; penalty != 1.0f) {
+    edits.AddEach(tokens, {.negative = penalty, .positive = 1 / penalty});
+  }
+}
+
+// Where SuppressTokensAtBeginLogitsProcessor acts.
+int FirstFreePlace(const DecodingSpec& spec) {
+  const auto prefix = static_cast<int>(spec.prefix.size());
+  return prefix == 1 && spec.forced_bos_token_id >= 0 ? 2 : prefix;
+}
+
 // MinLengthLogitsProcessor and MinNewTokensLengthLogitsProcessor; `length` counts the prefix.
 bool EosIsBanned(const DecodingSpec& spec, int length) {
   return length < spec.min_length || length - static_cast<int>(spec.prefix.size()) < spec.min_new_tokens;
@@ -54,12 +90,21 @@ LogitEdit Then(const LogitEdit& first, const LogitEdit& second) {
 
 EditBuffer::EditBuffer(int64_t capacity, int64_t row) : chunks_(1) {
   row_.reserve(static_cast<size_t>(row));
+  scratch_.reserve(static_cast<size_t>(row));
   chunks_[0].reserve(static_cast<size_t>(capacity));
 }
 
 void EditBuffer::Clear() {
   for (std::vector<LogitEdit>& chunk : chunks_) chunk.clear();
   chunk_ = 0;
+}
+
+void EditBuffer::AddEach(std::span<const int32_t> tokens, LogitEdit edit) {
+  const size_t order = row_.size();
+  for (const int32_t token : tokens) {
+    edit.token = token;
+    row_.push_back({edit, order});
+  }
 }
 
 std::span<const LogitEdit> EditBuffer::FinishRow() {
@@ -71,12 +116,15 @@ std::span<const LogitEdit> EditBuffer::FinishRow() {
   }
   std::vector<LogitEdit>& edits = chunks_[chunk_];
   const size_t begin = edits.size();
+  const Added* last = nullptr;
   for (const Added& added : row_) {
-    if (edits.size() > begin && edits.back().token == added.edit.token) {
-      edits.back() = Then(edits.back(), added.edit);
-    } else {
+    const bool same_token = last != nullptr && last->edit.token == added.edit.token;
+    if (!same_token) {
       edits.push_back(added.edit);
+    } else if (last->order != added.order) {
+      edits.back() = Then(edits.back(), added.edit);
     }
+    last = &added;
   }
   return {edits.data() + begin, edits.size() - begin};
 }
@@ -86,41 +134,57 @@ int CandidatesPerRow(const DecodingSpec& spec) {
   return std::min(spec.num_beams + static_cast<int>(spec.eos_token_id.size()), kMaxCandidates);
 }
 
-RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits) {
+RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> source, std::span<const int32_t> tokens,
+                  EditBuffer& edits) {
   const int length = static_cast<int>(tokens.size());
   RowRules rules;
   rules.log_probs = spec.num_beams > 1;
   rules.count = CandidatesPerRow(spec);
   rules.renormalize = spec.renormalize_logits;
-  // Forcing comes after the bans and sets every value of the row, so bans leave no trace. Of two the later one counts.
+  edits.BeginRow();
+  // Forcing comes after penalties and bans and sets every value of the row, so they leave no trace. Of two forcings the
+  // later one counts.
   if (!spec.forced_eos_token_id.empty() && length == spec.max_length - 1) {
     rules.force = spec.forced_eos_token_id;
-    return rules;
-  }
-  if (spec.forced_bos_token_id >= 0 && length == 1) {
+  } else if (spec.forced_bos_token_id >= 0 && length == 1) {
     rules.force = {&spec.forced_bos_token_id, 1};
-    return rules;
+  } else {
+    Penalize(spec, source, tokens, edits);
+    BanNgramsOf(tokens, tokens, spec.no_repeat_ngram_size, edits);
+    BanNgramsOf(source, tokens, spec.encoder_no_repeat_ngram_size, edits);
+    BanBadWords(spec, tokens, edits);
+    if (EosIsBanned(spec, length)) {
+      for (int32_t token : spec.eos_token_id) edits.Ban(token);
+    }
   }
-  edits.BeginRow();
-  BanRepeatedNgrams(tokens, spec.no_repeat_ngram_size, edits);
-  BanBadWords(spec, tokens, edits);
-  if (EosIsBanned(spec, length)) {
-    for (int32_t token : spec.eos_token_id) edits.Ban(token);
+  for (const int32_t token : spec.suppress_tokens) edits.Ban(token);
+  if (length == FirstFreePlace(spec)) {
+    for (const int32_t token : spec.begin_suppress_tokens) edits.Ban(token);
   }
   rules.edits = edits.FinishRow();
   return rules;
 }
 
-int64_t MaxEditsPerRow(const DecodingSpec& spec) {
+bool NeedsSource(const DecodingSpec& spec) {
+  return spec.encoder_repetition_penalty != 1.0f || spec.encoder_no_repeat_ngram_size > 0;
+}
+
+int64_t MaxEditsPerRow(const DecodingSpec& spec, int source_tokens) {
   // The longest row that still decodes has max_length - 1 tokens, and so many n-grams less n - 1.
   const int64_t longest = int64_t{spec.max_length} - 1;
-  const int64_t n = spec.no_repeat_ngram_size;
-  int64_t most = n > 0 ? std::max<int64_t>(0, longest - n + 1) : 0;
+  const auto ngrams = [](int64_t tokens, int64_t n) { return n > 0 ? std::max<int64_t>(0, tokens - n + 1) : 0; };
+  int64_t most = ngrams(longest, spec.no_repeat_ngram_size);
+  most += ngrams(source_tokens, spec.encoder_no_repeat_ngram_size);
+  if (spec.repetition_penalty != 1.0f) most += longest;
+  if (spec.encoder_repetition_penalty != 1.0f) most += source_tokens;
   most += static_cast<int64_t>(spec.bad_words_ids.size());
+  most += static_cast<int64_t>(spec.suppress_tokens.size() + spec.begin_suppress_tokens.size());
   if (EosIsBanned(spec, static_cast<int>(spec.prefix.size()))) most += static_cast<int64_t>(spec.eos_token_id.size());
   return most;
 }
 
-int64_t MaxEdits(const DecodingSpec& spec) { return spec.num_beams * MaxEditsPerRow(spec); }
+int64_t MaxEdits(const DecodingSpec& spec, int source_tokens) {
+  return spec.num_beams * MaxEditsPerRow(spec, source_tokens);
+}
 
 }  // namespace elserve

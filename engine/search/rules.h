@@ -30,15 +30,21 @@ class EditBuffer {
   // token and returns the rest, by token.
   void BeginRow() { row_.clear(); }
   void Add(const LogitEdit& edit) { row_.push_back({edit, row_.size()}); }
+  // The edit for each of the tokens, once for one that stands there more often.
+  void AddEach(std::span<const int32_t> tokens, LogitEdit edit);
   void Ban(int32_t token) { Add({.token = token, .ban = true}); }
   std::span<const LogitEdit> FinishRow();
+
+  // Numbers that a rule needs while it looks at a row.
+  std::vector<int32_t>& scratch() { return scratch_; }
 
  private:
   struct Added {
     LogitEdit edit;
-    size_t order;
+    size_t order;  // equal ones came with one AddEach
   };
   std::vector<Added> row_;
+  std::vector<int32_t> scratch_;
   // The finished rows, each within one chunk; a chunk never grows beyond what was reserved for it, so none ever moves.
   std::vector<std::vector<LogitEdit>> chunks_;
   size_t chunk_ = 0;  // that rows go to
@@ -57,13 +63,17 @@ struct RowRules {
 // Candidates that a row of this spec needs: greedy 1; beams num_beams + number of EOS ids.
 int CandidatesPerRow(const DecodingSpec& spec);
 
-// The rules for the token that follows `tokens` (the prefix first). The spec has to outlive the result.
-// At most MaxEditsPerRow(spec) edits are added to the buffer.
-RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits);
+// The rules for the token that follows `tokens` (the prefix first). `source`: what the encoder read, or the prompt; may
+// be empty where NeedsSource(spec) is false. The spec has to outlive the result. At most MaxEditsPerRow edits are added
+// to the buffer.
+RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> source, std::span<const int32_t> tokens,
+                  EditBuffer& edits);
+// Whether some rule goes by the source.
+bool NeedsSource(const DecodingSpec& spec);
 
 // The most edits that one row, and that all rows of the sequence together, ever need in one step.
-int64_t MaxEditsPerRow(const DecodingSpec& spec);
-int64_t MaxEdits(const DecodingSpec& spec);
+int64_t MaxEditsPerRow(const DecodingSpec& spec, int source_tokens);
+int64_t MaxEdits(const DecodingSpec& spec, int source_tokens);
 
 }  // namespace elserve
 

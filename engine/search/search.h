@@ -13,10 +13,10 @@ namespace elserve {
 
 class Search {
  public:
-  // Begins the kind of search that the spec asks for.
-  void Start(const DecodingSpec& spec) {
+  // Begins the kind of search that the spec asks for. `source`: as RulesFor's; copied where a rule needs it.
+  void Start(const DecodingSpec& spec, std::span<const int32_t> source = {}) {
     kind_ = spec.score_from > 0 ? Kind::kGiven : spec.num_beams > 1 ? Kind::kBeam : Kind::kGreedy;
-    state().Start(spec);
+    state().Start(spec, source);
   }
   // The search that Start began.
   SearchState& state() { return const_cast<SearchState&>(std::as_const(*this).state()); }

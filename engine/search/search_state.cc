@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/search/rules.h"
+
 namespace elserve {
 namespace {
 
@@ -21,13 +23,17 @@ void Resize(std::vector<Hypothesis>* hypotheses, size_t count, std::vector<Hypot
 
 }  // namespace
 
-void SearchState::Start(const DecodingSpec& spec) {
+void SearchState::Start(const DecodingSpec& spec, std::span<const int32_t> source) {
   // Room for the most ids and the longest prefix: what a second Start takes depends on the spec for tokens and bad
   // words alone.
   spec_.prefix.reserve(spec.max_length);
   spec_.eos_token_id.reserve(kMaxEosIds);
   spec_.forced_eos_token_id.reserve(kMaxEosIds);
+  spec_.suppress_tokens.reserve(kMaxSuppressTokens);
+  spec_.begin_suppress_tokens.reserve(kMaxSuppressTokens);
   spec_ = spec;
+  source_.clear();
+  if (NeedsSource(spec_)) source_.assign(source.begin(), source.end());
   length_ = prefix_length();
   done_ = false;
   parents_.reserve(kMaxBeams);

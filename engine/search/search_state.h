@@ -24,9 +24,11 @@ class SearchState {
 
   // Begins with one row that holds the prefix. Takes all memory that the search needs until its end; a second Start
   // uses it again where it is large enough. The spec is copied; it has to be valid (see DecodingSpec).
-  void Start(const DecodingSpec& spec);
+  void Start(const DecodingSpec& spec, std::span<const int32_t> source = {});
 
   const DecodingSpec& spec() const { return spec_; }
+  // For RulesFor; empty where no rule needs it.
+  std::span<const int32_t> source() const { return source_; }
   int prefix_length() const { return static_cast<int>(spec_.prefix.size()); }
   // Where answers begin: behind the prefix, or at DecodingSpec::score_from.
   int answer_begin() const { return spec_.score_from > 0 ? spec_.score_from : prefix_length(); }
@@ -83,6 +85,7 @@ class SearchState {
              std::vector<Hypothesis>* spare) const;
 
   DecodingSpec spec_;
+  std::vector<int32_t> source_;
   int length_ = 0;
   bool done_ = false;
   std::vector<int32_t> parents_;  // [rows]

@@ -128,6 +128,12 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   FillIds(spec.eos_token_id, effective.mutable_eos_token_id());
   FillWords(spec.bad_words_ids, effective.mutable_bad_words_ids());
   effective.set_renormalize_logits(spec.renormalize_logits);
+  effective.set_repetition_penalty(merged.has_repetition_penalty() ? merged.repetition_penalty() : 1.0);
+  effective.set_encoder_repetition_penalty(merged.has_encoder_repetition_penalty() ? merged.encoder_repetition_penalty()
+                                                                                   : 1.0);
+  effective.set_encoder_no_repeat_ngram_size(merged.encoder_no_repeat_ngram_size());
+  FillIds(spec.suppress_tokens, effective.mutable_suppress_tokens());
+  FillIds(spec.begin_suppress_tokens, effective.mutable_begin_suppress_tokens());
   return effective;
 }
 
@@ -141,6 +147,9 @@ v1::DecodingParameters BuiltInParameters() {
   built_in.set_early_stopping(v1::EARLY_STOPPING_FALSE);
   built_in.set_no_repeat_ngram_size(0);
   built_in.set_renormalize_logits(false);
+  built_in.set_repetition_penalty(1.0);
+  built_in.set_encoder_repetition_penalty(1.0);
+  built_in.set_encoder_no_repeat_ngram_size(0);
   return built_in;
 }
 
@@ -162,6 +171,13 @@ absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameter
   spec.eos_token_id = ToIds(merged.eos_token_id());
   spec.bad_words_ids = ToWords(merged.bad_words_ids());
   spec.renormalize_logits = merged.renormalize_logits();
+  if (merged.has_repetition_penalty()) spec.repetition_penalty = static_cast<float>(merged.repetition_penalty());
+  if (merged.has_encoder_repetition_penalty()) {
+    spec.encoder_repetition_penalty = static_cast<float>(merged.encoder_repetition_penalty());
+  }
+  spec.encoder_no_repeat_ngram_size = merged.encoder_no_repeat_ngram_size();
+  spec.suppress_tokens = ToIds(merged.suppress_tokens());
+  spec.begin_suppress_tokens = ToIds(merged.begin_suppress_tokens());
   return ResolvedParameters{spec, Effective(spec, merged)};
 }
 

@@ -17,6 +17,7 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Reflection;
 
 constexpr double kInt32Max = std::numeric_limits<int32_t>::max();
+constexpr double kLeastPenalty = 0.001;
 constexpr double kNever = std::numeric_limits<double>::quiet_NaN();  // no value is neutral but "not set"
 
 // length_penalty: new_tokens ** 10 stays a float32 for every length up to 7131.
@@ -36,6 +37,11 @@ constexpr Rule kRules[] = {
     {"eos_token_id", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxEosIds},
     {"bad_words_ids", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxBadWords, kMaxBadWordIds},
     {"renormalize_logits", Support::kHonoured, {}},
+    {"repetition_penalty", Support::kHonoured, {kLeastPenalty, 1 / kLeastPenalty}},
+    {"encoder_repetition_penalty", Support::kHonoured, {kLeastPenalty, 1 / kLeastPenalty}},
+    {"encoder_no_repeat_ngram_size", Support::kHonoured, {0, kInt32Max}},
+    {"suppress_tokens", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxSuppressTokens},
+    {"begin_suppress_tokens", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxSuppressTokens},
     {"do_sample", Support::kNeutral, {0, 0}},
     {"temperature", Support::kNeutralSample, {1, 1}},
     {"top_k", Support::kNeutralSample, {0, 50}},
@@ -45,11 +51,6 @@ constexpr Rule kRules[] = {
     {"epsilon_cutoff", Support::kNeutralSample, {0, 0}},
     {"eta_cutoff", Support::kNeutralSample, {0, 0}},
     {"seed", Support::kNeutralSample, {kNever, kNever}},
-    {"repetition_penalty", Support::kNeutral, {1, 1}},
-    {"encoder_repetition_penalty", Support::kNeutral, {1, 1}},
-    {"encoder_no_repeat_ngram_size", Support::kNeutral, {0, 0}},
-    {"suppress_tokens", Support::kNeutral, {kNever, kNever}},
-    {"begin_suppress_tokens", Support::kNeutral, {kNever, kNever}},
     {"num_beam_groups", Support::kNeutral, {0, 1}},
     {"diversity_penalty", Support::kNeutral, {0, 0}},
     {"stop_strings", Support::kNeutral, {kNever, kNever}},

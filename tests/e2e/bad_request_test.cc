@@ -148,9 +148,9 @@ std::vector<BadRequest> ParameterCases() {
       Parameter("top_k", [](auto& p) { p.set_top_k(10); }, {"10"}),
       Parameter("top_p", [](auto& p) { p.set_top_p(0.9); }, {"0.9"}),
       Parameter("seed", [](auto& p) { p.set_seed(7); }, {"7"}),
-      Parameter("repetition_penalty", [](auto& p) { p.set_repetition_penalty(1.25); }, {"1.25"}),
-      Parameter("encoder_no_repeat_ngram_size", [](auto& p) { p.set_encoder_no_repeat_ngram_size(3); }, {"3"}),
-      Parameter("suppress_tokens", [](auto& p) { p.add_suppress_tokens(17); }, {}),
+      Parameter("repetition_penalty 0", [](auto& p) { p.set_repetition_penalty(0); }, {"0.001 to 1000"}),
+      Parameter("encoder_no_repeat_ngram_size -1", [](auto& p) { p.set_encoder_no_repeat_ngram_size(-1); }, {"-1"}),
+      Parameter("suppress_tokens -7", [](auto& p) { p.add_suppress_tokens(-7); }, {"-7"}),
       Parameter("num_beam_groups", [](auto& p) { p.set_num_beam_groups(2); }, {"2"}),
       Parameter("stop_strings", [](auto& p) { p.add_stop_strings("."); }, {}),
   };

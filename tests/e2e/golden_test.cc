@@ -124,6 +124,11 @@ v1::DecodingParameters ToParameters(const json& golden) {
     for (const int32_t id : word) ids->Add(id);
   }
   parameters.set_renormalize_logits(golden.value("renormalize_logits", false));
+  parameters.set_repetition_penalty(golden.value("repetition_penalty", 1.0));
+  parameters.set_encoder_repetition_penalty(golden.value("encoder_repetition_penalty", 1.0));
+  parameters.set_encoder_no_repeat_ngram_size(golden.value("encoder_no_repeat_ngram_size", 0));
+  set_ids("suppress_tokens", parameters.mutable_suppress_tokens());
+  set_ids("begin_suppress_tokens", parameters.mutable_begin_suppress_tokens());
   return parameters;
 }
 

@@ -366,9 +366,9 @@ TEST_F(RpcTest, ClientsReportEachFileThatFails) {
   Process bad({"summarize", "--server", server_->address(), "--param", "num_beams=99"}, SomeText(20));
   EXPECT_EQ(bad.Wait(), 1);
   EXPECT_THAT(bad.error(), HasSubstr("INVALID_ARGUMENT: num_beams is 99"));
-  Process list({"summarize", "--server", server_->address(), "--param", "suppress_tokens=[1,2]"}, SomeText(20));
+  Process list({"summarize", "--server", server_->address(), "--param", "stop_strings=[a,b]"}, SomeText(20));
   EXPECT_EQ(list.Wait(), 1);
-  EXPECT_THAT(list.error(), HasSubstr("INVALID_ARGUMENT: suppress_tokens is a list that is not empty"));
+  EXPECT_THAT(list.error(), HasSubstr("INVALID_ARGUMENT: stop_strings is a list that is not empty"));
   Process unknown({"summarize", "--server", server_->address(), "--param", "beams=4"}, SomeText(20));
   EXPECT_EQ(unknown.Wait(), 1);
   EXPECT_THAT(unknown.error(), HasSubstr("--param is \"beams=4\": beams is no decoding parameter"));

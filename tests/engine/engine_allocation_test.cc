@@ -142,8 +142,12 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
   ASSERT_TRUE(engine);
   std::vector<Request> requests = RandomRequests(80, {96, 30, 283}, /*seed=*/21);
   EndSome(&requests, /*seed=*/22);
-  // Alternatives take memory of their own while a request is in flight.
-  for (Request& request : requests) request.decoding.top_logprobs = 0;
+  // Alternatives, and the source where rules go by it, take memory of their own.
+  for (Request& request : requests) {
+    DecodingSpec& d = request.decoding;
+    d.top_logprobs = d.encoder_no_repeat_ngram_size = 0;
+    d.encoder_repetition_penalty = 1.0f;
+  }
   // Half of them share documents, with others in flight or with what is kept; more than the memory holds.
   for (size_t i = 0; i < requests.size(); i += 2) requests[i].source = requests[i % 20 + 1].source;
   std::vector<StepPlan> plans = RecordPlans(engine.get(), requests);
@@ -152,7 +156,8 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
   StepResult result;
   int64_t joins = 0, leaves = 0;
   EncoderCacheCounts before;
-  constexpr int kWarmRuns = 4;
+  // Bad words and suppressed tokens are copied into the memory of whichever sequence is free: until all have had some.
+  constexpr int kWarmRuns = 8;
   for (int run = 0; run <= kWarmRuns; ++run) {
     RenewIds(&plans, 1000000);
     void* frames[1];

@@ -78,6 +78,14 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
     request.decoding.renormalize_logits = rng() % 6 == 0;
   }
   for (Request& request : requests) {
+    DecodingSpec& d = request.decoding;
+    if (rng() % 6 == 0) d.repetition_penalty = 0.5f + 0.25f * static_cast<float>(rng() % 7);
+    if (rng() % 8 == 0) d.encoder_repetition_penalty = 0.5f + 0.25f * static_cast<float>(rng() % 7);
+    if (rng() % 8 == 0) d.encoder_no_repeat_ngram_size = Between(1, 3, rng);
+    if (rng() % 8 == 0) d.suppress_tokens = RandomSource(Between(1, 9, rng), limits.vocab, rng);
+    if (rng() % 8 == 0) d.begin_suppress_tokens = RandomSource(Between(1, 9, rng), limits.vocab, rng);
+  }
+  for (Request& request : requests) {
     // Answers that begin with something, and tokens that are only scored.
     DecodingSpec& d = request.decoding;
     if (rng() % 3 != 0 || d.max_length < 4) continue;

@@ -48,6 +48,11 @@ DecodingSpec Resolve(const json& parameters, std::vector<int32_t> prefix) {
     spec.bad_words_ids.Add(word.get<std::vector<int32_t>>());
   }
   spec.renormalize_logits = parameters.value("renormalize_logits", false);
+  spec.repetition_penalty = parameters.value("repetition_penalty", 1.0f);
+  spec.encoder_repetition_penalty = parameters.value("encoder_repetition_penalty", 1.0f);
+  spec.encoder_no_repeat_ngram_size = parameters.value("encoder_no_repeat_ngram_size", 0);
+  spec.suppress_tokens = parameters.value("suppress_tokens", std::vector<int32_t>());
+  spec.begin_suppress_tokens = parameters.value("begin_suppress_tokens", std::vector<int32_t>());
   return spec;
 }
 

@@ -1,4 +1,4 @@
-"""Which decoding parameters the golden cases use: for each checkpoint about eighty settings, under transformers' names."""
+"""Which decoding parameters the golden cases use: for each checkpoint about a hundred settings, under transformers' names."""
 
 # Of one hypothesis, {} being the defaults. "A", "B": ids of the checkpoint, see settings(). Lengths suit the shortest
 # checkpoint (48 positions).
@@ -95,6 +95,32 @@ RULES = [
      "num_return_sequences": 2},
 ]
 
+# What the hypothesis or the source has already is more or less likely, or banned.
+PENALTIES = [
+    {"max_length": 30, "repetition_penalty": 1.3},
+    {"max_length": 30, "repetition_penalty": 0.8},
+    {"max_length": 30, "encoder_repetition_penalty": 1.5},
+    {"max_length": 30, "encoder_repetition_penalty": 0.7, "repetition_penalty": 1.2},
+    {"max_length": 30, "encoder_no_repeat_ngram_size": 1},
+    {"max_length": 30, "encoder_no_repeat_ngram_size": 2, "no_repeat_ngram_size": 3},
+    {"max_length": 24, "suppress_tokens": ["A", "B"]},
+    {"max_length": 24, "begin_suppress_tokens": ["A", "EOS"]},
+    {"max_length": 20, "forced_bos_token_id": "A", "begin_suppress_tokens": ["B", "C"]},
+    {"max_length": 24, "repetition_penalty": 2.0, "renormalize_logits": True, "min_length": 9},
+    {"num_beams": 4, "max_length": 30, "repetition_penalty": 1.4},
+    {"num_beams": 2, "max_length": 30, "repetition_penalty": 0.9, "num_return_sequences": 2},
+    {"num_beams": 3, "max_length": 30, "encoder_repetition_penalty": 1.3, "num_return_sequences": 2},
+    {"num_beams": 4, "max_length": 30, "encoder_no_repeat_ngram_size": 2, "early_stopping": True},
+    {"num_beams": 4, "max_length": 30, "encoder_no_repeat_ngram_size": 1, "encoder_repetition_penalty": 0.5},
+    {"num_beams": 5, "max_length": 24, "suppress_tokens": ["A", "B", "C"], "begin_suppress_tokens": ["D"], "num_return_sequences": 3},
+    {"num_beams": 4, "max_length": 30, "repetition_penalty": 1.2, "encoder_repetition_penalty": 0.8, "no_repeat_ngram_size": 2,
+     "min_length": 12, "bad_words_ids": [["A", "B"], ["C"]]},
+    {"num_beams": 3, "max_length": 24, "repetition_penalty": 1.5, "renormalize_logits": True, "length_penalty": 2.0},
+    {"num_beams": 4, "max_length": 20, "forced_bos_token_id": "A", "begin_suppress_tokens": ["B"], "suppress_tokens": ["C"],
+     "num_return_sequences": 2},
+    {"num_beams": 6, "max_length": 40, "repetition_penalty": 1.1, "encoder_no_repeat_ngram_size": 3, "early_stopping": "never"},
+]
+
 
 def settings(checkpoint, model, vocab, longest):
     """Yields parameters with every id resolved. Nothing is left to the checkpoint's own defaults but the start and the ends."""
@@ -111,7 +137,7 @@ def settings(checkpoint, model, vocab, longest):
     if "forced_eos_token_id" in own:
         own["forced_eos_token_id"] = [own["forced_eos_token_id"]]
     long = {"max_length": longest, "eos_token_id": []}
-    for changes in GREEDY + BEAMS + [own, long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}] + RULES:
+    for changes in GREEDY + BEAMS + [own, long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}] + RULES + PENALTIES:
         base = {"decoder_start_token_id": generation["decoder_start_token_id"], "eos_token_id": ends}
         yield base | {k: resolve(v) for k, v in changes.items()}
 
@@ -163,7 +189,7 @@ def prompted(checkpoint, liked, longest, prompts, rng):
     so has each that forces the first token, which is done behind one token alone."""
     ends = [checkpoint["generation"]["eos_token_id"]]
     long = {"max_length": longest, "eos_token_id": []}
-    all_settings = [s for s in GREEDY + BEAMS + RULES if "decoder_start_token_id" not in s]
+    all_settings = [s for s in GREEDY + BEAMS + RULES + PENALTIES if "decoder_start_token_id" not in s]
     for index, changes in enumerate(all_settings + [long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}]):
         new_tokens = changes.get("max_new_tokens", changes.get("max_length", 21) - 1)
         # A max_length of all positions is what it is, whatever the prompt.

@@ -85,8 +85,8 @@ void Step(SearchState& state, EditBuffer& edits, const LogitsFunction& logits) {
   std::vector<std::vector<Candidate>> candidates;
   std::vector<std::span<const Candidate>> spans;
   for (int row = 0; row < state.rows(); ++row) {
-    const RowRules rules = RulesFor(state.spec(), state.tokens(row), edits);
-    ASSERT_LE(static_cast<int64_t>(rules.edits.size()), MaxEditsPerRow(state.spec()));
+    const RowRules rules = RulesFor(state.spec(), state.source(), state.tokens(row), edits);
+    ASSERT_LE(static_cast<int64_t>(rules.edits.size()), MaxEditsPerRow(state.spec(), 0));
     candidates.push_back(SelectCandidates(logits(state.tokens(row)), rules));
   }
   spans.assign(candidates.begin(), candidates.end());

@@ -393,7 +393,7 @@ TEST(BeamTest, AStateStartsAgainAsNew) {
 void RunSearch(SearchState& state, EditBuffer& edits, std::vector<std::span<const Candidate>>& candidates) {
   while (!state.done()) {
     edits.Clear();
-    for (int row = 0; row < state.rows(); ++row) RulesFor(state.spec(), state.tokens(row), edits);
+    for (int row = 0; row < state.rows(); ++row) RulesFor(state.spec(), state.source(), state.tokens(row), edits);
     state.Advance(std::span(candidates).first(static_cast<size_t>(state.rows())));
     state.StablePrefix(0);
   }
@@ -416,7 +416,7 @@ TEST(BeamTest, StepsAllocateNothing) {
       }
     }
     std::vector<std::span<const Candidate>> candidates(rows.begin(), rows.end());
-    EditBuffer edits(MaxEdits(spec));
+    EditBuffer edits(MaxEdits(spec, 0));
     Search search = Started(spec);
     SearchState& state = search.state();
     const int64_t before = allocations;

@@ -1,9 +1,14 @@
 #include "engine/search/rules.h"
 
+#include <algorithm>
 #include <limits>
+#include <random>
+#include <set>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -15,9 +20,9 @@ using ::testing::IsEmpty;
 
 // The banned tokens of the row, which are all its edits.
 std::vector<int32_t> Banned(const DecodingSpec& spec, const std::vector<int32_t>& tokens) {
-  EditBuffer edits(MaxEditsPerRow(spec));
+  EditBuffer edits(MaxEditsPerRow(spec, 0));
   std::vector<int32_t> banned;
-  for (const LogitEdit& edit : RulesFor(spec, tokens, edits).edits) {
+  for (const LogitEdit& edit : RulesFor(spec, {}, tokens, edits).edits) {
     EXPECT_TRUE(edit.ban);
     banned.push_back(edit.token);
   }
@@ -28,14 +33,14 @@ TEST(RulesTest, GreedyTakesTheBestLogitAndBeamsTheBestLogProbs) {
   DecodingSpec spec;
   spec.eos_token_id = {2, 5};
   EditBuffer edits(0);
-  const RowRules greedy = RulesFor(spec, std::vector<int32_t>{0}, edits);
+  const RowRules greedy = RulesFor(spec, {}, std::vector<int32_t>{0}, edits);
   EXPECT_FALSE(greedy.log_probs);
   EXPECT_EQ(greedy.count, 1);
   EXPECT_THAT(greedy.edits, IsEmpty());
   EXPECT_THAT(greedy.force, IsEmpty());
 
   spec.num_beams = 4;
-  const RowRules beams = RulesFor(spec, std::vector<int32_t>{0}, edits);
+  const RowRules beams = RulesFor(spec, {}, std::vector<int32_t>{0}, edits);
   EXPECT_TRUE(beams.log_probs);
   EXPECT_EQ(beams.count, 6);
 }
@@ -126,9 +131,9 @@ TEST(RulesTest, BadWordsCountAmongTheEdits) {
   spec.max_length = 4;
   spec.num_beams = 2;
   spec.bad_words_ids = {{7}, {4, 5}};
-  EXPECT_EQ(MaxEdits(spec), 4);
+  EXPECT_EQ(MaxEdits(spec, 0), 4);
   spec.no_repeat_ngram_size = 1;
-  EXPECT_EQ(MaxEdits(spec), 10);
+  EXPECT_EQ(MaxEdits(spec, 0), 10);
 }
 
 TEST(RulesTest, RenormalizingFollowsForcingToo) {
@@ -136,10 +141,10 @@ TEST(RulesTest, RenormalizingFollowsForcingToo) {
   spec.max_length = 3;
   spec.forced_eos_token_id = {2, 3};
   EditBuffer edits(0);
-  EXPECT_FALSE(RulesFor(spec, std::vector<int32_t>{0}, edits).renormalize);
+  EXPECT_FALSE(RulesFor(spec, {}, std::vector<int32_t>{0}, edits).renormalize);
   spec.renormalize_logits = true;
-  EXPECT_TRUE(RulesFor(spec, std::vector<int32_t>{0}, edits).renormalize);
-  EXPECT_TRUE(RulesFor(spec, std::vector<int32_t>{0, 1}, edits).renormalize);
+  EXPECT_TRUE(RulesFor(spec, {}, std::vector<int32_t>{0}, edits).renormalize);
+  EXPECT_TRUE(RulesFor(spec, {}, std::vector<int32_t>{0, 1}, edits).renormalize);
 }
 
 TEST(RulesTest, ForcedBosComesFirstAndReplacesBans) {
@@ -148,11 +153,11 @@ TEST(RulesTest, ForcedBosComesFirstAndReplacesBans) {
   spec.forced_bos_token_id = 0;
   spec.eos_token_id = {2};
   spec.min_length = 5;
-  EditBuffer edits(MaxEdits(spec));
-  const RowRules first = RulesFor(spec, std::vector<int32_t>{2}, edits);
+  EditBuffer edits(MaxEdits(spec, 0));
+  const RowRules first = RulesFor(spec, {}, std::vector<int32_t>{2}, edits);
   EXPECT_THAT(first.force, ElementsAre(0));
   EXPECT_THAT(first.edits, IsEmpty());
-  const RowRules second = RulesFor(spec, std::vector<int32_t>{2, 0}, edits);
+  const RowRules second = RulesFor(spec, {}, std::vector<int32_t>{2, 0}, edits);
   EXPECT_THAT(second.force, IsEmpty());
   EXPECT_EQ(second.edits.size(), 1u);
 }
@@ -162,12 +167,12 @@ TEST(RulesTest, ForcedEosTakesTheLastPlace) {
   spec.max_length = 4;
   spec.forced_eos_token_id = {2, 3};
   EditBuffer edits(0);
-  EXPECT_THAT(RulesFor(spec, std::vector<int32_t>{0, 1}, edits).force, IsEmpty());
-  EXPECT_THAT(RulesFor(spec, std::vector<int32_t>{0, 1, 1}, edits).force, ElementsAre(2, 3));
+  EXPECT_THAT(RulesFor(spec, {}, std::vector<int32_t>{0, 1}, edits).force, IsEmpty());
+  EXPECT_THAT(RulesFor(spec, {}, std::vector<int32_t>{0, 1, 1}, edits).force, ElementsAre(2, 3));
   // Where both would force, the later processor wins.
   spec.max_length = 2;
   spec.forced_bos_token_id = 9;
-  EXPECT_THAT(RulesFor(spec, std::vector<int32_t>{0}, edits).force, ElementsAre(2, 3));
+  EXPECT_THAT(RulesFor(spec, {}, std::vector<int32_t>{0}, edits).force, ElementsAre(2, 3));
 }
 
 TEST(RulesTest, RowsShareTheBuffer) {
@@ -175,10 +180,10 @@ TEST(RulesTest, RowsShareTheBuffer) {
   spec.no_repeat_ngram_size = 1;
   spec.max_length = 4;
   spec.num_beams = 2;
-  ASSERT_EQ(MaxEdits(spec), 6);
-  EditBuffer edits(MaxEdits(spec));
-  const RowRules a = RulesFor(spec, std::vector<int32_t>{6, 5, 4}, edits);
-  const RowRules b = RulesFor(spec, std::vector<int32_t>{6, 6, 9}, edits);
+  ASSERT_EQ(MaxEdits(spec, 0), 6);
+  EditBuffer edits(MaxEdits(spec, 0));
+  const RowRules a = RulesFor(spec, {}, std::vector<int32_t>{6, 5, 4}, edits);
+  const RowRules b = RulesFor(spec, {}, std::vector<int32_t>{6, 6, 9}, edits);
   ASSERT_EQ(a.edits.size(), 3u);
   EXPECT_EQ(a.edits[0].token, 4);
   ASSERT_EQ(b.edits.size(), 2u);
@@ -251,24 +256,103 @@ TEST(EditBufferTest, EditsThatMeetAreCarriedOutInTheirOrder) {
   }
 }
 
+// As text: "5 x-2 x0.5" is an edit of token 5 that multiplies negative values by 2 and others by 0.5.
+std::vector<std::string> Edits(const DecodingSpec& spec, const std::vector<int32_t>& source,
+                               const std::vector<int32_t>& tokens) {
+  EditBuffer edits(MaxEditsPerRow(spec, static_cast<int>(source.size())));
+  std::vector<std::string> all;
+  for (const LogitEdit& e : RulesFor(spec, source, tokens, edits).edits) {
+    all.push_back(e.ban ? absl::StrCat(e.token, " banned")
+                        : absl::StrCat(e.token, " -", e.negative, " +", e.positive, " add ", e.add));
+  }
+  return all;
+}
+
+TEST(RulesTest, PenaltiesCountATokenOnce) {
+  DecodingSpec spec;
+  spec.repetition_penalty = 2;
+  EXPECT_THAT(Edits(spec, {}, {0, 7, 5, 7, 7}), ElementsAre("0 -2 +0.5 add 0", "5 -2 +0.5 add 0", "7 -2 +0.5 add 0"));
+  // The source's is the other way round, and both meet.
+  spec.encoder_repetition_penalty = 4;
+  EXPECT_THAT(Edits(spec, {7, 9, 9}, {0, 7}), ElementsAre("0 -2 +0.5 add 0", "7 -0.5 +2 add 0", "9 -0.25 +4 add 0"));
+}
+
+TEST(RulesTest, NgramsOfTheSourceAreBanned) {
+  DecodingSpec spec;
+  spec.encoder_no_repeat_ngram_size = 3;
+  EXPECT_THAT(Edits(spec, {4, 5, 6, 4, 5, 7}, {0, 4, 5}), ElementsAre("6 banned", "7 banned"));
+  EXPECT_THAT(Edits(spec, {4, 5, 6, 4, 5, 7}, {5}), IsEmpty());
+  EXPECT_THAT(Edits(spec, {4, 5}, {0, 4, 5}), IsEmpty());
+  spec.encoder_no_repeat_ngram_size = 1;
+  EXPECT_THAT(Edits(spec, {4, 5, 4}, {0}), ElementsAre("4 banned", "5 banned"));
+}
+
+// Against a plain search for each place, with texts that repeat themselves.
+TEST(RulesTest, NgramsAreFoundWhereverTheyOverlap) {
+  std::mt19937 rng(3);
+  for (int round = 0; round < 2000; ++round) {
+    DecodingSpec spec;
+    spec.max_length = 100;
+    spec.no_repeat_ngram_size = 1 + static_cast<int>(rng() % 6);
+    std::vector<int32_t> tokens(1 + rng() % 24);
+    for (int32_t& token : tokens) token = static_cast<int32_t>(rng() % 2);
+    const size_t n = static_cast<size_t>(spec.no_repeat_ngram_size) - 1;
+    std::set<int32_t> expected;
+    for (size_t i = 0; tokens.size() >= n && i + n < tokens.size(); ++i) {
+      if (std::equal(tokens.end() - static_cast<std::ptrdiff_t>(n), tokens.end(),
+                     tokens.begin() + static_cast<std::ptrdiff_t>(i))) {
+        expected.insert(tokens[i + n]);
+      }
+    }
+    const std::vector<int32_t> banned = Banned(spec, tokens);
+    EXPECT_EQ(std::set<int32_t>(banned.begin(), banned.end()), expected) << round;
+  }
+}
+
+TEST(RulesTest, SuppressedTokensDoNotComeEvenWhereTheyAreForced) {
+  DecodingSpec spec;
+  spec.forced_bos_token_id = 6;
+  spec.suppress_tokens = {6, 3};
+  spec.begin_suppress_tokens = {8};
+  EXPECT_THAT(Edits(spec, {}, {0}), ElementsAre("3 banned", "6 banned"));
+  // Behind the forced token, or first where there is none, or where it does not act.
+  EXPECT_THAT(Edits(spec, {}, {0, 6}), ElementsAre("3 banned", "6 banned", "8 banned"));
+  EXPECT_THAT(Edits(spec, {}, {0, 6, 1}), ElementsAre("3 banned", "6 banned"));
+  spec.forced_bos_token_id = -1;
+  EXPECT_THAT(Edits(spec, {}, {0}), ElementsAre("3 banned", "6 banned", "8 banned"));
+  EXPECT_THAT(Edits(spec, {}, {0, 6}), ElementsAre("3 banned", "6 banned"));
+  spec.forced_bos_token_id = 6;
+  spec.prefix = {0, 4};
+  EXPECT_THAT(Edits(spec, {}, {0, 4}), ElementsAre("3 banned", "6 banned", "8 banned"));
+}
+
 TEST(RulesTest, MaxEditsIsTheWorstCase) {
   DecodingSpec spec;
-  EXPECT_EQ(MaxEdits(spec), 0);
+  EXPECT_EQ(MaxEdits(spec, 0), 0);
   spec.num_beams = 3;
   spec.eos_token_id = {1, 2};
-  EXPECT_EQ(MaxEdits(spec), 0) << "EOS is never banned";
+  EXPECT_EQ(MaxEdits(spec, 0), 0) << "EOS is never banned";
   spec.min_length = 1;
-  EXPECT_EQ(MaxEdits(spec), 0) << "the start token has this length";
+  EXPECT_EQ(MaxEdits(spec, 0), 0) << "the start token has this length";
   spec.min_length = 2;
-  EXPECT_EQ(MaxEdits(spec), 6);
+  EXPECT_EQ(MaxEdits(spec, 0), 6);
   spec.min_length = 0;
   spec.min_new_tokens = 1;
-  EXPECT_EQ(MaxEdits(spec), 6);
+  EXPECT_EQ(MaxEdits(spec, 0), 6);
   spec.max_length = 10;
   spec.no_repeat_ngram_size = 3;
-  EXPECT_EQ(MaxEditsPerRow(spec), 2 + 7);
+  EXPECT_EQ(MaxEditsPerRow(spec, 0), 2 + 7);
   spec.no_repeat_ngram_size = 100;
-  EXPECT_EQ(MaxEditsPerRow(spec), 2);
+  EXPECT_EQ(MaxEditsPerRow(spec, 0), 2);
+  spec.encoder_no_repeat_ngram_size = 4;
+  EXPECT_EQ(MaxEditsPerRow(spec, 20), 2 + 17);
+  spec.repetition_penalty = 1.5f;
+  EXPECT_EQ(MaxEditsPerRow(spec, 20), 2 + 17 + 9);
+  spec.encoder_repetition_penalty = 1.5f;
+  EXPECT_EQ(MaxEditsPerRow(spec, 20), 2 + 17 + 9 + 20);
+  spec.suppress_tokens = {1, 2, 3};
+  spec.begin_suppress_tokens = {1};
+  EXPECT_EQ(MaxEditsPerRow(spec, 20), 2 + 17 + 9 + 20 + 4);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ DecodingSpec SpecOf(const Json& c) {
 
 std::vector<Hypothesis> AnswersOf(const Json& c) {
   const DecodingSpec spec = SpecOf(c);
-  EditBuffer edits(MaxEdits(spec));
+  EditBuffer edits(MaxEdits(spec, 0));
   Search search;
   search.Start(spec);
   SearchState& state = search.state();
@@ -67,7 +67,7 @@ std::vector<Hypothesis> AnswersOf(const Json& c) {
     edits.Clear();
     std::vector<std::vector<Candidate>> rows;
     for (int row = 0; row < state.rows(); ++row) {
-      const RowRules rules = RulesFor(state.spec(), state.tokens(row), edits);
+      const RowRules rules = RulesFor(state.spec(), state.source(), state.tokens(row), edits);
       rows.push_back(SelectCandidates(LogitsAfter(c, state.tokens(row)), rules));
     }
     const std::vector<std::span<const Candidate>> candidates(rows.begin(), rows.end());

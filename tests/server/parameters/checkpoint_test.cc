@@ -109,8 +109,8 @@ TEST_F(CheckpointTest, SamplingParametersHaveNoEffectWithoutDoSample) {
 
 TEST_F(CheckpointTest, WhatIsNotHonouredIsRefusedByName) {
   EXPECT_THAT(Bad(R"({"do_sample": true})"), HasSubstr("do_sample is true; allowed is false"));
-  EXPECT_THAT(Bad(R"({"repetition_penalty": 1.2})"), HasSubstr("repetition_penalty is 1.2; allowed is 1"));
-  EXPECT_THAT(Bad(R"({"suppress_tokens": [5]})"), HasSubstr("suppress_tokens"));
+  EXPECT_THAT(Bad(R"({"diversity_penalty": 1.2})"), HasSubstr("diversity_penalty is 1.2; allowed is 0"));
+  EXPECT_THAT(Bad(R"({"stop_strings": ["x"]})"), HasSubstr("stop_strings"));
   EXPECT_THAT(Bad(R"({"guidance_scale": 3.0})"), HasSubstr("guidance_scale is 3.0; allowed is 1.0"));
   EXPECT_THAT(Bad(R"({"exponential_decay_length_penalty": [5, 1.1]})"), HasSubstr("exponential_decay_length_penalty"));
   EXPECT_THAT(Bad(R"({"max_time": 2.0})"), HasSubstr("max_time is 2.0"));
@@ -133,12 +133,11 @@ TEST_F(CheckpointTest, BadValuesAreRefused) {
 }
 
 TEST_F(CheckpointTest, YamlOverridesWhatTheCheckpointMayNotSay) {
-  Write(
-      "generation_config.json",
-      R"({"decoder_start_token_id": 2, "do_sample": true, "repetition_penalty": 1.2, "num_beams": 64, "top_p": 0.9})");
+  Write("generation_config.json",
+        R"({"decoder_start_token_id": 2, "do_sample": true, "diversity_penalty": 1.2, "num_beams": 64, "top_p": 0.9})");
   v1::DecodingParameters yaml;
   yaml.set_do_sample(false);
-  yaml.set_repetition_penalty(1.0);
+  yaml.set_diversity_penalty(0.0);
   EXPECT_THAT(std::string(Load(yaml).status().message()), HasSubstr("num_beams is 64"));
   yaml.set_num_beams(4);
   const auto loaded = Load(yaml);
@@ -150,9 +149,9 @@ TEST_F(CheckpointTest, YamlOverridesWhatTheCheckpointMayNotSay) {
 }
 
 TEST_F(CheckpointTest, YamlMayDropWhatTheCheckpointMayNotSay) {
-  Write("generation_config.json", R"({"decoder_start_token_id": 2, "repetition_penalty": 1.2, "num_beams": 64})");
+  Write("generation_config.json", R"({"decoder_start_token_id": 2, "diversity_penalty": 1.2, "num_beams": 64})");
   v1::DecodingParameters yaml;
-  yaml.add_reset("repetition_penalty");
+  yaml.add_reset("diversity_penalty");
   EXPECT_THAT(std::string(Load(yaml).status().message()), HasSubstr("num_beams is 64"));
   yaml.add_reset("num_beams");
   const auto loaded = Load(yaml);
@@ -191,8 +190,8 @@ TEST_F(CheckpointTest, ConfigJsonIsReadOnlyWithoutGenerationConfig) {
 }
 
 TEST_F(CheckpointTest, ConfigJsonIsHeldToTheSameRules) {
-  Write("config.json", R"({"model_type": "bart", "repetition_penalty": 1.3})");
-  EXPECT_THAT(std::string(Load().status().message()), HasSubstr("config.json: repetition_penalty is 1.3"));
+  Write("config.json", R"({"model_type": "bart", "diversity_penalty": 1.3})");
+  EXPECT_THAT(std::string(Load().status().message()), HasSubstr("config.json: diversity_penalty is 1.3"));
   Write("config.json", R"({"model_type": "bart", "sequence_bias": [[[1], 2.0]]})");
   EXPECT_THAT(std::string(Load().status().message()), HasSubstr("sequence_bias"));
 }
@@ -255,7 +254,7 @@ TEST_F(CheckpointTaskTest, IsHeldToTheRulesOfGenerationConfig) {
     std::string error;
   };
   for (const Case& c : {
-           Case{R"({"repetition_penalty": 1.3})", "summarization.repetition_penalty is 1.3; allowed is 1"},
+           Case{R"({"diversity_penalty": 1.3})", "summarization.diversity_penalty is 1.3; allowed is 0"},
            Case{R"({"sequence_bias": [[[1], 2.0]]})", "summarization.sequence_bias"},
            Case{R"({"beams": 3})", "summarization.beams is 3; no decoding parameter of this name is known"},
            Case{R"({"num_beams": 33})", "summarization.num_beams is 33; allowed is 1 to 32"},
@@ -275,8 +274,8 @@ TEST_F(CheckpointTaskTest, IsHeldToTheRulesOfGenerationConfig) {
   EXPECT_THAT(std::string(LoadTask(R"({"prefix": 3})").status().message()), HasSubstr("config.json: prefix is 3"));
   EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"use_cache": true, "top_k": 4}}})").ok());
   v1::DecodingParameters overrides;
-  overrides.set_repetition_penalty(1);
-  EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"repetition_penalty": 1.3}}})", overrides).ok());
+  overrides.set_diversity_penalty(0);
+  EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"diversity_penalty": 1.3}}})", overrides).ok());
 }
 
 TEST_F(CheckpointTest, NoFileIsNotFound) { EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound); }

@@ -275,13 +275,13 @@ TEST_F(PrepareTest, SummariesTakeTheCheckpointsPrefixAndParameters) {
     if (file.path().filename() != "config.json") fs::create_symlink(file.path(), folder / file.path().filename());
   }
   std::ofstream(folder / "config.json") << R"({"task_specific_params": {"summarization": {
-      "prefix": "summarize: ", "max_length": 40, "num_beams": 7, "length_penalty": 3.0, "repetition_penalty": 1.5}}})";
+      "prefix": "summarize: ", "max_length": 40, "num_beams": 7, "length_penalty": 3.0, "diversity_penalty": 1.5}}})";
   FakeModelOptions options;
   options.path = folder.string();
   EXPECT_THAT(
       std::string(RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), nullptr).status().message()),
-      HasSubstr("summarization.repetition_penalty is 1.5"));
-  options.summarize_defaults.set_repetition_penalty(1);
+      HasSubstr("summarization.diversity_penalty is 1.5"));
+  options.summarize_defaults.set_diversity_penalty(0);
   options.summarize_defaults.set_length_penalty(2);
   for (const std::optional<std::string>& prefix : {std::optional<std::string>(), std::optional<std::string>("")}) {
     options.summarize_prefix = prefix;
