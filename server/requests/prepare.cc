@@ -95,7 +95,7 @@ absl::Status Settle(const RequestRules& rules, std::span<const int32_t> prefix, 
   call->decoding = std::move(resolved->spec);
   call->decoding.top_logprobs = rules.top_logprobs;
   call->effective = std::move(resolved->effective);
-  if (const absl::Status status = CheckAlternatives(rules, call->decoding); !status.ok()) return status;
+  if (absl::Status status = CheckAlternatives(rules, call->decoding); !status.ok()) return status;
   // A tokenizer with more tokens than the checkpoint has embeddings.
   return CheckIds(call->decoding.prefix, "the answer's prefix: token ", *call->model);
 }
@@ -120,7 +120,7 @@ void LimitPrompt(const ServedModel& model, RequestRules* rules) {
 // Gives the call a job with its source, or with its prompt.
 absl::Status AddJob(const RequestRules& rules, PreparedCall::Job job, PreparedCall* call) {
   if (call->model->info().decoder_only) {
-    if (const absl::Status status = Settle(rules, job.source, call); !status.ok()) return status;
+    if (absl::Status status = Settle(rules, job.source, call); !status.ok()) return status;
     job.source.clear();
   }
   call->jobs.push_back(std::move(job));
