@@ -4,7 +4,7 @@ namespace elserve {
 
 // Rules that go by long sources may make a row's buffer grow, once.
 DecodeLayoutBuilder::DecodeLayoutBuilder(const Resources& capacity, int max_length, const DocumentStore& store)
-    : edits_(capacity.edits, int64_t{2} * max_length + kMaxEosIds + kMaxBadWords + 2 * kMaxSuppressTokens),
+    : edits_(capacity.edits, int64_t{2} * max_length + 2 * kMaxEosIds + kMaxSequenceBiases + kMaxBadWords + 2 * kMaxSuppressTokens),
       documents_(capacity.rows, capacity.encoder_pages, store) {
   tokens_.reserve(capacity.rows);
   position_ids_.reserve(capacity.rows);

@@ -17,6 +17,8 @@ inline constexpr int kMaxEosIds = 32;
 inline constexpr int kMaxBadWords = 256;
 inline constexpr int kMaxBadWordIds = 32;
 inline constexpr int kMaxSuppressTokens = 1024;
+inline constexpr int kMaxSequenceBiases = 256;
+inline constexpr int kMaxSequenceBiasIds = 32;
 // The most candidates that a row is ever asked for: the next beams need num_beams that did not end, and at most one for
 // each EOS id stands above them.
 inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
@@ -84,6 +86,16 @@ struct DecodingSpec {
   // Likewise of tokens that the source has, but the other way round: above 1 they are more likely.
   float encoder_repetition_penalty = 1.0f;
   int encoder_no_repeat_ngram_size = 0;  // no n-gram of the source comes; 0: off
+  // Where a hypothesis ends with all of a sequence but its last token, that one's value grows by the sequence's bias. At
+  // most kMaxSequenceBiases, each of 1 to kMaxSequenceBiasIds ids, none twice.
+  TokenSequences biased_sequences;
+  std::vector<float> sequence_bias;  // of each
+  // An EOS's value x becomes x + |x| * (factor ** n - 1) in the n-th place behind the first start_index generated ones.
+  struct ExponentialDecay {
+    int start_index = 0;
+    double factor = 1.0;  // 1: off
+  };
+  ExponentialDecay exponential_decay_length_penalty;
   std::vector<int32_t> suppress_tokens;  // they do not come, not even where they are forced; at most kMaxSuppressTokens
   std::vector<int32_t> begin_suppress_tokens;  // they do not come first, or behind a forced first token; likewise
   TokenSequences bad_words_ids;     // they do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids

@@ -1,6 +1,7 @@
 #include "engine/search/rules.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 namespace elserve {
@@ -40,17 +41,26 @@ bool IsEos(const DecodingSpec& spec, int32_t token) {
   return std::find(spec.eos_token_id.begin(), spec.eos_token_id.end(), token) != spec.eos_token_id.end();
 }
 
-// NoBadWordsLogitsProcessor: where the tokens end with all of a word but its last one, that one is banned. The start
-// token takes part. An end of sequence alone is no bad word.
+// Whether the token after `tokens` may complete the sequence. The start token takes part.
+bool IsNext(std::span<const int32_t> sequence, std::span<const int32_t> tokens) {
+  const size_t before = sequence.size() - 1;
+  return before <= tokens.size() && std::ranges::equal(sequence.first(before), tokens.last(before));
+}
+
+// SequenceBiasLogitsProcessor.
+void AddSequenceBiases(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits) {
+  for (size_t i = 0; i < spec.biased_sequences.size(); ++i) {
+    const std::span<const int32_t> sequence = spec.biased_sequences[i];
+    if (IsNext(sequence, tokens)) edits.Add({.token = sequence.back(), .add = spec.sequence_bias[i]});
+  }
+}
+
+// NoBadWordsLogitsProcessor. An end of sequence alone is no bad word.
 void BanBadWords(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits) {
   for (size_t i = 0; i < spec.bad_words_ids.size(); ++i) {
     const std::span<const int32_t> word = spec.bad_words_ids[i];
-    const size_t prefix = word.size() - 1;
-    if (prefix == 0 && IsEos(spec, word.back())) continue;
-    if (prefix > tokens.size()) continue;
-    if (std::equal(word.begin(), word.end() - 1, tokens.end() - static_cast<std::ptrdiff_t>(prefix))) {
-      edits.Ban(word.back());
-    }
+    if (word.size() == 1 && IsEos(spec, word.back())) continue;
+    if (IsNext(word, tokens)) edits.Ban(word.back());
   }
 }
 
@@ -63,6 +73,15 @@ void Penalize(const DecodingSpec& spec, std::span<const int32_t> source, std::sp
   if (const float penalty = spec.repetition_penalty; penalty != 1.0f) {
     edits.AddEach(tokens, {.negative = penalty, .positive = 1 / penalty});
   }
+}
+
+// ExponentialDecayLengthPenalty: an EOS that is banned stays so.
+void FavourEos(const DecodingSpec& spec, int length, EditBuffer& edits) {
+  const DecodingSpec::ExponentialDecay& decay = spec.exponential_decay_length_penalty;
+  const int places = length - static_cast<int>(spec.prefix.size()) - decay.start_index;
+  if (places <= 0 || decay.factor == 1.0) return;
+  const auto more = static_cast<float>(std::pow(decay.factor, places) - 1);
+  edits.AddEach(spec.eos_token_id, {.negative = 1 - more, .positive = 1 + more});
 }
 
 // Where SuppressTokensAtBeginLogitsProcessor acts.
@@ -149,6 +168,7 @@ RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> source, std
   } else if (spec.forced_bos_token_id >= 0 && length == 1) {
     rules.force = {&spec.forced_bos_token_id, 1};
   } else {
+    AddSequenceBiases(spec, tokens, edits);
     Penalize(spec, source, tokens, edits);
     BanNgramsOf(tokens, tokens, spec.no_repeat_ngram_size, edits);
     BanNgramsOf(source, tokens, spec.encoder_no_repeat_ngram_size, edits);
@@ -157,6 +177,7 @@ RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> source, std
       for (int32_t token : spec.eos_token_id) edits.Ban(token);
     }
   }
+  FavourEos(spec, length, edits);
   for (const int32_t token : spec.suppress_tokens) edits.Ban(token);
   if (length == FirstFreePlace(spec)) {
     for (const int32_t token : spec.begin_suppress_tokens) edits.Ban(token);
@@ -177,9 +198,10 @@ int64_t MaxEditsPerRow(const DecodingSpec& spec, int source_tokens) {
   most += ngrams(source_tokens, spec.encoder_no_repeat_ngram_size);
   if (spec.repetition_penalty != 1.0f) most += longest;
   if (spec.encoder_repetition_penalty != 1.0f) most += source_tokens;
-  most += static_cast<int64_t>(spec.bad_words_ids.size());
+  most += static_cast<int64_t>(spec.biased_sequences.size() + spec.bad_words_ids.size());
   most += static_cast<int64_t>(spec.suppress_tokens.size() + spec.begin_suppress_tokens.size());
   if (EosIsBanned(spec, static_cast<int>(spec.prefix.size()))) most += static_cast<int64_t>(spec.eos_token_id.size());
+  if (spec.exponential_decay_length_penalty.factor != 1.0) most += static_cast<int64_t>(spec.eos_token_id.size());
   return most;
 }
 

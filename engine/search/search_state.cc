@@ -24,8 +24,8 @@ void Resize(std::vector<Hypothesis>* hypotheses, size_t count, std::vector<Hypot
 }  // namespace
 
 void SearchState::Start(const DecodingSpec& spec, std::span<const int32_t> source) {
-  // Room for the most ids and the longest prefix: what a second Start takes depends on the spec for tokens and bad
-  // words alone.
+  // Room for the most ids and the longest prefix: what a second Start takes depends on the spec for tokens, bad
+  // words and biases alone.
   spec_.prefix.reserve(spec.max_length);
   spec_.eos_token_id.reserve(kMaxEosIds);
   spec_.forced_eos_token_id.reserve(kMaxEosIds);

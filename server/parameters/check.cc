@@ -19,8 +19,9 @@ using google::protobuf::Reflection;
 
 constexpr char kNotHonoured[] = " (this version does not honour the parameter)";
 
-// A parameter that is set, and the bounds that hold for it.
+// A field that is set, and the bounds that hold for it.
 struct Field {
+  std::string name;  // "num_beams", "sequence_bias[2].ids"
   const Rule& rule;
   const FieldDescriptor* descriptor;
   Range range;  // the model's bound taken in
@@ -106,9 +107,6 @@ std::string Allowed(const Field& field) {
       return EnumNames(*field.descriptor->enum_type());
     case FieldDescriptor::CPPTYPE_STRING:
       return absl::StrCat("texts of ", RangeText(field.range), " bytes");
-    case FieldDescriptor::CPPTYPE_MESSAGE:
-      return absl::StrCat("lists of 1 to ", field.rule.max_ids, " ids, each ", RangeText(field.range),
-                          field.rule.can_switch_off ? ", or [[-1]] alone: off" : "");
     default:
       break;
   }
@@ -120,7 +118,7 @@ std::string Allowed(const Field& field) {
 }
 
 absl::Status Refuse(const Field& field, const std::string& value, const std::string& allowed) {
-  return absl::InvalidArgumentError(absl::StrCat(field.descriptor->name(), " is ", value, "; allowed is ", allowed));
+  return absl::InvalidArgumentError(absl::StrCat(field.name, " is ", value, "; allowed is ", allowed));
 }
 
 // `alone`: it is no element among others.
@@ -130,52 +128,18 @@ absl::Status CheckElement(const Field& field, const Element& element, bool alone
   return Refuse(field, absl::StrCat(alone ? "" : "a list with ", element.text), Allowed(field));
 }
 
-// A list of token ids within a list. `alone`: there is no other.
-absl::Status CheckIds(const Field& field, const Message& list, bool alone) {
-  const FieldDescriptor* ids = list.GetDescriptor()->FindFieldByNumber(v1::TokenList::kIdsFieldNumber);
-  const int size = list.GetReflection()->FieldSize(list, ids);
-  if (size < 1 || size > field.rule.max_ids) {
-    return Refuse(field, absl::StrCat("a list with one of ", size, " ids"), Allowed(field));
+// A list that is no message's. `least`: the fewest entries.
+absl::Status CheckList(const Field& field, const Message& message, int least) {
+  const int size = message.GetReflection()->FieldSize(message, field.descriptor);
+  if (size < least || size > field.rule.max_items) {
+    return Refuse(field, absl::StrCat("a list of ", size),
+                  absl::StrCat(least > 0 ? absl::StrCat(least, " to ") : "at most ", field.rule.max_items));
   }
   for (int i = 0; i < size; ++i) {
-    const Element element = ElementAt(list, ids, i);
-    if (alone && size == 1 && field.rule.can_switch_off && element.number == -1) return absl::OkStatus();
-    const absl::Status status = CheckElement(field, element, /*alone=*/false);
+    const absl::Status status = CheckElement(field, ElementAt(message, field.descriptor, i), /*alone=*/size == 1);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
-}
-
-absl::Status CheckHonoured(const Field& field, const v1::DecodingParameters& parameters) {
-  if (!field.descriptor->is_repeated()) {
-    return CheckElement(field, ElementAt(parameters, field.descriptor, 0), /*alone=*/true);
-  }
-  const Reflection* reflection = parameters.GetReflection();
-  const int size = reflection->FieldSize(parameters, field.descriptor);
-  if (size > field.rule.max_items) {
-    return Refuse(field, absl::StrCat("a list of ", size), absl::StrCat("at most ", field.rule.max_items));
-  }
-  const bool lists = field.descriptor->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
-  for (int i = 0; i < size; ++i) {
-    const absl::Status status =
-        lists ? CheckIds(field, reflection->GetRepeatedMessage(parameters, field.descriptor, i), size == 1)
-              : CheckElement(field, ElementAt(parameters, field.descriptor, i), /*alone=*/size == 1);
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckNeutral(const Field& field, const v1::DecodingParameters& parameters) {
-  if (field.descriptor->is_repeated()) {
-    return Refuse(field, "a list that is not empty", absl::StrCat("an empty one", kNotHonoured));
-  }
-  const Element element = ElementAt(parameters, field.descriptor, 0);
-  const double low = field.rule.range.low, high = field.rule.range.high;
-  if (element.number == low || element.number == high) return absl::OkStatus();
-  if (std::isnan(low)) return Refuse(field, element.text, absl::StrCat("to leave it out", kNotHonoured));
-  std::string allowed = TextOf(field.descriptor, low);
-  if (high != low) absl::StrAppend(&allowed, " or ", TextOf(field.descriptor, high));
-  return Refuse(field, element.text, absl::StrCat(allowed, kNotHonoured));
 }
 
 Range RangeFor(const Rule& rule, const ModelLimits* limits) {
@@ -197,6 +161,67 @@ Range RangeFor(const Rule& rule, const ModelLimits* limits) {
   return range;
 }
 
+// A message among the parameters, by the rows of its fields.
+absl::Status CheckMessage(const std::string& name, const Message& message, const ModelLimits* limits) {
+  for (const Rule& rule : FieldRules(*message.GetDescriptor())) {
+    const Field field{.name = absl::StrCat(name, ".", std::string(rule.name)),
+                      .rule = rule,
+                      .descriptor = message.GetDescriptor()->FindFieldByName(std::string(rule.name)),
+                      .range = RangeFor(rule, limits)};
+    const absl::Status status = field.descriptor->is_repeated()
+                                    ? CheckList(field, message, /*least=*/1)
+                                    : CheckElement(field, ElementAt(message, field.descriptor, 0), /*alone=*/true);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// Whether the message says "off": -1 alone in its first field.
+bool IsOff(const Message& message) {
+  const FieldDescriptor* first = message.GetDescriptor()->field(0);
+  return message.GetReflection()->FieldSize(message, first) == 1 && ElementAt(message, first, 0).number == -1;
+}
+
+absl::Status CheckMessages(const Field& field, const Message& parameters, const ModelLimits* limits) {
+  const Reflection* reflection = parameters.GetReflection();
+  if (!field.descriptor->is_repeated()) {
+    return CheckMessage(field.name, reflection->GetMessage(parameters, field.descriptor), limits);
+  }
+  const int size = reflection->FieldSize(parameters, field.descriptor);
+  if (size > field.rule.max_items) {
+    return Refuse(field, absl::StrCat("a list of ", size), absl::StrCat("at most ", field.rule.max_items));
+  }
+  for (int i = 0; i < size; ++i) {
+    const Message& message = reflection->GetRepeatedMessage(parameters, field.descriptor, i);
+    if (field.rule.can_switch_off && size == 1 && IsOff(message)) return absl::OkStatus();
+    const absl::Status status = CheckMessage(absl::StrCat(field.name, "[", i, "]"), message, limits);
+    if (status.ok()) continue;
+    return field.rule.can_switch_off
+               ? absl::InvalidArgumentError(absl::StrCat(std::string(status.message()), "; -1 alone: off"))
+               : status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHonoured(const Field& field, const Message& parameters, const ModelLimits* limits) {
+  if (field.descriptor->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) return CheckMessages(field, parameters, limits);
+  if (field.descriptor->is_repeated()) return CheckList(field, parameters, /*least=*/0);
+  return CheckElement(field, ElementAt(parameters, field.descriptor, 0), /*alone=*/true);
+}
+
+absl::Status CheckNeutral(const Field& field, const v1::DecodingParameters& parameters) {
+  if (field.descriptor->is_repeated()) {
+    return Refuse(field, "a list that is not empty", absl::StrCat("an empty one", kNotHonoured));
+  }
+  const Element element = ElementAt(parameters, field.descriptor, 0);
+  const double low = field.rule.range.low, high = field.rule.range.high;
+  if (element.number == low || element.number == high) return absl::OkStatus();
+  if (std::isnan(low)) return Refuse(field, element.text, absl::StrCat("to leave it out", kNotHonoured));
+  std::string allowed = TextOf(field.descriptor, low);
+  if (high != low) absl::StrAppend(&allowed, " or ", TextOf(field.descriptor, high));
+  return Refuse(field, element.text, absl::StrCat(allowed, kNotHonoured));
+}
+
 absl::Status CheckReset(const v1::DecodingParameters& parameters) {
   const size_t parameters_known = ParameterRules().size();
   if (static_cast<size_t>(parameters.reset_size()) > parameters_known) {
@@ -214,9 +239,12 @@ absl::Status CheckReset(const v1::DecodingParameters& parameters) {
 }  // namespace
 
 absl::Status CheckParameter(const Rule& rule, const v1::DecodingParameters& parameters, const ModelLimits* limits) {
-  const Field field{.rule = rule, .descriptor = FieldOf(rule), .range = RangeFor(rule, limits)};
+  const Field field{.name = std::string(rule.name),
+                    .rule = rule,
+                    .descriptor = FieldOf(rule),
+                    .range = RangeFor(rule, limits)};
   if (!IsSet(parameters, field.descriptor)) return absl::OkStatus();
-  return rule.support == Support::kHonoured ? CheckHonoured(field, parameters) : CheckNeutral(field, parameters);
+  return rule.support == Support::kHonoured ? CheckHonoured(field, parameters, limits) : CheckNeutral(field, parameters);
 }
 
 absl::Status ValidateParameters(const v1::DecodingParameters& parameters, const ModelLimits* limits) {

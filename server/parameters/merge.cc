@@ -39,8 +39,8 @@ void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters
     const FieldDescriptor* field = FieldOf(rule);
     if (!IsSet(set, field)) {
       reflection->ClearField(&set, field);  // UNSPECIFIED
-    } else if (field->is_repeated()) {
-      reflection->ClearField(merged, field);  // else MergeFrom would append
+    } else if (field->is_repeated() || field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      reflection->ClearField(merged, field);  // else MergeFrom would append, or keep what is 0 in the upper one
     }
   }
   merged->MergeFrom(set);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -68,6 +69,40 @@ void FillWords(const TokenSequences& words, google::protobuf::RepeatedPtrField<v
   if (words.empty()) lists->Add()->add_ids(-1);
 }
 
+std::span<const int32_t> IdsOf(const v1::SequenceBias& bias) {
+  return {bias.ids().data(), static_cast<size_t>(bias.ids_size())};
+}
+
+// Those that act: ids [-1] are off, and of entries with the same ids the last counts.
+std::vector<const v1::SequenceBias*> ActingBiases(const google::protobuf::RepeatedPtrField<v1::SequenceBias>& list) {
+  std::vector<const v1::SequenceBias*> acting;
+  for (auto bias = list.begin(); bias != list.end(); ++bias) {
+    const bool replaced = std::any_of(bias + 1, list.end(), [&bias](const v1::SequenceBias& later) {
+      return std::ranges::equal(IdsOf(*bias), IdsOf(later));
+    });
+    if (!replaced && bias->ids(0) != -1) acting.push_back(&*bias);
+  }
+  return acting;
+}
+
+void FillBiases(const v1::DecodingParameters& merged, google::protobuf::RepeatedPtrField<v1::SequenceBias>* list) {
+  for (const v1::SequenceBias* bias : ActingBiases(merged.sequence_bias())) *list->Add() = *bias;
+  if (list->empty()) list->Add()->add_ids(-1);
+}
+
+// So that an EOS's value stays a number: it grows by less than 1e30 times what it was.
+absl::Status ResolveDecay(const v1::DecodingParameters& merged, DecodingSpec* spec) {
+  if (!merged.has_exponential_decay_length_penalty()) return absl::OkStatus();
+  DecodingSpec::ExponentialDecay& decay = spec->exponential_decay_length_penalty;
+  decay.start_index = merged.exponential_decay_length_penalty().start_index();
+  decay.factor = merged.exponential_decay_length_penalty().factor();
+  const int places = spec->max_length - static_cast<int>(spec->prefix.size()) - decay.start_index;
+  const double most = places > 0 ? std::pow(1e30, 1.0 / places) : decay.factor;
+  if (decay.factor <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("exponential_decay_length_penalty.factor is ", decay.factor, " for ",
+                                                 places, " places up to max_length; allowed is at most ", most));
+}
+
 std::vector<int32_t> Prefix(const v1::DecodingParameters& merged, const ModelLimits& limits,
                             std::span<const int32_t> answer_prefix) {
   const int32_t start = merged.decoder_start_token_id();
@@ -132,6 +167,10 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   effective.set_encoder_repetition_penalty(merged.has_encoder_repetition_penalty() ? merged.encoder_repetition_penalty()
                                                                                    : 1.0);
   effective.set_encoder_no_repeat_ngram_size(merged.encoder_no_repeat_ngram_size());
+  FillBiases(merged, effective.mutable_sequence_bias());
+  effective.mutable_exponential_decay_length_penalty()->set_start_index(
+      spec.exponential_decay_length_penalty.start_index);
+  effective.mutable_exponential_decay_length_penalty()->set_factor(spec.exponential_decay_length_penalty.factor);
   FillIds(spec.suppress_tokens, effective.mutable_suppress_tokens());
   FillIds(spec.begin_suppress_tokens, effective.mutable_begin_suppress_tokens());
   return effective;
@@ -176,6 +215,11 @@ absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameter
     spec.encoder_repetition_penalty = static_cast<float>(merged.encoder_repetition_penalty());
   }
   spec.encoder_no_repeat_ngram_size = merged.encoder_no_repeat_ngram_size();
+  for (const v1::SequenceBias* bias : ActingBiases(merged.sequence_bias())) {
+    spec.biased_sequences.Add(IdsOf(*bias));
+    spec.sequence_bias.push_back(static_cast<float>(bias->bias()));
+  }
+  if (absl::Status status = ResolveDecay(merged, &spec); !status.ok()) return status;
   spec.suppress_tokens = ToIds(merged.suppress_tokens());
   spec.begin_suppress_tokens = ToIds(merged.begin_suppress_tokens());
   return ResolvedParameters{spec, Effective(spec, merged)};

@@ -18,6 +18,7 @@ using google::protobuf::Reflection;
 
 constexpr double kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr double kLeastPenalty = 0.001;
+constexpr double kMostBias = 10000;
 constexpr double kNever = std::numeric_limits<double>::quiet_NaN();  // no value is neutral but "not set"
 
 // length_penalty: new_tokens ** 10 stays a float32 for every length up to 7131.
@@ -35,13 +36,15 @@ constexpr Rule kRules[] = {
     {"forced_eos_token_id", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxEosIds},
     {"decoder_start_token_id", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId},
     {"eos_token_id", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxEosIds},
-    {"bad_words_ids", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxBadWords, kMaxBadWordIds},
+    {"bad_words_ids", Support::kHonoured, {}, Bound::kFixed, true, kMaxBadWords},
     {"renormalize_logits", Support::kHonoured, {}},
     {"repetition_penalty", Support::kHonoured, {kLeastPenalty, 1 / kLeastPenalty}},
     {"encoder_repetition_penalty", Support::kHonoured, {kLeastPenalty, 1 / kLeastPenalty}},
     {"encoder_no_repeat_ngram_size", Support::kHonoured, {0, kInt32Max}},
     {"suppress_tokens", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxSuppressTokens},
     {"begin_suppress_tokens", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxSuppressTokens},
+    {"sequence_bias", Support::kHonoured, {}, Bound::kFixed, true, kMaxSequenceBiases},
+    {"exponential_decay_length_penalty", Support::kHonoured, {}},
     {"do_sample", Support::kNeutral, {0, 0}},
     {"temperature", Support::kNeutralSample, {1, 1}},
     {"top_k", Support::kNeutralSample, {0, 50}},
@@ -54,6 +57,18 @@ constexpr Rule kRules[] = {
     {"num_beam_groups", Support::kNeutral, {0, 1}},
     {"diversity_penalty", Support::kNeutral, {0, 0}},
     {"stop_strings", Support::kNeutral, {kNever, kNever}},
+};
+
+constexpr Rule kTokenListRules[] = {
+    {"ids", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, false, kMaxBadWordIds},
+};
+constexpr Rule kSequenceBiasRules[] = {
+    {"ids", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, false, kMaxSequenceBiasIds},
+    {"bias", Support::kHonoured, {-kMostBias, kMostBias}},
+};
+constexpr Rule kExponentialDecayRules[] = {
+    {"start_index", Support::kHonoured, {0, kInt32Max}},
+    {"factor", Support::kHonoured, {kLeastPenalty, 1 / kLeastPenalty}},
 };
 
 // Rules across parameters.
@@ -85,6 +100,13 @@ constexpr absl::Status (*kRulesAcross[])(const v1::DecodingParameters&, const Mo
 }  // namespace
 
 std::span<const Rule> ParameterRules() { return kRules; }
+
+std::span<const Rule> FieldRules(const google::protobuf::Descriptor& type) {
+  if (&type == v1::TokenList::descriptor()) return kTokenListRules;
+  if (&type == v1::SequenceBias::descriptor()) return kSequenceBiasRules;
+  if (&type == v1::ExponentialDecay::descriptor()) return kExponentialDecayRules;
+  return {};
+}
 
 const Rule* FindRule(std::string_view name) {
   const auto* rule =

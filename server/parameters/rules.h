@@ -35,21 +35,23 @@ enum class Support {
   kNeutralSample,  // likewise, and without do_sample it has no effect at all
 };
 
-// The field's type says the rest: a row holds for a number, a list of them, texts, or lists of token ids.
+// The field's type says the rest: a row holds for a number, a list of them, or texts. A message, or a list of them, has rows
+// of its own for its fields (FieldRules).
 struct Rule {
   std::string_view name;
   Support support;
-  // Honoured: what the number may be, or each of a list, or each id in a list of lists; the bytes of a text. A bool or
-  // an enum needs none. Else: low and high are the two neutral values (perhaps the same; NaN: only "not set" is).
+  // Honoured: what the number may be, or each of a list; the bytes of a text. A bool, an enum or a message needs none.
+  // Else: low and high are the two neutral values (perhaps the same; NaN: only "not set" is).
   Range range;
   Bound bound = Bound::kFixed;
-  bool can_switch_off = false;  // -1, alone in a list (of lists: [[-1]]), is allowed and means off
+  bool can_switch_off = false;  // -1, alone in a list (of messages: in their first field), is allowed and means off
   int max_items = 0;            // of a list
-  int max_ids = 0;              // of each list of ids in a list; at least 1
 };
 
 // One row for each field of DecodingParameters that is a parameter: all but `reset`.
 std::span<const Rule> ParameterRules();
+// One row for each field of a message among the parameters; a list in it has at least one entry.
+std::span<const Rule> FieldRules(const google::protobuf::Descriptor& type);
 // Null: no parameter has this name.
 const Rule* FindRule(std::string_view name);
 

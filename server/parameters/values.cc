@@ -46,6 +46,8 @@ absl::Status SetEnum(std::string_view name, const json& value, const FieldDescri
   return Mismatch(name, value, EnumNames(*type));
 }
 
+absl::Status Fill(std::string_view name, const FieldDescriptor* field, const json& value, Message* message);
+
 // One value of a singular field, or one element of a repeated one.
 class Setter {
  public:
@@ -75,7 +77,7 @@ class Setter {
         reflection_->AddString(message_, field_, value.get<std::string>());
         return absl::OkStatus();
       case FieldDescriptor::CPPTYPE_MESSAGE:
-        return AddTokenList(value);
+        return SetMessage(value);
       default:
         return absl::InternalError(absl::StrCat(name_, " has a type that parameters/ cannot fill"));
     }
@@ -99,13 +101,20 @@ class Setter {
     return absl::OkStatus();
   }
 
-  // The one message type among the parameters: TokenList, a list of ids inside a list.
-  absl::Status AddTokenList(const json& value) {
-    if (!value.is_array() || value.empty()) return Mismatch(name_, value, "a list of lists of token ids");
-    Message* list = reflection_->AddMessage(message_, field_);
-    Setter ids(name_, list->GetDescriptor()->FindFieldByNumber(v1::TokenList::kIdsFieldNumber), list);
-    for (const json& id : value) {
-      if (absl::Status status = ids.SetInt32(id); !status.ok()) return status;
+  // A message is written as the list of its fields, in their order; one of a single list, as that list.
+  absl::Status SetMessage(const json& value) {
+    Message* message =
+        field_->is_repeated() ? reflection_->AddMessage(message_, field_) : reflection_->MutableMessage(message_, field_);
+    const google::protobuf::Descriptor& type = *message->GetDescriptor();
+    if (type.field_count() == 1) return Fill(name_, type.field(0), value, message);
+    if (!value.is_array() || value.size() != static_cast<size_t>(type.field_count())) {
+      std::string fields;
+      for (int i = 0; i < type.field_count(); ++i) absl::StrAppend(&fields, i > 0 ? ", " : "", type.field(i)->name());
+      return Mismatch(name_, value, absl::StrCat(field_->is_repeated() ? "a list of [" : "[", fields, "]"));
+    }
+    for (int i = 0; i < type.field_count(); ++i) {
+      const absl::Status status = Fill(absl::StrCat(name_, ".", type.field(i)->name()), type.field(i), value[i], message);
+      if (!status.ok()) return status;
     }
     return absl::OkStatus();
   }
@@ -116,8 +125,9 @@ class Setter {
   const Reflection* reflection_;
 };
 
-absl::Status Fill(std::string_view name, const FieldDescriptor* field, const json& value, v1::DecodingParameters* out) {
-  Setter setter(name, field, out);
+// A field from one value, or from a list of them.
+absl::Status Fill(std::string_view name, const FieldDescriptor* field, const json& value, Message* message) {
+  Setter setter(name, field, message);
   if (!field->is_repeated() || !value.is_array()) return setter.Set(value);
   for (const json& element : value) {
     if (absl::Status status = setter.Set(element); !status.ok()) return status;

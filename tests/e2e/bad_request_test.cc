@@ -135,7 +135,7 @@ std::vector<BadRequest> ParameterCases() {
                 },
                 {"33", "32"}),
       Parameter("bad_words_ids 8192", [](auto& p) { p.add_bad_words_ids()->add_ids(8192); }, {"8192", "8191"}),
-      Parameter("bad_words_ids without ids", [](auto& p) { p.add_bad_words_ids(); }, {"0 ids"}),
+      Parameter("bad_words_ids without ids", [](auto& p) { p.add_bad_words_ids(); }, {"bad_words_ids[0].ids", "1 to 32"}),
       Parameter("bad_words_ids 257 words",
                 [](auto& p) {
                   for (int i = 0; i < 257; ++i) p.add_bad_words_ids()->add_ids(i);
@@ -151,6 +151,9 @@ std::vector<BadRequest> ParameterCases() {
       Parameter("repetition_penalty 0", [](auto& p) { p.set_repetition_penalty(0); }, {"0.001 to 1000"}),
       Parameter("encoder_no_repeat_ngram_size -1", [](auto& p) { p.set_encoder_no_repeat_ngram_size(-1); }, {"-1"}),
       Parameter("suppress_tokens -7", [](auto& p) { p.add_suppress_tokens(-7); }, {"-7"}),
+      Parameter("sequence_bias 8192", [](auto& p) { p.add_sequence_bias()->add_ids(8192); }, {"ids", "8192", "8191"}),
+      Parameter("exponential_decay_length_penalty without a factor",
+                [](auto& p) { p.mutable_exponential_decay_length_penalty(); }, {"factor", "0.001 to 1000"}),
       Parameter("num_beam_groups", [](auto& p) { p.set_num_beam_groups(2); }, {"2"}),
       Parameter("stop_strings", [](auto& p) { p.add_stop_strings("."); }, {}),
   };

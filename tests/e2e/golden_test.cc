@@ -127,6 +127,14 @@ v1::DecodingParameters ToParameters(const json& golden) {
   parameters.set_repetition_penalty(golden.value("repetition_penalty", 1.0));
   parameters.set_encoder_repetition_penalty(golden.value("encoder_repetition_penalty", 1.0));
   parameters.set_encoder_no_repeat_ngram_size(golden.value("encoder_no_repeat_ngram_size", 0));
+  for (const json& bias : golden.value("sequence_bias", json::array({{{-1}, 0}}))) {
+    v1::SequenceBias* out = parameters.add_sequence_bias();
+    for (const int32_t id : bias.at(0)) out->add_ids(id);
+    out->set_bias(bias.at(1));
+  }
+  const json decay = golden.value("exponential_decay_length_penalty", json::array({0, 1}));
+  parameters.mutable_exponential_decay_length_penalty()->set_start_index(decay.at(0));
+  parameters.mutable_exponential_decay_length_penalty()->set_factor(decay.at(1));
   set_ids("suppress_tokens", parameters.mutable_suppress_tokens());
   set_ids("begin_suppress_tokens", parameters.mutable_begin_suppress_tokens());
   return parameters;

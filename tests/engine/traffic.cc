@@ -82,6 +82,13 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
     if (rng() % 6 == 0) d.repetition_penalty = 0.5f + 0.25f * static_cast<float>(rng() % 7);
     if (rng() % 8 == 0) d.encoder_repetition_penalty = 0.5f + 0.25f * static_cast<float>(rng() % 7);
     if (rng() % 8 == 0) d.encoder_no_repeat_ngram_size = Between(1, 3, rng);
+    for (int i = 0; rng() % 4 == 0; ++i) {
+      d.biased_sequences.Add(RandomSource(1 + i % 2, limits.vocab, rng));
+      d.sequence_bias.push_back(static_cast<float>(Between(-8, 8, rng)));
+    }
+    if (rng() % 8 == 0) {
+      d.exponential_decay_length_penalty = {.start_index = Between(0, 5, rng), .factor = Pick({1, 3}, rng) / 2.0};
+    }
     if (rng() % 8 == 0) d.suppress_tokens = RandomSource(Between(1, 9, rng), limits.vocab, rng);
     if (rng() % 8 == 0) d.begin_suppress_tokens = RandomSource(Between(1, 9, rng), limits.vocab, rng);
   }

@@ -51,6 +51,13 @@ DecodingSpec Resolve(const json& parameters, std::vector<int32_t> prefix) {
   spec.repetition_penalty = parameters.value("repetition_penalty", 1.0f);
   spec.encoder_repetition_penalty = parameters.value("encoder_repetition_penalty", 1.0f);
   spec.encoder_no_repeat_ngram_size = parameters.value("encoder_no_repeat_ngram_size", 0);
+  for (const json& bias : parameters.value("sequence_bias", json::array())) {
+    spec.biased_sequences.Add(bias.at(0).get<std::vector<int32_t>>());
+    spec.sequence_bias.push_back(bias.at(1));
+  }
+  if (const auto decay = parameters.find("exponential_decay_length_penalty"); decay != parameters.end()) {
+    spec.exponential_decay_length_penalty = {.start_index = decay->at(0), .factor = decay->at(1)};
+  }
   spec.suppress_tokens = parameters.value("suppress_tokens", std::vector<int32_t>());
   spec.begin_suppress_tokens = parameters.value("begin_suppress_tokens", std::vector<int32_t>());
   return spec;

@@ -1,4 +1,5 @@
-"""Which decoding parameters the golden cases use: for each checkpoint about a hundred settings, under transformers' names."""
+"""Which decoding parameters the golden cases use: for each checkpoint about 150 settings, under transformers' names."""
+import random
 
 # Of one hypothesis, {} being the defaults. "A", "B": ids of the checkpoint, see settings(). Lengths suit the shortest
 # checkpoint (48 positions).
@@ -121,6 +122,58 @@ PENALTIES = [
     {"num_beams": 6, "max_length": 40, "repetition_penalty": 1.1, "encoder_no_repeat_ngram_size": 3, "early_stopping": "never"},
 ]
 
+# What is added to values, EOS that grows likely, numbers that are none; and sampling that leaves one token to be drawn.
+BIASES = [
+    {"max_length": 24, "sequence_bias": [[["A"], -4.0], [["B", "C"], 5.0]]},
+    {"max_length": 24, "sequence_bias": [[["A"], 6.0], [["A", "A"], -20.0], [["START", "B"], 3.5]], "repetition_penalty": 1.3},
+    {"max_length": 30, "exponential_decay_length_penalty": [3, 1.2]},
+    {"max_length": 30, "exponential_decay_length_penalty": [0, 0.8], "min_length": 6},
+    {"max_length": 30, "exponential_decay_length_penalty": [5, 1.5], "eos_token_id": ["EOS", "A"], "suppress_tokens": ["A"]},
+    {"max_length": 24, "remove_invalid_values": True, "no_repeat_ngram_size": 2, "min_length": 12},
+    {"num_beams": 4, "max_length": 24, "sequence_bias": [[["A"], -4.0], [["B", "C"], 5.0], [["START", "D"], 3.0]],
+     "num_return_sequences": 2},
+    {"num_beams": 3, "max_length": 30, "exponential_decay_length_penalty": [2, 1.1]},
+    {"num_beams": 4, "max_length": 30, "exponential_decay_length_penalty": [4, 1.05], "length_penalty": 2.0, "early_stopping": "never"},
+    {"num_beams": 4, "max_length": 24, "remove_invalid_values": True, "bad_words_ids": [["A"]], "forced_eos_token_id": ["EOS"]},
+    {"num_beams": 3, "max_length": 20, "remove_invalid_values": True, "forced_bos_token_id": "A", "suppress_tokens": ["B"],
+     "renormalize_logits": True},
+    {"num_beams": 4, "max_length": 24, "sequence_bias": [[["EOS"], 2.0]], "exponential_decay_length_penalty": [3, 0.9],
+     "renormalize_logits": True, "num_return_sequences": 3},
+]
+SAMPLED = [
+    {"max_length": 24, "do_sample": True, "top_k": 1},
+    {"max_length": 24, "do_sample": True, "top_k": 1, "temperature": 1.7, "repetition_penalty": 1.4, "min_length": 10},
+    {"max_length": 24, "do_sample": True, "top_k": 0, "top_p": 0.0001, "no_repeat_ngram_size": 2},
+    {"max_length": 24, "do_sample": True, "top_k": 0, "min_p": 1.0, "suppress_tokens": ["A"]},
+    {"max_length": 24, "do_sample": True, "top_k": 0, "epsilon_cutoff": 0.9999, "sequence_bias": [[["A"], 4.0]]},
+    {"max_length": 24, "do_sample": True, "top_k": 0, "eta_cutoff": 0.9999, "temperature": 0.1, "forced_bos_token_id": "A"},
+    {"max_length": 24, "do_sample": True, "top_k": 5, "top_h": 0.0001, "renormalize_logits": True, "eos_token_id": []},
+    {"max_length": 24, "do_sample": True, "temperature": 0.00001, "typical_p": 0.5, "remove_invalid_values": True},
+]
+# Some of these at once.
+CHOICES = [
+    ("num_beams", [2, 3, 4, 5, 6]), ("num_beams", [4]), ("length_penalty", [0.0, 2.0]), ("early_stopping", [True, "never"]),
+    ("repetition_penalty", [0.8, 1.2, 1.6]), ("encoder_repetition_penalty", [0.7, 1.4]), ("no_repeat_ngram_size", [1, 2, 3]),
+    ("encoder_no_repeat_ngram_size", [1, 2]), ("bad_words_ids", [[["A"]], [["A", "B"], ["C"]]]), ("min_length", [8, 15]),
+    ("min_new_tokens", [6, 11]), ("suppress_tokens", [["B"], ["A", "C"]]), ("begin_suppress_tokens", [["A", "EOS"]]),
+    ("sequence_bias", [[[["A"], 3.0], [["EOS"], -2.0]], [[["B", "A"], 4.0], [["D"], 2.5]]]),
+    ("exponential_decay_length_penalty", [[4, 1.1], [6, 0.9]]), ("renormalize_logits", [True]), ("remove_invalid_values", [True]),
+    ("forced_bos_token_id", ["A"]), ("forced_eos_token_id", [["EOS"], ["A", "B"]]),
+]
+
+
+def combinations(count):
+    """So many settings of two to four parameters each."""
+    rng = random.Random(14)
+    for _ in range(count):
+        chosen = {name: rng.choice(values) for name, values in rng.sample(CHOICES, rng.randrange(2, 5))}
+        if chosen.get("num_beams", 1) == 1:
+            chosen.pop("length_penalty", None), chosen.pop("early_stopping", None)
+        yield {"max_length": rng.randrange(14, 36)} | chosen
+
+
+ADDED = BIASES + SAMPLED + list(combinations(24))
+
 
 def settings(checkpoint, model, vocab, longest):
     """Yields parameters with every id resolved. Nothing is left to the checkpoint's own defaults but the start and the ends."""
@@ -137,7 +190,7 @@ def settings(checkpoint, model, vocab, longest):
     if "forced_eos_token_id" in own:
         own["forced_eos_token_id"] = [own["forced_eos_token_id"]]
     long = {"max_length": longest, "eos_token_id": []}
-    for changes in GREEDY + BEAMS + [own, long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}] + RULES + PENALTIES:
+    for changes in GREEDY + BEAMS + [own, long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}] + RULES + PENALTIES + ADDED:
         base = {"decoder_start_token_id": generation["decoder_start_token_id"], "eos_token_id": ends}
         yield base | {k: resolve(v) for k, v in changes.items()}
 
@@ -189,7 +242,7 @@ def prompted(checkpoint, liked, longest, prompts, rng):
     so has each that forces the first token, which is done behind one token alone."""
     ends = [checkpoint["generation"]["eos_token_id"]]
     long = {"max_length": longest, "eos_token_id": []}
-    all_settings = [s for s in GREEDY + BEAMS + RULES + PENALTIES if "decoder_start_token_id" not in s]
+    all_settings = [s for s in GREEDY + BEAMS + RULES + PENALTIES + ADDED if "decoder_start_token_id" not in s]
     for index, changes in enumerate(all_settings + [long, long | {"num_beams": 3, "no_repeat_ngram_size": 3}]):
         new_tokens = changes.get("max_new_tokens", changes.get("max_length", 21) - 1)
         # A max_length of all positions is what it is, whatever the prompt.

@@ -326,6 +326,36 @@ TEST(RulesTest, SuppressedTokensDoNotComeEvenWhereTheyAreForced) {
   EXPECT_THAT(Edits(spec, {}, {0, 4}), ElementsAre("3 banned", "6 banned", "8 banned"));
 }
 
+TEST(RulesTest, BiasesAddUpAndComeBeforePenalties) {
+  DecodingSpec spec;
+  spec.biased_sequences = {{7}, {5, 7}, {0, 5, 9}, {4, 5, 8}};
+  spec.sequence_bias = {1, 2, -3, 4};
+  EXPECT_THAT(Edits(spec, {}, {0}), ElementsAre("7 -1 +1 add 1"));
+  EXPECT_THAT(Edits(spec, {}, {0, 5}), ElementsAre("7 -1 +1 add 3", "9 -1 +1 add -3"));
+  EXPECT_THAT(Edits(spec, {}, {4, 5}), ElementsAre("7 -1 +1 add 3", "8 -1 +1 add 4"));
+  spec.repetition_penalty = 2;
+  EXPECT_THAT(Edits(spec, {}, {7, 0}), ElementsAre("0 -2 +0.5 add 0", "7 -2 +0.5 add 1"));
+  spec.bad_words_ids = {{7}};
+  EXPECT_THAT(Edits(spec, {}, {0}), ElementsAre("0 -2 +0.5 add 0", "7 banned"));
+  spec.forced_bos_token_id = 3;
+  EXPECT_THAT(Edits(spec, {}, {0}), IsEmpty());
+}
+
+TEST(RulesTest, EosGrowsBehindItsStartUnlessItIsBanned) {
+  DecodingSpec spec;
+  spec.prefix = {0, 1};
+  spec.eos_token_id = {2, 3};
+  spec.exponential_decay_length_penalty = {.start_index = 1, .factor = 1.5};
+  EXPECT_THAT(Edits(spec, {}, {0, 1, 5}), IsEmpty());
+  // x + |x| * (1.5 - 1), then (1.5 * 1.5 - 1).
+  EXPECT_THAT(Edits(spec, {}, {0, 1, 5, 6}), ElementsAre("2 -0.5 +1.5 add 0", "3 -0.5 +1.5 add 0"));
+  EXPECT_THAT(Edits(spec, {}, {0, 1, 5, 6, 7}), ElementsAre("2 --0.25 +2.25 add 0", "3 --0.25 +2.25 add 0"));
+  spec.suppress_tokens = {3};
+  EXPECT_THAT(Edits(spec, {}, {0, 1, 5, 6}), ElementsAre("2 -0.5 +1.5 add 0", "3 banned"));
+  spec.min_length = 5;
+  EXPECT_THAT(Edits(spec, {}, {0, 1, 5, 6}), ElementsAre("2 banned", "3 banned"));
+}
+
 TEST(RulesTest, MaxEditsIsTheWorstCase) {
   DecodingSpec spec;
   EXPECT_EQ(MaxEdits(spec, 0), 0);
@@ -353,6 +383,9 @@ TEST(RulesTest, MaxEditsIsTheWorstCase) {
   spec.suppress_tokens = {1, 2, 3};
   spec.begin_suppress_tokens = {1};
   EXPECT_EQ(MaxEditsPerRow(spec, 20), 2 + 17 + 9 + 20 + 4);
+  spec.exponential_decay_length_penalty.factor = 1.1;
+  spec.biased_sequences = {{1}, {2, 3}, {4}};
+  EXPECT_EQ(MaxEditsPerRow(spec, 20), 2 + 17 + 9 + 20 + 4 + 2 + 3);
 }
 
 }  // namespace

@@ -231,6 +231,37 @@ TEST(ResolveTest, MergedParametersAreValidated) {
   EXPECT_THAT(Refusal({"do_sample=true"}), HasSubstr("do_sample is true; allowed is false"));
 }
 
+TEST(ResolveTest, OfEqualBiasesTheLastCounts) {
+  const ResolvedParameters resolved = Resolve({"sequence_bias=[[[3], 1.5], [[3, 4], 2], [[3], -0.1]]"});
+  ASSERT_EQ(resolved.spec.biased_sequences.size(), 2u);
+  EXPECT_THAT(resolved.spec.biased_sequences[0], ElementsAre(3, 4));
+  EXPECT_THAT(resolved.spec.biased_sequences[1], ElementsAre(3));
+  EXPECT_THAT(resolved.spec.sequence_bias, ElementsAre(2.0f, -0.1f));
+  ASSERT_EQ(resolved.effective.sequence_bias_size(), 2);
+  EXPECT_EQ(resolved.effective.sequence_bias(1).bias(), -0.1);
+  EXPECT_TRUE(Resolve({"sequence_bias=[[[-1], 0]]"}).spec.biased_sequences.empty());
+}
+
+TEST(ResolveTest, TheDecaysFactorIsBoundByTheLength) {
+  const auto decay = Resolve({"exponential_decay_length_penalty=[4, 1.25]"}).spec.exponential_decay_length_penalty;
+  EXPECT_EQ(decay.start_index, 4);
+  EXPECT_EQ(decay.factor, 1.25);
+  EXPECT_EQ(Resolve({"exponential_decay_length_penalty=[4, 1000]", "max_new_tokens=14"})
+                .spec.exponential_decay_length_penalty.factor,
+            1000);
+  EXPECT_THAT(Refusal({"exponential_decay_length_penalty=[4, 1000]", "max_new_tokens=15"}),
+              HasSubstr("exponential_decay_length_penalty.factor is 1000 for 11 places up to max_length; allowed is at "
+                        "most 533.67"));
+}
+
+TEST(MergeTest, MessagesReplaceAsAWhole) {
+  const auto merged = Merge({Layer({"exponential_decay_length_penalty=[7, 2]", "sequence_bias=[[[3], 1.5]]"}),
+                             Layer({"exponential_decay_length_penalty=[0, 3]", "sequence_bias=[[[4], 2]]"})});
+  EXPECT_EQ(merged.exponential_decay_length_penalty().start_index(), 0);
+  ASSERT_EQ(merged.sequence_bias_size(), 1);
+  EXPECT_THAT(merged.sequence_bias(0).ids(), ElementsAre(4));
+}
+
 TEST(EffectiveTest, HasEveryHonouredParameter) {
   const v1::DecodingParameters effective =
       Resolve({"num_beams=3", "length_penalty=0.6", "early_stopping=never", "max_new_tokens=9", "min_length=4"})

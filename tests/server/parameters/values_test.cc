@@ -35,6 +35,15 @@ TEST(SetParameterTest, EveryTypeOfField) {
   ASSERT_EQ(words.bad_words_ids_size(), 2);
   EXPECT_THAT(words.bad_words_ids(0).ids(), ElementsAre(1, 2));
   EXPECT_THAT(words.bad_words_ids(1).ids(), ElementsAre(3));
+  const v1::DecodingParameters biases = Set("sequence_bias=[[[1, 2], -2.5], [[3], 4]]");
+  ASSERT_EQ(biases.sequence_bias_size(), 2);
+  EXPECT_THAT(biases.sequence_bias(0).ids(), ElementsAre(1, 2));
+  EXPECT_EQ(biases.sequence_bias(0).bias(), -2.5);
+  EXPECT_THAT(biases.sequence_bias(1).ids(), ElementsAre(3));
+  EXPECT_EQ(biases.sequence_bias(1).bias(), 4);
+  const v1::DecodingParameters decay = Set("exponential_decay_length_penalty=[15, 1.05]");
+  EXPECT_EQ(decay.exponential_decay_length_penalty().start_index(), 15);
+  EXPECT_EQ(decay.exponential_decay_length_penalty().factor(), 1.05);
 }
 
 TEST(SetParameterTest, EarlyStoppingIsFalseTrueOrNever) {
@@ -79,8 +88,14 @@ TEST(SetParameterTest, BadValuesNameParameterAndValue) {
       {"do_sample=1", "do_sample is 1; allowed is true or false"},
       {"seed=-1", "seed is -1; allowed is 0 to"},
       {"eos_token_id=[2,\"x\"]", "eos_token_id is \"x\"; allowed is an integer"},
-      {"bad_words_ids=[1]", "bad_words_ids is 1; allowed is a list of lists"},
-      {"bad_words_ids=[[]]", "bad_words_ids is []; allowed is a list of lists"},
+      {"sequence_bias=[1, 2]", "sequence_bias is 1; allowed is a list of [ids, bias]"},
+      {"sequence_bias=[[[1], 2, 3]]", "sequence_bias is [[1],2,3]; allowed is a list of [ids, bias]"},
+      {"sequence_bias=[[[1], x]]", "sequence_bias.bias is \"x\"; allowed is a number"},
+      {"sequence_bias=[[[x], 1]]", "sequence_bias.ids is \"x\"; allowed is an integer"},
+      {"exponential_decay_length_penalty=1.5",
+       "exponential_decay_length_penalty is 1.5; allowed is [start_index, factor]"},
+      {"exponential_decay_length_penalty=[1.5, 2]",
+       "exponential_decay_length_penalty.start_index is 1.5; allowed is an integer"},
       {"stop_strings=[1]", "stop_strings is 1; allowed is a text"},
   };
   for (const auto& test : kCases) {
