@@ -4,12 +4,14 @@ namespace elserve {
 
 // Rules that go by long sources may make a row's buffer grow, once.
 DecodeLayoutBuilder::DecodeLayoutBuilder(const Resources& capacity, int max_length, const DocumentStore& store)
-    : edits_(capacity.edits, int64_t{2} * max_length + 2 * kMaxEosIds + kMaxSequenceBiases + kMaxBadWords + 2 * kMaxSuppressTokens),
+    : edits_(capacity.edits,
+             int64_t{2} * max_length + 2 * kMaxEosIds + kMaxSequenceBiases + kMaxBadWords + 2 * kMaxSuppressTokens),
       documents_(capacity.rows, capacity.encoder_pages, store) {
   tokens_.reserve(capacity.rows);
   position_ids_.reserve(capacity.rows);
   rows_.reserve(capacity.rows);
   select_.reserve(capacity.rows);
+  rules_.reserve(capacity.rows);
 }
 
 DecodeLayout DecodeLayoutBuilder::Build(std::span<Sequence* const> sequences) {
@@ -18,6 +20,7 @@ DecodeLayout DecodeLayoutBuilder::Build(std::span<Sequence* const> sequences) {
   position_ids_.clear();
   rows_.clear();
   select_.clear();
+  rules_.clear();
   documents_.Clear();
   for (Sequence* sequence : sequences) AddSequence(*sequence);
   return {tokens_, position_ids_, rows_, documents_.documents(), select_};
@@ -35,8 +38,14 @@ void DecodeLayoutBuilder::AddSequence(Sequence& sequence) {
     position_ids_.push_back(before);
     rows_.push_back({.begin = position, .first = before, .ancestry = sequence.ancestry.cells(row, before + 1)});
     const RowRules rules = RulesFor(search.spec(), search.source(), search.tokens(row), edits_);
-    select_.push_back({position, rules.log_probs ? SelectSpace::kLogProbs : SelectSpace::kLogits, rules.count,
-                       rules.force, rules.edits, rules.renormalize});
+    select_.push_back({.position = position,
+                       .space = rules.log_probs ? SelectSpace::kLogProbs : SelectSpace::kLogits,
+                       .count = rules.count,
+                       .force = rules.force,
+                       .edits = rules.edits,
+                       .renormalize = rules.renormalize,
+                       .whole = rules.whole});
+    rules_.push_back(rules);
   }
   // The rows again, for their most likely tokens as no rule changed them.
   for (int row = search.rows(); row < search.select_rows(); ++row) {
@@ -45,6 +54,7 @@ void DecodeLayoutBuilder::AddSequence(Sequence& sequence) {
                        .count = search.spec().top_logprobs,
                        .force = {},
                        .edits = {}});
+    rules_.push_back({});
   }
 }
 

@@ -21,6 +21,8 @@ class DecodeLayoutBuilder {
 
   // Takes a cell for each row and lists what the step reads. The spans stay valid until the next Build.
   DecodeLayout Build(std::span<Sequence* const> sequences);
+  // Of each of the layout's select rows, as long.
+  std::span<const RowRules> rules() const { return rules_; }
 
  private:
   void AddSequence(Sequence& sequence);
@@ -29,6 +31,7 @@ class DecodeLayoutBuilder {
   std::vector<int32_t> tokens_, position_ids_;  // [rows]
   std::vector<DecodeRow> rows_;
   std::vector<SelectRow> select_;  // [select rows]
+  std::vector<RowRules> rules_;    // [select rows]
   DocumentList documents_;
 };
 

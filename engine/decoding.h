@@ -7,7 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace elserve {
@@ -19,12 +22,28 @@ inline constexpr int kMaxBadWordIds = 32;
 inline constexpr int kMaxSuppressTokens = 1024;
 inline constexpr int kMaxSequenceBiases = 256;
 inline constexpr int kMaxSequenceBiasIds = 32;
+inline constexpr int kMaxStopStrings = 16;
+inline constexpr int kMaxStopStringBytes = 256;
 // The most candidates that a row is ever asked for: the next beams need num_beams that did not end, and at most one for
 // each EOS id stands above them.
 inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
 
 // The most alternatives of a token that are told.
 inline constexpr int kMaxTopLogprobs = 20;
+
+// How a token is drawn, under transformers' names; warpers act in this order (engine/search/distribution.h).
+struct Sampling {
+  float temperature = 1.0f;   // values are divided by it; above 0
+  double top_h = 0;           // above 0 to 1; 0: off
+  int top_k = 0;              // 0: off
+  double top_p = 1.0;         // 0 to 1; 1: off
+  double min_p = 0;           // 0 to 1; 0: off
+  double typical_p = 1.0;     // above 0 to 1; 1: off
+  double epsilon_cutoff = 0;  // 0 to below 1; 0: off
+  double eta_cutoff = 0;      // 0 to below 1; 0: off
+  // Token n of hypothesis h is drawn by a number that depends on seed, n and h alone.
+  uint64_t seed = 0;
+};
 
 enum class EarlyStopping { kFalse, kTrue, kNever };
 
@@ -59,6 +78,33 @@ class TokenSequences {
   std::vector<size_t> ends_;  // of each sequence in ids_
 };
 
+// The bytes that each token adds to a text.
+class TokenBytes {
+ public:
+  // Of the next token.
+  void Add(std::string_view text) {
+    bytes_ += text;
+    ends_.push_back(bytes_.size());
+  }
+  // Empty for ids beyond the last.
+  std::string_view operator[](int32_t token) const {
+    const auto i = static_cast<size_t>(token);
+    if (i >= ends_.size()) return {};
+    const size_t begin = i == 0 ? 0 : ends_[i - 1];
+    return std::string_view(bytes_).substr(begin, ends_[i] - begin);
+  }
+
+ private:
+  std::string bytes_;
+  std::vector<size_t> ends_;
+};
+
+// Texts that end a hypothesis, and what tokens are made of. Constant; any number of sequences share one.
+struct StopStrings {
+  std::shared_ptr<const TokenBytes> texts;
+  std::vector<std::string> strings;  // at most kMaxStopStrings, each of 1 to kMaxStopStringBytes bytes
+};
+
 // The decoding parameters of one sequence under transformers' names (GenerationConfig). Lengths count tokens of the
 // decoder, its prefix included.
 struct DecodingSpec {
@@ -71,8 +117,13 @@ struct DecodingSpec {
   // num_beams 1 then.
   int score_from = 0;
   int num_beams = 1;             // 1: greedy; 2 to kMaxBeams: beam search
-  int num_return_sequences = 1;  // 1 to num_beams
-  float length_penalty = 1.0f;   // a finished sum is divided by new_tokens ** length_penalty
+  int num_beam_groups = 1;       // above 1: diverse beam search; a divisor of num_beams
+  float diversity_penalty = 0;   // above 0 where there are groups
+  int32_t pad_token_id = -1;     // what a group that has ended chooses; -1: the first EOS
+  int num_return_sequences = 1;  // 1 to num_beams; with do_sample, hypotheses that are drawn, 1 to kMaxBeams
+  bool do_sample = false;        // draw tokens; num_beams is 1
+  Sampling sampling;
+  float length_penalty = 1.0f;  // a finished sum is divided by new_tokens ** length_penalty
   EarlyStopping early_stopping = EarlyStopping::kFalse;
   int max_length = 20;                       // decoding ends at this length
   int min_length = 0;                        // EOS is banned while the length is below this
@@ -86,8 +137,8 @@ struct DecodingSpec {
   // Likewise of tokens that the source has, but the other way round: above 1 they are more likely.
   float encoder_repetition_penalty = 1.0f;
   int encoder_no_repeat_ngram_size = 0;  // no n-gram of the source comes; 0: off
-  // Where a hypothesis ends with all of a sequence but its last token, that one's value grows by the sequence's bias. At
-  // most kMaxSequenceBiases, each of 1 to kMaxSequenceBiasIds ids, none twice.
+  // Where a hypothesis ends with all of a sequence but its last token, that one's value grows by the sequence's bias.
+  // At most kMaxSequenceBiases, each of 1 to kMaxSequenceBiasIds ids, none twice.
   TokenSequences biased_sequences;
   std::vector<float> sequence_bias;  // of each
   // An EOS's value x becomes x + |x| * (factor ** n - 1) in the n-th place behind the first start_index generated ones.
@@ -99,13 +150,21 @@ struct DecodingSpec {
   std::vector<int32_t> suppress_tokens;  // they do not come, not even where they are forced; at most kMaxSuppressTokens
   std::vector<int32_t> begin_suppress_tokens;  // they do not come first, or behind a forced first token; likewise
   TokenSequences bad_words_ids;     // they do not come; at most kMaxBadWords, each of 1 to kMaxBadWordIds ids
-  bool renormalize_logits = false;  // values are log-softmaxed (again) after all rules
+  bool renormalize_logits = false;  // values are log-softmaxed (again) after all rules; of no effect with do_sample
+  // Logits that are not finite do not fail the sequence: by the rules' order NaN is 0, and an infinity, a ban's as
+  // well, the greatest number or its opposite.
+  bool remove_invalid_values = false;
+  // With one beam: a hypothesis ends at the token that completes one of them. Null: none.
+  std::shared_ptr<const StopStrings> stop_strings;
   // So many of each step's most likely tokens come with the answers (Hypothesis::alternatives); 0 to kMaxTopLogprobs; 0
   // with score_from. Each row then selects twice.
   int top_logprobs = 0;
+
+  // The most rows that are live at once.
+  int most_rows() const { return do_sample ? num_return_sequences : num_beams; }
 };
 
-enum class FinishReason { kEos, kLength };
+enum class FinishReason { kEos, kLength, kStopString };
 
 struct TokenLogprob {
   int32_t token;

@@ -14,6 +14,7 @@
 #include "engine/model/decoder.h"
 #include "engine/model/encoder.h"
 #include "engine/prefill_batch.h"
+#include "engine/search_batch.h"
 #include "engine/sequence.h"
 #include "engine/sequence_pool.h"
 #include "engine/update_pool.h"
@@ -42,7 +43,8 @@ class ModelEngine final : public Engine {
   void Start(Sequence& sequence);
   void CollectEncoded(StepResult* result);
   absl::Status Advance(std::span<const SelectedRow> selected);
-  void AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows);
+  // What a search made of its step.
+  void Report(const SearchBatch::Entry& entry, int decoded_rows);
 
   LoadedModel model_;
   std::unique_ptr<Encoder> encoder_;
@@ -59,7 +61,8 @@ class ModelEngine final : public Engine {
   SequencePool spare_;                // not in flight
   uint64_t admissions_ = 0;           // so far
   UpdatePool updates_;
-  std::vector<std::span<const Candidate>> candidates_;  // [rows of a sequence]
+  SearchBatch searches_;
+  std::vector<int> decoded_rows_;  // of each of them in this step
 };
 
 ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, std::unique_ptr<Decoder> prefill,
@@ -76,10 +79,11 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
       blocks_(model_.info.capacity.decoder_blocks),
       free_(model_.info.capacity),
       spare_(model_.info),
-      updates_(model_.info) {
+      updates_(model_.info),
+      searches_(int64_t{2} * model_.limits.select_rows, model_.info.vocab_size, model_.pool) {
   sequences_.reserve(model_.info.capacity.rows);
   decoding_.reserve(model_.info.capacity.rows);
-  candidates_.reserve(std::max<int64_t>(kMaxBeams, model_.limits.select_rows));
+  decoded_rows_.reserve(int64_t{2} * model_.limits.select_rows);
 }
 
 absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
@@ -112,17 +116,23 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
                     d.max_length - 1);
   }
   Resources r;
-  r.rows = d.top_logprobs > 0 ? 2 * d.num_beams : d.num_beams;
+  const char* const rows = d.do_sample ? "num_return_sequences" : "num_beams";
+  r.rows = d.top_logprobs > 0 ? 2 * d.most_rows() : d.most_rows();
+  r.whole_rows = NeedsWholeRows(d) ? d.most_rows() : 0;
   r.encoder_pages = (spec.source_tokens + kPageTokens - 1) / kPageTokens;
   // Every row takes a cell for each token that it is fed, all but the last; those of the prefix are shared.
-  const int64_t cells = prefix - 1 + d.num_beams * (d.max_length - prefix);
+  const int64_t cells = prefix - 1 + int64_t{d.most_rows()} * (d.max_length - prefix);
   r.decoder_blocks = (cells + kBlockCells - 1) / kBlockCells;
   // A decoder-only model's source is its prompt.
   r.edits = MaxEdits(d, info.decoder_only ? static_cast<int>(prefix) : spec.source_tokens);
   const Resources& all = info.capacity;
   if (r.rows > all.rows) {
-    return too_much(d.top_logprobs > 0 ? "num_beams x 2 (for top_logprobs)" : "num_beams", r.rows,
+    return too_much(absl::StrCat(rows, d.top_logprobs > 0 ? " x 2 (for top_logprobs)" : ""), r.rows,
                     "the model's max_rows", all.rows);
+  }
+  if (r.whole_rows > all.whole_rows) {
+    return too_much(absl::StrCat(rows, ", each with its logits on the host,"), r.whole_rows,
+                    "what the model has memory for", all.whole_rows);
   }
   if (r.encoder_pages > all.encoder_pages) {
     return too_much("the source's number of tokens", spec.source_tokens, "encoder memory in tokens",
@@ -130,8 +140,8 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
   }
   if (r.decoder_blocks > all.decoder_blocks) {
     const std::string shared = prefix > 1 ? absl::StrCat(" + ", prefix - 1) : "";
-    return too_much(absl::StrCat("num_beams x (max_length - ", prefix, ")", shared), cells,
-                    "decoder memory in positions", all.decoder_blocks * kBlockCells);
+    return too_much(absl::StrCat(rows, " x (max_length - ", prefix, ")", shared), cells, "decoder memory in positions",
+                    all.decoder_blocks * kBlockCells);
   }
   if (r.edits > all.edits)
     return too_much("the number of tokens that rules change in a step, at worst,", r.edits, "the model's maximum",
@@ -147,7 +157,7 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   Document* const document = encodes && fits ? documents_.Acquire(admission.source) : nullptr;
   if (!fits || (encodes && document == nullptr)) return absl::InternalError("a plan admitted what does not fit");
   const DecodingSpec& d = admission.decoding;
-  Sequence* s = spare_.Take(d.num_beams == 1 ? 0 : static_cast<int64_t>(d.num_beams) * d.max_length);
+  Sequence* s = spare_.Take(d.most_rows() == 1 ? 0 : static_cast<int64_t>(d.most_rows()) * d.max_length);
   s->id = admission.id;
   s->stage = Sequence::Stage::kWaiting;
   s->document = document;
@@ -158,7 +168,7 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   s->cells = 0;
   s->prefilled = 0;
   s->admitted = ++admissions_;
-  s->ancestry.Reserve(d.num_beams, d.max_length);
+  s->ancestry.Reserve(d.most_rows(), d.max_length);
   s->update_step = 0;
   blocks_.Take(needed->decoder_blocks, &s->blocks);
   free_ -= *needed;
@@ -215,25 +225,16 @@ void ModelEngine::CollectEncoded(StepResult* result) {
   }
 }
 
-void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRow> rows) {
+void ModelEngine::Report(const SearchBatch::Entry& entry, int decoded_rows) {
+  Sequence& sequence = *entry.sequence;
   SequenceUpdate& update = updates_.Of(sequence);
-  SearchState& search = sequence.search();
-  if (sequence.stage == Sequence::Stage::kDecoding) update.decoded_rows = search.rows();
-  candidates_.clear();
-  for (const SelectedRow& row : rows) {
-    if (!row.finite) {
-      update.status = absl::InternalError("the model's logits are not finite for this input");
-      Release(&sequence);
-      return;
-    }
-    candidates_.push_back(row.candidates);
+  update.decoded_rows = decoded_rows;
+  if (!entry.finite) {
+    update.status = absl::InternalError("the model's logits are not finite for this input");
+    Release(&sequence);
+    return;
   }
-  std::span<const std::span<const Candidate>> candidates = candidates_;
-  if (search.spec().top_logprobs > 0) {
-    search.NoteAlternatives(candidates.subspan(search.rows()));
-    candidates = candidates.first(search.rows());
-  }
-  search.Advance(candidates);
+  const SearchState& search = sequence.search();
   if (sequence.stream) {
     const std::span<const int32_t> tokens = search.StablePrefix(sequence.reported);
     update.tokens.assign(tokens.begin(), tokens.end());
@@ -246,16 +247,31 @@ void ModelEngine::AdvanceSequence(Sequence& sequence, std::span<const SelectedRo
 }
 
 absl::Status ModelEngine::Advance(std::span<const SelectedRow> selected) {
+  searches_.Clear();
+  std::span<const RowRules> rules = decode_layout_.rules();
   bool enough = true;
-  const auto advance = [&](Sequence& sequence, size_t rows) {
-    enough = enough && rows <= selected.size();
-    if (!enough) return;
-    AdvanceSequence(sequence, selected.first(rows));
-    selected = selected.subspan(rows);
+  const auto take = [&enough](auto& all, size_t rows) {
+    enough = enough && rows <= all.size();
+    const auto taken = all.first(enough ? rows : 0);
+    all = all.subspan(taken.size());
+    return taken;
   };
-  for (const PrefillBatch::Scored& scored : prefill_batch_.scored()) advance(*scored.sequence, scored.rows);
-  for (Sequence* sequence : decoding_) advance(*sequence, sequence->search().select_rows());
-  return enough ? absl::OkStatus() : absl::InternalError("the device answered for too few rows");
+  for (const PrefillBatch::Scored& scored : prefill_batch_.scored()) {
+    searches_.Add(*scored.sequence, take(selected, scored.rows), {});
+  }
+  for (Sequence* sequence : decoding_) {
+    const auto rows = static_cast<size_t>(sequence->search().select_rows());
+    searches_.Add(*sequence, take(selected, rows), take(rules, rows));
+  }
+  if (!enough) return absl::InternalError("the device answered for too few rows");
+  decoded_rows_.clear();
+  for (const SearchBatch::Entry& entry : searches_.entries()) {
+    const bool decoding = entry.sequence->stage == Sequence::Stage::kDecoding;
+    decoded_rows_.push_back(decoding ? entry.sequence->search().rows() : 0);
+  }
+  searches_.Run();
+  for (size_t i = 0; i < decoded_rows_.size(); ++i) Report(searches_.entries()[i], decoded_rows_[i]);
+  return absl::OkStatus();
 }
 
 absl::Status ModelEngine::Step(const StepPlan& plan, StepResult* result) {

@@ -63,17 +63,20 @@ struct Resources {
   int64_t encoder_pages = 0;   // of ModelInfo::page_tokens source tokens
   int64_t decoder_blocks = 0;  // of ModelInfo::block_positions decoder positions
   int64_t edits = 0;           // logit edits of a step
+  int64_t whole_rows = 0;      // hypotheses whose logits come to the host, all of them
 
   bool Fits(const Resources& free) const {
     return rows <= free.rows && encoder_pages <= free.encoder_pages && decoder_blocks <= free.decoder_blocks &&
-           edits <= free.edits;
+           edits <= free.edits && whole_rows <= free.whole_rows;
   }
   Resources& operator+=(const Resources& o) {
     rows += o.rows, encoder_pages += o.encoder_pages, decoder_blocks += o.decoder_blocks, edits += o.edits;
+    whole_rows += o.whole_rows;
     return *this;
   }
   Resources& operator-=(const Resources& o) {
     rows -= o.rows, encoder_pages -= o.encoder_pages, decoder_blocks -= o.decoder_blocks, edits -= o.edits;
+    whole_rows -= o.whole_rows;
     return *this;
   }
   bool operator==(const Resources&) const = default;

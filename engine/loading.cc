@@ -59,6 +59,14 @@ int64_t MostEdits(const EngineOptions& options) {
   return static_cast<int64_t>(options.max_rows) * (options.max_decoder_tokens + kMaxEosIds + kMaxBadWords);
 }
 
+// Logits of whole rows take memory of the host: this much at most, and one row always.
+constexpr int64_t kMostWholeLogits = int64_t{64} << 20;
+
+int MostWholeRows(const EngineOptions& options, const ModelConfig& config) {
+  const auto most = static_cast<int>(kMostWholeLogits / config.vocab_size);
+  return std::max(1, std::min(options.max_rows, most));
+}
+
 // Prefixes share a step with encoding and decoding, so a slice of them is a quarter of what encoding may have. Where
 // nothing is encoded they have all of it.
 constexpr int kPrefillShare = 4;
@@ -72,6 +80,7 @@ StepLimits LimitsOf(const EngineOptions& options, const ModelConfig& config) {
   limits.prefill_history = std::max(options.max_decoder_tokens, 2 * limits.prefill_positions);
   limits.decode_positions = options.max_rows;
   limits.select_rows = options.max_rows;
+  limits.whole_rows = MostWholeRows(options, config);
   limits.decoder_length = options.max_decoder_tokens;
   limits.source_length = options.max_source_tokens;
   limits.edits = MostEdits(options);
@@ -96,7 +105,8 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.precision = backend.state_type() == DataType::kFloat32 ? Precision::kFloat32 : Precision::kBFloat16;
   info.attention = plan.forms;
   info.attention_reason = plan.reason;
-  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options)};
+  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options),
+                   MostWholeRows(options, config)};
   info.page_tokens = kPageTokens;
   info.block_positions = kBlockCells;
   const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.forms));
@@ -183,6 +193,7 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
 
   LoadedModel model;
   model.backend = std::move(device->backend);
+  model.pool = options.pool;
   const StepSizes preferred = model.backend->PreferredSizes();
   if (options.max_rows == 0) options.max_rows = preferred.max_rows;
   if (options.encode_tokens_per_step == 0) options.encode_tokens_per_step = preferred.encode_tokens_per_step;

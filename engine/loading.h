@@ -18,6 +18,7 @@ struct LoadedModel {
   std::unique_ptr<ModelConfig> config;
   std::unique_ptr<PackedModel> weights;
   StepLimits limits;
+  ThreadPool* pool = nullptr;  // EngineOptions::pool
 };
 
 // Errors name the file, the tensor, the key or the option and what was expected.

@@ -123,6 +123,8 @@ struct SelectRow {
   std::span<const LogitEdit> edits;  // one a token at most, by token
   // Log-softmax once more over the edited values.
   bool renormalize = false;
+  // Not candidates are wanted but all logits, as they are: what stands above means nothing. kDecode alone.
+  bool whole = false;
 };
 
 struct DecodeLayout {
@@ -169,6 +171,7 @@ struct StepLimits {
   int prefill_history = 0;  // first + positions of all prefill rows together
   int decode_positions = 0;
   int select_rows = 0;     // of each phase
+  int whole_rows = 0;      // select rows that are wanted whole
   int decoder_length = 0;  // positions of one hypothesis
   int source_length = 0;   // tokens of one document
   int64_t edits = 0;       // logit edits of all rows; a step with more may allocate
@@ -279,8 +282,9 @@ struct SelectTokensArgs {
 // One select row's answer.
 struct SelectedRow {
   // Best value first, the lower token id first among equals; fewer than asked only if the vocabulary is smaller.
-  std::span<const Candidate> candidates;
-  bool finite = true;  // false: a logit was not a number or +infinity; candidates mean nothing
+  std::span<const Candidate> candidates = {};
+  std::span<const float> logits = {};  // SelectRow::whole: [vocab]
+  bool finite = true;  // false: a logit was not a number or +infinity; candidates mean nothing. Whole rows: always true
 };
 
 // A step's size where the configuration leaves it open.

@@ -12,17 +12,16 @@ void AlternativesLog::Reserve(int count, int rows, int steps) {
   tokens_.resize(parents_.size() * count_);
 }
 
-void AlternativesLog::Add(std::span<const int32_t> parents,
-                          std::span<const std::span<const Candidate>> most_likely_per_row) {
+void AlternativesLog::Add(std::span<const int32_t> parents, std::span<const DecodedRow> most_likely) {
   // The vocabulary's size, if that is smaller, from the first step on.
-  count_ = std::min(count_, most_likely_per_row.front().size());
+  count_ = std::min(count_, most_likely.front().candidates.size());
   std::copy(parents.begin(), parents.end(), parents_.begin() + static_cast<std::ptrdiff_t>(Offset(steps_, 0)));
   auto out = tokens_.begin() + static_cast<std::ptrdiff_t>(Offset(steps_, 0) * count_);
-  for (const std::span<const Candidate> most_likely : most_likely_per_row) {
-    out = std::transform(most_likely.begin(), most_likely.begin() + static_cast<std::ptrdiff_t>(count_), out,
-                         [](const Candidate& candidate) {
-                           return TokenLogprob{candidate.token, candidate.logprob};
-                         });
+  for (const DecodedRow& row : most_likely) {
+    const std::span<const Candidate> first = row.candidates.first(count_);
+    out = std::transform(first.begin(), first.end(), out, [](const Candidate& candidate) {
+      return TokenLogprob{candidate.token, candidate.logprob};
+    });
   }
   ++steps_;
 }

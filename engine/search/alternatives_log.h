@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/decoding.h"
+#include "engine/search/decoded_row.h"
 
 namespace elserve {
 
@@ -18,7 +19,7 @@ class AlternativesLog {
 
   // A step: of each of its rows the row of the step before that it continues, and its most likely tokens, most likely
   // first: `count` of them, or as many as the vocabulary has.
-  void Add(std::span<const int32_t> parents, std::span<const std::span<const Candidate>> most_likely_per_row);
+  void Add(std::span<const int32_t> parents, std::span<const DecodedRow> most_likely);
 
   // Of each of the first `tokens` steps what `row` of the last of them, or the row that it continues, could have
   // chosen, step by step. `alternatives` is overwritten.

@@ -119,9 +119,10 @@ bool BeamSearch::CanImprove() const {
   return best_possible > worst;
 }
 
-void BeamSearch::Advance(std::span<const std::span<const Candidate>> candidates_per_row) {
-  CollectContinuations(candidates_per_row);
-  if (continuations_.empty()) {
+void BeamSearch::Advance(std::span<const DecodedRow> rows, RowWorkspace& workspace) {
+  const auto candidates_per_row = CandidatesOf(rows, workspace);
+  if (!failed()) CollectContinuations(candidates_per_row);
+  if (failed() || continuations_.empty()) {
     done_ = true;
     return;
   }

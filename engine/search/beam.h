@@ -18,7 +18,7 @@ namespace elserve {
 // Finalize of a search that is not done: finished hypotheses and live rows scored at their length, the best of them.
 class BeamSearch final : public SearchState {
  public:
-  void Advance(std::span<const std::span<const Candidate>> candidates_per_row) override;
+  void Advance(std::span<const DecodedRow> rows, RowWorkspace& workspace) override;
   // What all live rows and the best finished hypothesis share.
   std::span<const int32_t> StablePrefix(int known) const override;
   void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const override;

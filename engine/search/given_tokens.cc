@@ -2,10 +2,10 @@
 
 namespace elserve {
 
-void GivenTokens::Advance(std::span<const std::span<const Candidate>> candidates_per_token) {
+void GivenTokens::Advance(std::span<const DecodedRow> rows, RowWorkspace&) {
   const std::span<float> logprobs = live_.logprobs(0, length_);
-  for (const std::span<const Candidate> candidates : candidates_per_token) {
-    const float logprob = candidates.front().logprob;
+  for (const DecodedRow& row : rows) {
+    const float logprob = row.candidates.front().logprob;
     logprobs[scored_++] = logprob;
     sum_ += logprob;
   }

@@ -15,7 +15,7 @@ namespace elserve {
 // before the last one.
 class GivenTokens final : public SearchState {
  public:
-  void Advance(std::span<const std::span<const Candidate>> candidates_per_token) override;
+  void Advance(std::span<const DecodedRow> rows, RowWorkspace& workspace) override;
   std::span<const int32_t> StablePrefix(int) const override { return {}; }
   void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const override;
 

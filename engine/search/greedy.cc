@@ -4,18 +4,18 @@
 
 namespace elserve {
 
-void GreedySearch::Advance(std::span<const std::span<const Candidate>> candidates_per_row) {
-  const std::span<const Candidate> candidates = candidates_per_row[0];
-  if (candidates.empty()) {
+void GreedySearch::Advance(std::span<const DecodedRow> rows, RowWorkspace& workspace) {
+  const auto candidates_per_row = CandidatesOf(rows, workspace);
+  if (candidates_per_row.empty() || candidates_per_row[0].empty()) {
     done_ = true;
     return;
   }
-  const Candidate& best = candidates.front();
+  const Candidate& best = candidates_per_row[0].front();
   live_.Append(0, length_, best.token, best.logprob);
   sum_ += best.logprob;
   ++length_;
-  if (IsEos(best.token)) reason_ = FinishReason::kEos;
-  done_ = reason_ == FinishReason::kEos || length_ >= spec_.max_length;
+  reason_ = ReasonAt(tokens(0));
+  done_ = reason_ != FinishReason::kLength || length_ >= spec_.max_length;
 }
 
 std::span<const int32_t> GreedySearch::StablePrefix(int known) const {

@@ -10,10 +10,10 @@
 
 namespace elserve {
 
-// One row: the best next token, until it is an EOS or the length is max_length.
+// One row: the best next token, until it is an EOS or completes a stop string, or the length is max_length.
 class GreedySearch final : public SearchState {
  public:
-  void Advance(std::span<const std::span<const Candidate>> candidates_per_row) override;
+  void Advance(std::span<const DecodedRow> rows, RowWorkspace& workspace) override;
   std::span<const int32_t> StablePrefix(int known) const override;
   void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const override;
 

@@ -7,6 +7,10 @@
 namespace elserve {
 namespace {
 
+// So many tokens more than top_k are looked at (where kMaxCandidates leaves room), for those that are as likely as the
+// last.
+constexpr int kTies = 8;
+
 // Where `text` has the last n - 1 of `tokens`, the token that follows them there is banned; n = 1 bans every token of
 // it. Knuth, Morris and Pratt: linear, whatever repeats. NoRepeatNGramLogitsProcessor (of the tokens themselves) and
 // EncoderNoRepeatNGramLogitsProcessor.
@@ -149,8 +153,18 @@ std::span<const LogitEdit> EditBuffer::FinishRow() {
 }
 
 int CandidatesPerRow(const DecodingSpec& spec) {
+  if (spec.do_sample) return std::min(spec.sampling.top_k + kTies, kMaxCandidates);
   if (spec.num_beams == 1) return 1;
-  return std::min(spec.num_beams + static_cast<int>(spec.eos_token_id.size()), kMaxCandidates);
+  const int beams = spec.num_beams / spec.num_beam_groups;
+  return std::min(beams + static_cast<int>(spec.eos_token_id.size()), kMaxCandidates);
+}
+
+// top_h looks at 100 tokens before top_k does. All other warpers come behind top_k, and see what it leaves alone. What
+// a group of beams chooses changes the values of the next one's rows.
+bool NeedsWholeRows(const DecodingSpec& spec) {
+  const Sampling& sampling = spec.sampling;
+  const bool few = sampling.top_h == 0 && sampling.top_k > 0 && sampling.top_k <= kMaxCandidates;
+  return spec.remove_invalid_values || (spec.do_sample && !few) || spec.num_beam_groups > 1;
 }
 
 RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> source, std::span<const int32_t> tokens,
@@ -159,7 +173,10 @@ RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> source, std
   RowRules rules;
   rules.log_probs = spec.num_beams > 1;
   rules.count = CandidatesPerRow(spec);
-  rules.renormalize = spec.renormalize_logits;
+  // What is drawn does not change by it.
+  rules.renormalize = spec.renormalize_logits && !spec.do_sample;
+  rules.whole = NeedsWholeRows(spec);
+  rules.remove_invalid = spec.remove_invalid_values;
   edits.BeginRow();
   // Forcing comes after penalties and bans and sets every value of the row, so they leave no trace. Of two forcings the
   // later one counts.
@@ -177,12 +194,16 @@ RowRules RulesFor(const DecodingSpec& spec, std::span<const int32_t> source, std
       for (int32_t token : spec.eos_token_id) edits.Ban(token);
     }
   }
+  if (rules.remove_invalid) {
+    rules.edits = edits.FinishRow();
+    edits.BeginRow();
+  }
   FavourEos(spec, length, edits);
   for (const int32_t token : spec.suppress_tokens) edits.Ban(token);
   if (length == FirstFreePlace(spec)) {
     for (const int32_t token : spec.begin_suppress_tokens) edits.Ban(token);
   }
-  rules.edits = edits.FinishRow();
+  (rules.remove_invalid ? rules.late_edits : rules.edits) = edits.FinishRow();
   return rules;
 }
 
@@ -206,7 +227,7 @@ int64_t MaxEditsPerRow(const DecodingSpec& spec, int source_tokens) {
 }
 
 int64_t MaxEdits(const DecodingSpec& spec, int source_tokens) {
-  return spec.num_beams * MaxEditsPerRow(spec, source_tokens);
+  return spec.most_rows() * MaxEditsPerRow(spec, source_tokens);
 }
 
 }  // namespace elserve

@@ -58,10 +58,18 @@ struct RowRules {
   std::span<const int32_t> force;
   std::span<const LogitEdit> edits;  // one a token at most, by token; points into the EditBuffer
   bool renormalize = false;          // log-softmax once more over what the edits or the forcing left
+  // The device does not rank: all of the row's logits come to the host, where RowValues applies what stands here.
+  bool whole = false;
+  // Whole rows alone: after the edits or the forcing, values that are no finite numbers become such.
+  bool remove_invalid = false;
+  std::span<const LogitEdit> late_edits;  // where remove_invalid: edits behind that
 };
 
-// Candidates that a row of this spec needs: greedy 1; beams num_beams + number of EOS ids.
+// Candidates that a row of this spec needs: greedy 1; beams those of a group + number of EOS ids; sampling top_k and
+// some more, of which those that are as likely as the top_k-th stay.
 int CandidatesPerRow(const DecodingSpec& spec);
+// Whether no number of candidates is enough (RowRules::whole).
+bool NeedsWholeRows(const DecodingSpec& spec);
 
 // The rules for the token that follows `tokens` (the prefix first). `source`: what the encoder read, or the prompt; may
 // be empty where NeedsSource(spec) is false. The spec has to outlive the result. At most MaxEditsPerRow edits are added

@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "engine/search/beam.h"
+#include "engine/search/diverse.h"
 #include "engine/search/given_tokens.h"
 #include "engine/search/greedy.h"
+#include "engine/search/sample.h"
 #include "engine/search/search_state.h"
 
 namespace elserve {
@@ -15,21 +17,42 @@ class Search {
  public:
   // Begins the kind of search that the spec asks for. `source`: as RulesFor's; copied where a rule needs it.
   void Start(const DecodingSpec& spec, std::span<const int32_t> source = {}) {
-    kind_ = spec.score_from > 0 ? Kind::kGiven : spec.num_beams > 1 ? Kind::kBeam : Kind::kGreedy;
+    kind_ = KindOf(spec);
     state().Start(spec, source);
   }
   // The search that Start began.
   SearchState& state() { return const_cast<SearchState&>(std::as_const(*this).state()); }
   const SearchState& state() const {
-    if (kind_ == Kind::kGiven) return given_;
-    return kind_ == Kind::kBeam ? static_cast<const SearchState&>(beam_) : greedy_;
+    switch (kind_) {
+      case Kind::kBeam:
+        return beam_;
+      case Kind::kDiverse:
+        return diverse_;
+      case Kind::kSample:
+        return sample_;
+      case Kind::kGiven:
+        return given_;
+      case Kind::kGreedy:
+        break;
+    }
+    return greedy_;
   }
 
  private:
-  enum class Kind { kGreedy, kBeam, kGiven };
+  enum class Kind { kGreedy, kBeam, kDiverse, kSample, kGiven };
+
+  static Kind KindOf(const DecodingSpec& spec) {
+    if (spec.score_from > 0) return Kind::kGiven;
+    if (spec.do_sample) return Kind::kSample;
+    if (spec.num_beam_groups > 1) return Kind::kDiverse;
+    return spec.num_beams > 1 ? Kind::kBeam : Kind::kGreedy;
+  }
+
   Kind kind_ = Kind::kGreedy;
   GreedySearch greedy_;
   BeamSearch beam_;
+  DiverseBeamSearch diverse_;
+  SampleSearch sample_;
   GivenTokens given_;
 };
 

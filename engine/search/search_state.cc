@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/search/rules.h"
+#include "engine/search/stop.h"
 
 namespace elserve {
 namespace {
@@ -36,18 +37,46 @@ void SearchState::Start(const DecodingSpec& spec, std::span<const int32_t> sourc
   if (NeedsSource(spec_)) source_.assign(source.begin(), source.end());
   length_ = prefix_length();
   done_ = false;
+  failed_ = false;
+  candidates_.reserve(kMaxBeams);
   parents_.reserve(kMaxBeams);
   parents_.assign(1, 0);
-  live_.Reserve(spec_.num_beams, spec_.max_length, answer_begin());
+  live_.Reserve(spec_.most_rows(), spec_.max_length, answer_begin());
   std::copy(spec_.prefix.begin(), spec_.prefix.end(), live_.tokens(0, length_).begin());
   if (spec_.top_logprobs > 0) {
-    alternatives_.Reserve(spec_.top_logprobs, spec_.num_beams, spec_.max_length - prefix_length());
+    alternatives_.Reserve(spec_.top_logprobs, spec_.most_rows(), spec_.max_length - prefix_length());
   }
   Begin();
 }
 
 bool SearchState::IsEos(int32_t token) const {
   return std::find(spec_.eos_token_id.begin(), spec_.eos_token_id.end(), token) != spec_.eos_token_id.end();
+}
+
+FinishReason SearchState::ReasonAt(std::span<const int32_t> tokens) {
+  if (IsEos(tokens.back())) return FinishReason::kEos;
+  const bool stops = spec_.stop_strings != nullptr && CompletesStopString(*spec_.stop_strings, tokens, &stop_window_);
+  return stops ? FinishReason::kStopString : FinishReason::kLength;
+}
+
+std::span<const std::span<const Candidate>> SearchState::CandidatesOf(std::span<const DecodedRow> rows,
+                                                                      RowWorkspace& workspace) {
+  candidates_.clear();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].logits.empty()) {
+      candidates_.push_back(rows[i].candidates);
+      continue;
+    }
+    if (!workspace.values.Set(rows[i].logits, *rows[i].rules)) {
+      done_ = failed_ = true;
+      return {};
+    }
+    if (rows[i].rules->renormalize) workspace.values.Renormalize();
+    if (ranked_.size() <= i) ranked_.resize(i + 1);
+    workspace.values.Best(rows[i].rules->count, &ranked_[i]);
+    candidates_.push_back(ranked_[i]);
+  }
+  return candidates_;
 }
 
 void SearchState::Write(std::span<const Answer> answers, std::vector<Hypothesis>* hypotheses,

@@ -8,16 +8,18 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/decoding.h"
 #include "engine/search/alternatives_log.h"
+#include "engine/search/decoded_row.h"
 #include "engine/search/hypotheses.h"
 
 namespace elserve {
 
-// A way to search is a state of its own (greedy.h, beam.h, given_tokens.h). A row is a distinct token sequence that the
-// device decodes.
+// A way to search is a state of its own (greedy.h, beam.h, diverse.h, sample.h, given_tokens.h). A row is a distinct
+// token sequence that the device decodes.
 class SearchState {
  public:
   virtual ~SearchState() = default;
@@ -45,18 +47,17 @@ class SearchState {
   int select_rows() const { return spec_.top_logprobs > 0 ? 2 * rows() : rows(); }
   // Nothing is left to decode; the rows mean nothing any more.
   bool done() const { return done_; }
+  // Done because the logits of a whole row were not finite: there are no answers.
+  bool failed() const { return failed_; }
 
   // With top_logprobs, before each Advance: of each row its most likely tokens, for the answers.
-  void NoteAlternatives(std::span<const std::span<const Candidate>> most_likely_per_row) {
-    alternatives_.Add(parents_, most_likely_per_row);
-  }
+  void NoteAlternatives(std::span<const DecodedRow> most_likely) { alternatives_.Add(parents_, most_likely); }
   // Gives their memory back, which is large and which few searches need. Finalize has no answers after it.
   void FreeAlternatives() { alternatives_ = AlternativesLog(); }
 
-  // One step: the candidates of each row (RowRules::count of the best by value, the lower token first among equals,
-  // fewer only if the vocabulary is smaller; none may be NaN) become the next rows, or the end (done()). Not to be
-  // called on a done state.
-  virtual void Advance(std::span<const std::span<const Candidate>> candidates_per_row) = 0;
+  // One step: what the device found of each row becomes the next rows, or the end (done()). Not to be called on a done
+  // state. States may be advanced at once, each with a workspace of its own.
+  virtual void Advance(std::span<const DecodedRow> rows, RowWorkspace& workspace) = 0;
 
   // The generated tokens that no later step can change, without the first `known` of them, which the caller had from
   // earlier calls; of a done state the whole best answer. Valid until the next Advance or Start.
@@ -79,7 +80,12 @@ class SearchState {
 
   // The rest of Start: the one row stands.
   virtual void Begin() = 0;
+  // Each row's candidates, for searches that go by these alone; those of a whole row are ranked here. Empty where one
+  // failed: the search is done then.
+  std::span<const std::span<const Candidate>> CandidatesOf(std::span<const DecodedRow> rows, RowWorkspace& workspace);
   bool IsEos(int32_t token) const;
+  // Why a hypothesis of one beam ends with its last token; kLength: it does not, unless its length is max_length.
+  FinishReason ReasonAt(std::span<const int32_t> tokens);
   // Finalize's last step.
   void Write(std::span<const Answer> answers, std::vector<Hypothesis>* hypotheses,
              std::vector<Hypothesis>* spare) const;
@@ -88,11 +94,16 @@ class SearchState {
   std::vector<int32_t> source_;
   int length_ = 0;
   bool done_ = false;
+  bool failed_ = false;
   std::vector<int32_t> parents_;  // [rows]
   HypothesisSlots live_;          // a row in each of the first rows()
 
  private:
   AlternativesLog alternatives_;
+  std::string stop_window_;
+  // A step's scratch.
+  std::vector<std::span<const Candidate>> candidates_;  // [rows]
+  std::vector<std::vector<Candidate>> ranked_;          // [rows]: of whole ones
 };
 
 }  // namespace elserve

@@ -17,8 +17,6 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-constexpr char kNotHonoured[] = " (this version does not honour the parameter)";
-
 // A field that is set, and the bounds that hold for it.
 struct Field {
   std::string name;  // "num_beams", "sequence_bias[2].ids"
@@ -106,7 +104,8 @@ std::string Allowed(const Field& field) {
     case FieldDescriptor::CPPTYPE_ENUM:
       return EnumNames(*field.descriptor->enum_type());
     case FieldDescriptor::CPPTYPE_STRING:
-      return absl::StrCat("texts of ", RangeText(field.range), " bytes");
+      return absl::StrCat("texts of ", RangeText(field.range), " bytes",
+                          field.rule.can_switch_off ? ", or an empty one alone: off" : "");
     default:
       break;
   }
@@ -123,7 +122,8 @@ absl::Status Refuse(const Field& field, const std::string& value, const std::str
 
 // `alone`: it is no element among others.
 absl::Status CheckElement(const Field& field, const Element& element, bool alone) {
-  const bool off = field.rule.can_switch_off && element.number == -1 && alone;
+  const double none = field.descriptor->cpp_type() == FieldDescriptor::CPPTYPE_STRING ? 0 : -1;
+  const bool off = field.rule.can_switch_off && element.number == none && alone;
   if (off || Holds(field, element.number)) return absl::OkStatus();
   return Refuse(field, absl::StrCat(alone ? "" : "a list with ", element.text), Allowed(field));
 }
@@ -203,23 +203,10 @@ absl::Status CheckMessages(const Field& field, const Message& parameters, const 
   return absl::OkStatus();
 }
 
-absl::Status CheckHonoured(const Field& field, const Message& parameters, const ModelLimits* limits) {
+absl::Status CheckField(const Field& field, const Message& parameters, const ModelLimits* limits) {
   if (field.descriptor->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) return CheckMessages(field, parameters, limits);
   if (field.descriptor->is_repeated()) return CheckList(field, parameters, /*least=*/0);
   return CheckElement(field, ElementAt(parameters, field.descriptor, 0), /*alone=*/true);
-}
-
-absl::Status CheckNeutral(const Field& field, const v1::DecodingParameters& parameters) {
-  if (field.descriptor->is_repeated()) {
-    return Refuse(field, "a list that is not empty", absl::StrCat("an empty one", kNotHonoured));
-  }
-  const Element element = ElementAt(parameters, field.descriptor, 0);
-  const double low = field.rule.range.low, high = field.rule.range.high;
-  if (element.number == low || element.number == high) return absl::OkStatus();
-  if (std::isnan(low)) return Refuse(field, element.text, absl::StrCat("to leave it out", kNotHonoured));
-  std::string allowed = TextOf(field.descriptor, low);
-  if (high != low) absl::StrAppend(&allowed, " or ", TextOf(field.descriptor, high));
-  return Refuse(field, element.text, absl::StrCat(allowed, kNotHonoured));
 }
 
 absl::Status CheckReset(const v1::DecodingParameters& parameters) {
@@ -239,12 +226,29 @@ absl::Status CheckReset(const v1::DecodingParameters& parameters) {
 }  // namespace
 
 absl::Status CheckParameter(const Rule& rule, const v1::DecodingParameters& parameters, const ModelLimits* limits) {
-  const Field field{.name = std::string(rule.name),
-                    .rule = rule,
-                    .descriptor = FieldOf(rule),
-                    .range = RangeFor(rule, limits)};
+  const Field field{
+      .name = std::string(rule.name), .rule = rule, .descriptor = FieldOf(rule), .range = RangeFor(rule, limits)};
   if (!IsSet(parameters, field.descriptor)) return absl::OkStatus();
-  return rule.support == Support::kHonoured ? CheckHonoured(field, parameters, limits) : CheckNeutral(field, parameters);
+  return CheckField(field, parameters, limits);
+}
+
+absl::Status CheckSampling(const v1::DecodingParameters& layer, const v1::DecodingParameters& merged) {
+  if (merged.do_sample()) return absl::OkStatus();
+  for (const Rule& rule : ParameterRules()) {
+    const FieldDescriptor* descriptor = FieldOf(rule);
+    if (rule.support != Support::kSampling || !IsSet(layer, descriptor)) continue;
+    const Element element = ElementAt(layer, descriptor, 0);
+    if (element.number == rule.idle[0] || element.number == rule.idle[1]) continue;
+    std::string idle;
+    if (!std::isnan(rule.idle[0])) {
+      idle = TextOf(descriptor, rule.idle[0]);
+      if (rule.idle[1] != rule.idle[0]) absl::StrAppend(&idle, " or ", TextOf(descriptor, rule.idle[1]));
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        descriptor->name(), " is ", element.text, " and do_sample is not true; allowed is do_sample: true with it, or ",
+        idle.empty() ? "to leave it out" : idle));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ValidateParameters(const v1::DecodingParameters& parameters, const ModelLimits* limits) {

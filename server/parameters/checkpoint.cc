@@ -1,6 +1,5 @@
 #include "server/parameters/checkpoint.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -9,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/parameters/bounded_file.h"
+#include "server/parameters/other_keys.h"
 #include "server/parameters/parameters.h"
 #include "server/parameters/rules.h"
 #include "server/parameters/shown.h"
@@ -22,61 +22,6 @@ namespace fs = std::filesystem;
 constexpr uintmax_t kMaxFileBytes = 4 << 20;
 constexpr size_t kMaxPrefixBytes = 4096;  // as the configuration's
 
-// A key of GenerationConfig that has no field in DecodingParameters. `neutral` is the value, as JSON, that changes no
-// token; null does not either.
-struct PlainKey {
-  std::string_view name;
-  std::string_view neutral;
-};
-constexpr std::string_view kAnyValue = "*";  // the key cannot change tokens
-
-constexpr PlainKey kPlainKeys[] = {
-    // What generate() returns, how it caches, compiles and drafts: the tokens are the same.
-    {"_commit_hash", kAnyValue},
-    {"_from_model_config", kAnyValue},
-    {"assistant_confidence_threshold", kAnyValue},
-    {"assistant_lookbehind", kAnyValue},
-    {"bos_token_id", kAnyValue},  // read below, where decoder_start_token_id is missing
-    {"cache_config", kAnyValue},
-    {"compile_config", kAnyValue},
-    {"continuous_batching_config", kAnyValue},
-    {"disable_compile", kAnyValue},
-    {"is_assistant", kAnyValue},
-    {"low_memory", kAnyValue},
-    {"max_cache_len", kAnyValue},
-    {"max_matching_ngram_size", kAnyValue},
-    {"num_assistant_tokens", kAnyValue},
-    {"num_assistant_tokens_schedule", kAnyValue},
-    {"output_attentions", kAnyValue},
-    {"output_hidden_states", kAnyValue},
-    {"output_logits", kAnyValue},
-    {"output_scores", kAnyValue},
-    {"pad_token_id", kAnyValue},  // rows are not padded here
-    {"prefill_chunk_size", kAnyValue},
-    {"return_dict_in_generate", kAnyValue},
-    {"target_lookbehind", kAnyValue},
-    {"transformers_version", kAnyValue},
-    {"use_cache", kAnyValue},
-    // Without do_sample it has no effect, and with it the load is refused.
-    {"top_h", kAnyValue},
-    // These do change tokens.
-    {"assistant_early_exit", "null"},
-    {"assistant_ensemble_weight", "null"},
-    {"cache_implementation", "\"dynamic\""},
-    {"constraints", "null"},
-    {"dola_layers", "null"},
-    {"force_words_ids", "null"},
-    {"guidance_scale", "1.0"},
-    {"max_time", "null"},
-    {"penalty_alpha", "0.0"},
-    {"prompt_lookup_num_tokens", "null"},
-    {"remove_invalid_values", "false"},
-    {"speculation_type", "null"},
-    {"token_healing", "false"},
-    {"use_mtp", "false"},
-    {"watermarking_config", "null"},
-};
-
 absl::StatusOr<json> ReadObject(const fs::path& path) {
   const absl::StatusOr<std::string> text = ReadBoundedFile(path, kMaxFileBytes);
   if (!text.ok()) return text.status();
@@ -87,22 +32,6 @@ absl::StatusOr<json> ReadObject(const fs::path& path) {
     return absl::InvalidArgumentError(absl::StrCat(path.string(), " is no JSON: ", e.what()));
   }
   return absl::InvalidArgumentError(absl::StrCat(path.string(), " is no JSON object"));
-}
-
-// A key with no field. `all_keys`: the file holds nothing but generation parameters, so that an unknown one is suspect;
-// config.json holds the model's numbers too.
-absl::Status CheckPlainKey(std::string_view name, const json& value, bool all_keys) {
-  const auto* key = std::find_if(std::begin(kPlainKeys), std::end(kPlainKeys),
-                                 [name](const PlainKey& known) { return known.name == name; });
-  if (key == std::end(kPlainKeys)) {
-    if (!all_keys) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat(std::string(name), " is ", Shown(value), "; no decoding parameter of this name is known"));
-  }
-  if (key->neutral == kAnyValue || value == json::parse(key->neutral)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(std::string(name), " is ", Shown(value), "; allowed is ",
-                                                 std::string(key->neutral),
-                                                 " (this version does not honour the parameter)"));
 }
 
 absl::Status TakeKey(std::string_view name, const json& value, v1::DecodingParameters* parameters) {
@@ -131,13 +60,21 @@ absl::Status TakeBosTokenId(const json& object, bool is_model_config, v1::Decodi
   return absl::OkStatus();
 }
 
-// One key. `all_keys` as in CheckPlainKey.
+// NOT_FOUND, of a key that nobody knows, is the file's fault as well.
+absl::Status Refused(const absl::Status& status) {
+  return status.ok() ? status : absl::InvalidArgumentError(std::string(status.message()));
+}
+
+// One key. `all_keys`: the object holds nothing but generation parameters, so that an unknown one is suspect.
 absl::Status TakeAny(std::string_view name, const json& value, bool all_keys, const v1::DecodingParameters& overrides,
                      v1::DecodingParameters* parameters) {
   const Rule* rule = FindRule(name);
-  if (rule == nullptr) return value.is_null() ? absl::OkStatus() : CheckPlainKey(name, value, all_keys);
-  // Parameters of sampling alone have no effect: do_sample is off, or refused.
-  if (rule->support == Support::kNeutralSample || IsSet(overrides, FieldOf(*rule)) || IsReset(overrides, *rule)) {
+  if (rule == nullptr) {
+    const absl::Status status = CheckOtherKey(name, value, /*checkpoint=*/true);
+    // config.json holds the model's numbers too.
+    return absl::IsNotFound(status) && (!all_keys || value.is_null()) ? absl::OkStatus() : Refused(status);
+  }
+  if (IsSet(overrides, FieldOf(*rule)) || IsReset(overrides, *rule)) {
     return absl::OkStatus();
   }
   absl::Status status = TakeKey(name, value, parameters);

@@ -23,6 +23,12 @@ void Reset(const v1::DecodingParameters& upper, v1::DecodingParameters* merged) 
 
 void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters* merged) {
   if (!upper.reset().empty()) Reset(upper, merged);
+  // Who says that nothing is drawn means no way to draw either.
+  if (upper.has_do_sample() && !upper.do_sample()) {
+    for (const Rule& rule : ParameterRules()) {
+      if (rule.support == Support::kSampling) merged->GetReflection()->ClearField(merged, FieldOf(rule));
+    }
+  }
   // The two ways to say one length: what the upper layer says counts alone.
   if (upper.has_max_length() || upper.has_max_new_tokens()) {
     merged->clear_max_length();

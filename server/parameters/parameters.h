@@ -30,7 +30,8 @@ v1::DecodingParameters BuiltInParameters();
 // Sets the parameter `name` to a value as JSON and YAML write it: numbers, true, false, texts, lists; one number where
 // a list of ids is meant; early_stopping is false, true or "never". null, and a list without entries, drop what the
 // layers below say (DecodingParameters.reset). What was set before is replaced. The type is checked, the range is
-// ValidateParameters()'s. INVALID_ARGUMENT names parameter, value and what is allowed; an unknown name too.
+// ValidateParameters()'s. Another key of transformers' GenerationConfig is accepted where its value changes nothing.
+// INVALID_ARGUMENT names parameter, value and what is allowed; an unknown name too.
 absl::Status SetParameter(std::string_view name, const nlohmann::json& value, v1::DecodingParameters* parameters);
 
 // Sets a parameter from "name=value", the value as in YAML: "num_beams=4", "eos_token_id=[2, 3]",
@@ -38,14 +39,19 @@ absl::Status SetParameter(std::string_view name, const nlohmann::json& value, v1
 absl::Status SetParameterFromText(std::string_view assignment, v1::DecodingParameters* parameters);
 
 // Checks every field that is set; INVALID_ARGUMENT names the first bad one, its value and what is allowed. Refuses
-// parameters that this version does not honour unless their value is neutral, and names in `reset` that are none.
-// `limits` adds the model's bounds and may be null. A layer is checked alone: how fields go together is checked by
-// ResolveParameters().
+// names in `reset` that are none. `limits` adds the model's bounds and may be null. A layer is checked alone: how
+// fields go together is checked by ResolveParameters().
 absl::Status ValidateParameters(const v1::DecodingParameters& parameters, const ModelLimits* limits);
 
 // Lays `upper` over `merged`. What it resets goes back to the built-in value; then fields that are set replace, lists
-// as a whole; max_length clears max_new_tokens below and the reverse, likewise min_length and min_new_tokens.
+// as a whole; max_length clears max_new_tokens below and the reverse, likewise min_length and min_new_tokens; do_sample
+// that is false clears the parameters of sampling below.
 void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters* merged);
+
+// Whether what the layer sets of sampling may act: `merged` is that layer over those below it. INVALID_ARGUMENT names
+// the first parameter that does not, its value and what is allowed. Of a checkpoint it may stand there without
+// do_sample.
+absl::Status CheckSampling(const v1::DecodingParameters& layer, const v1::DecodingParameters& merged);
 
 // The layers between the built-in values and a request, each over the one before.
 struct DefaultLayers {
@@ -61,8 +67,8 @@ v1::DecodingParameters MergeDefaults(const DefaultLayers& layers);
 
 struct ResolvedParameters {
   DecodingSpec spec;
-  // What was used, for the answer: every parameter that this version honours is set (an id that is off is -1). Sent
-  // with a request, it decodes in the same way.
+  // What was used, for the answer: every parameter that this version honours is set (an id that is off is -1), those of
+  // sampling only where do_sample is true. Sent with a request, it decodes in the same way.
   v1::DecodingParameters effective;
 };
 

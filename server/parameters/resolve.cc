@@ -144,6 +144,34 @@ absl::Status ResolveLengths(const v1::DecodingParameters& merged, const ModelLim
   return absl::OkStatus();
 }
 
+// Values as they are in force; those that are in `merged` not through float32.
+void FillSampling(const Sampling& sampling, const v1::DecodingParameters& merged, v1::DecodingParameters* effective) {
+  effective->set_temperature(merged.has_temperature() ? merged.temperature() : 1.0);
+  effective->set_top_h(sampling.top_h);
+  effective->set_top_k(sampling.top_k);
+  effective->set_top_p(sampling.top_p);
+  effective->set_min_p(sampling.min_p);
+  effective->set_typical_p(sampling.typical_p);
+  effective->set_epsilon_cutoff(sampling.epsilon_cutoff);
+  effective->set_eta_cutoff(sampling.eta_cutoff);
+  effective->set_seed(sampling.seed);
+}
+
+Sampling ToSampling(const v1::DecodingParameters& merged) {
+  constexpr int kDefaultTopK = 50;  // GenerationConfig._get_default_generation_params()
+  Sampling sampling;
+  if (merged.has_temperature()) sampling.temperature = static_cast<float>(merged.temperature());
+  sampling.top_h = merged.top_h();
+  sampling.top_k = merged.has_top_k() ? merged.top_k() : kDefaultTopK;
+  if (merged.has_top_p()) sampling.top_p = merged.top_p();
+  sampling.min_p = merged.min_p();
+  if (merged.has_typical_p()) sampling.typical_p = merged.typical_p();
+  sampling.epsilon_cutoff = merged.epsilon_cutoff();
+  sampling.eta_cutoff = merged.eta_cutoff();
+  sampling.seed = merged.seed();
+  return sampling;
+}
+
 v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingParameters& merged) {
   v1::DecodingParameters effective;
   const auto prefix = static_cast<int>(spec.prefix.size());
@@ -167,6 +195,14 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   effective.set_encoder_repetition_penalty(merged.has_encoder_repetition_penalty() ? merged.encoder_repetition_penalty()
                                                                                    : 1.0);
   effective.set_encoder_no_repeat_ngram_size(merged.encoder_no_repeat_ngram_size());
+  *effective.mutable_stop_strings() = merged.stop_strings();
+  if (effective.stop_strings().empty()) effective.add_stop_strings("");
+  effective.set_num_beam_groups(spec.num_beam_groups);
+  effective.set_diversity_penalty(merged.diversity_penalty());
+  effective.set_pad_token_id(spec.pad_token_id);
+  effective.set_remove_invalid_values(spec.remove_invalid_values);
+  effective.set_do_sample(spec.do_sample);
+  if (spec.do_sample) FillSampling(spec.sampling, merged, &effective);
   FillBiases(merged, effective.mutable_sequence_bias());
   effective.mutable_exponential_decay_length_penalty()->set_start_index(
       spec.exponential_decay_length_penalty.start_index);
@@ -189,6 +225,10 @@ v1::DecodingParameters BuiltInParameters() {
   built_in.set_repetition_penalty(1.0);
   built_in.set_encoder_repetition_penalty(1.0);
   built_in.set_encoder_no_repeat_ngram_size(0);
+  built_in.set_num_beam_groups(1);
+  built_in.set_diversity_penalty(0.0);
+  built_in.set_remove_invalid_values(false);
+  built_in.set_do_sample(false);
   return built_in;
 }
 
@@ -199,6 +239,12 @@ absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameter
   DecodingSpec spec;
   if (merged.has_num_beams()) spec.num_beams = merged.num_beams();
   if (merged.has_num_return_sequences()) spec.num_return_sequences = merged.num_return_sequences();
+  spec.do_sample = merged.do_sample();
+  if (spec.do_sample) spec.sampling = ToSampling(merged);
+  spec.num_beam_groups = std::max(1, merged.num_beam_groups());
+  spec.diversity_penalty = static_cast<float>(merged.diversity_penalty());
+  spec.pad_token_id = merged.has_pad_token_id() ? merged.pad_token_id() : -1;
+  spec.remove_invalid_values = merged.remove_invalid_values();
   spec.prefix = Prefix(merged, limits, answer_prefix);
   if (merged.has_length_penalty()) spec.length_penalty = static_cast<float>(merged.length_penalty());
   spec.early_stopping = ToEarlyStopping(merged.early_stopping());

@@ -19,6 +19,8 @@ using google::protobuf::Reflection;
 constexpr double kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr double kLeastPenalty = 0.001;
 constexpr double kMostBias = 10000;
+constexpr double kUint64Max = 18446744073709551616.0;  // the next double
+constexpr double kLeastTemperature = 1e-5, kMostTemperature = 1e5;
 constexpr double kNever = std::numeric_limits<double>::quiet_NaN();  // no value is neutral but "not set"
 
 // length_penalty: new_tokens ** 10 stays a float32 for every length up to 7131.
@@ -45,18 +47,22 @@ constexpr Rule kRules[] = {
     {"begin_suppress_tokens", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true, kMaxSuppressTokens},
     {"sequence_bias", Support::kHonoured, {}, Bound::kFixed, true, kMaxSequenceBiases},
     {"exponential_decay_length_penalty", Support::kHonoured, {}},
-    {"do_sample", Support::kNeutral, {0, 0}},
-    {"temperature", Support::kNeutralSample, {1, 1}},
-    {"top_k", Support::kNeutralSample, {0, 50}},
-    {"top_p", Support::kNeutralSample, {1, 1}},
-    {"min_p", Support::kNeutralSample, {0, 0}},
-    {"typical_p", Support::kNeutralSample, {1, 1}},
-    {"epsilon_cutoff", Support::kNeutralSample, {0, 0}},
-    {"eta_cutoff", Support::kNeutralSample, {0, 0}},
-    {"seed", Support::kNeutralSample, {kNever, kNever}},
-    {"num_beam_groups", Support::kNeutral, {0, 1}},
-    {"diversity_penalty", Support::kNeutral, {0, 0}},
-    {"stop_strings", Support::kNeutral, {kNever, kNever}},
+    {"remove_invalid_values", Support::kHonoured, {}},
+    {"do_sample", Support::kHonoured, {}},
+    {"temperature", Support::kSampling, {kLeastTemperature, kMostTemperature}, Bound::kFixed, false, 0, {1, 1}},
+    {"top_h", Support::kSampling, {0, 1}, Bound::kFixed, false, 0, {0, 0}},
+    {"top_k", Support::kSampling, {0, kInt32Max}, Bound::kFixed, false, 0, {0, 50}},
+    {"top_p", Support::kSampling, {0, 1}, Bound::kFixed, false, 0, {1, 1}},
+    {"min_p", Support::kSampling, {0, 1}, Bound::kFixed, false, 0, {0, 0}},
+    {"typical_p", Support::kSampling, {0, 1, true}, Bound::kFixed, false, 0, {1, 1}},
+    {"epsilon_cutoff", Support::kSampling, {0, 1, false, true}, Bound::kFixed, false, 0, {0, 0}},
+    {"eta_cutoff", Support::kSampling, {0, 1, false, true}, Bound::kFixed, false, 0, {0, 0}},
+    {"seed", Support::kSampling, {0, kUint64Max}, Bound::kFixed, false, 0, {kNever, kNever}},
+    {"num_beam_groups", Support::kHonoured, {0, kMaxBeams}},
+    {"diversity_penalty", Support::kHonoured, {0, kMostBias}},
+    {"pad_token_id", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true},
+    {"stop_strings", Support::kHonoured, {1, kMaxStopStringBytes}, Bound::kFixed, true, kMaxStopStrings},
+    {"bad_words", Support::kText, {1, kMaxStopStringBytes}, Bound::kFixed, false, kMaxBadWords / 2},
 };
 
 constexpr Rule kTokenListRules[] = {
@@ -73,11 +79,47 @@ constexpr Rule kExponentialDecayRules[] = {
 
 // Rules across parameters.
 
+absl::Status SamplesWithoutBeams(const v1::DecodingParameters& merged, const ModelLimits&) {
+  if (!merged.do_sample() || !merged.has_num_beams() || merged.num_beams() == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("num_beams is ", merged.num_beams(),
+                                                 " and do_sample is true; allowed is num_beams 1 with it (this version "
+                                                 "does not honour sampling of beams)"));
+}
+
+// GenerationConfig.validate of transformers 4.49.
+absl::Status GroupsOfBeams(const v1::DecodingParameters& merged, const ModelLimits&) {
+  const int groups = merged.num_beam_groups(), beams = merged.has_num_beams() ? merged.num_beams() : 1;
+  if (groups <= 1) return absl::OkStatus();
+  if (merged.do_sample()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_beam_groups is ", groups, " and do_sample is true; allowed is do_sample: false with groups"));
+  }
+  if (beams % groups != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_beam_groups is ", groups, "; allowed are divisors of num_beams, which is ", beams));
+  }
+  if (merged.diversity_penalty() > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("diversity_penalty is ", merged.diversity_penalty(),
+                                                 "; allowed is above 0 where num_beam_groups is ", groups,
+                                                 ": the groups would all be the same"));
+}
+
+absl::Status StopsWithoutBeams(const v1::DecodingParameters& merged, const ModelLimits&) {
+  const auto& stops = merged.stop_strings();
+  if (stops.empty() || stops[0].empty() || !merged.has_num_beams() || merged.num_beams() == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("stop_strings is a list of ", stops.size(), " and num_beams is ",
+                                                 merged.num_beams(),
+                                                 "; allowed is num_beams 1 with it (this version does "
+                                                 "not honour stop strings of beams)"));
+}
+
 absl::Status AtMostItsBeams(const v1::DecodingParameters& merged, const ModelLimits&) {
+  if (merged.do_sample()) return absl::OkStatus();  // each is drawn
   const int beams = merged.has_num_beams() ? merged.num_beams() : 1;
   if (!merged.has_num_return_sequences() || merged.num_return_sequences() <= beams) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("num_return_sequences is ", merged.num_return_sequences(),
-                                                 "; allowed is 1 to num_beams, which is ", beams));
+                                                 "; allowed is 1 to num_beams, which is ", beams,
+                                                 ", or do_sample: true"));
 }
 
 absl::Status AStartToken(const v1::DecodingParameters& merged, const ModelLimits& limits) {
@@ -93,8 +135,7 @@ absl::Status AStartToken(const v1::DecodingParameters& merged, const ModelLimits
 }
 
 constexpr absl::Status (*kRulesAcross[])(const v1::DecodingParameters&, const ModelLimits&) = {
-    AtMostItsBeams,
-    AStartToken,
+    SamplesWithoutBeams, GroupsOfBeams, StopsWithoutBeams, AtMostItsBeams, AStartToken,
 };
 
 }  // namespace

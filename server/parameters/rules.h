@@ -1,7 +1,8 @@
-// The table of all decoding parameters: what each may be, and whether this version honours it.
+// The table of all decoding parameters: what each may be.
 #ifndef ELSERVE_SERVER_PARAMETERS_RULES_H_
 #define ELSERVE_SERVER_PARAMETERS_RULES_H_
 
+#include <array>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,22 +31,24 @@ enum class Bound {
 };
 
 enum class Support {
-  kHonoured,       // any value in its range
-  kNeutral,        // its neutral values alone: no rule in engine/search/ carries it out
-  kNeutralSample,  // likewise, and without do_sample it has no effect at all
+  kHonoured,  // any value in its range
+  kSampling,  // likewise, but it acts only where do_sample is true
+  kText,      // likewise; the tokenizer has made another parameter of it before it is resolved
 };
 
-// The field's type says the rest: a row holds for a number, a list of them, or texts. A message, or a list of them, has rows
-// of its own for its fields (FieldRules).
+// The field's type says the rest: a row holds for a number, a list of them, or texts. A message, or a list of them, has
+// rows of its own for its fields (FieldRules).
 struct Rule {
   std::string_view name;
   Support support;
-  // Honoured: what the number may be, or each of a list; the bytes of a text. A bool, an enum or a message needs none.
-  // Else: low and high are the two neutral values (perhaps the same; NaN: only "not set" is).
+  // What the number may be, or each of a list; the bytes of a text. A bool, an enum or a message needs none.
   Range range;
   Bound bound = Bound::kFixed;
-  bool can_switch_off = false;  // -1, alone in a list (of messages: in their first field), is allowed and means off
-  int max_items = 0;            // of a list
+  // -1, or an empty text, alone in a list (of messages: in their first field) is allowed and means off.
+  bool can_switch_off = false;
+  int max_items = 0;  // of a list
+  // kSampling: the values that may stand without do_sample, for they do nothing with it either, or are its default.
+  std::array<double, 2> idle = {};
 };
 
 // One row for each field of DecodingParameters that is a parameter: all but `reset`.

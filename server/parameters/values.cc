@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
+#include "server/parameters/other_keys.h"
 #include "server/parameters/parameters.h"
 #include "server/parameters/rules.h"
 #include "server/parameters/shown.h"
@@ -103,8 +104,8 @@ class Setter {
 
   // A message is written as the list of its fields, in their order; one of a single list, as that list.
   absl::Status SetMessage(const json& value) {
-    Message* message =
-        field_->is_repeated() ? reflection_->AddMessage(message_, field_) : reflection_->MutableMessage(message_, field_);
+    Message* message = field_->is_repeated() ? reflection_->AddMessage(message_, field_)
+                                             : reflection_->MutableMessage(message_, field_);
     const google::protobuf::Descriptor& type = *message->GetDescriptor();
     if (type.field_count() == 1) return Fill(name_, type.field(0), value, message);
     if (!value.is_array() || value.size() != static_cast<size_t>(type.field_count())) {
@@ -113,7 +114,8 @@ class Setter {
       return Mismatch(name_, value, absl::StrCat(field_->is_repeated() ? "a list of [" : "[", fields, "]"));
     }
     for (int i = 0; i < type.field_count(); ++i) {
-      const absl::Status status = Fill(absl::StrCat(name_, ".", type.field(i)->name()), type.field(i), value[i], message);
+      const absl::Status status =
+          Fill(absl::StrCat(name_, ".", type.field(i)->name()), type.field(i), value[i], message);
       if (!status.ok()) return status;
     }
     return absl::OkStatus();
@@ -140,6 +142,8 @@ absl::Status Fill(std::string_view name, const FieldDescriptor* field, const jso
 absl::Status SetParameter(std::string_view name, const json& value, v1::DecodingParameters* parameters) {
   const Rule* rule = FindRule(name);
   if (rule == nullptr) {
+    const absl::Status other = CheckOtherKey(name, value, /*checkpoint=*/false);
+    if (!absl::IsNotFound(other)) return other;
     return absl::InvalidArgumentError(absl::StrCat(
         Shown(std::string(name)), " is no decoding parameter; they are named as in transformers' GenerationConfig"));
   }

@@ -16,6 +16,7 @@ double SecondsSince(TimePoint start) {
 
 v1::FinishReason ToProto(FinishReason reason, bool deadline_reached) {
   if (reason == FinishReason::kEos) return v1::FINISH_REASON_EOS;
+  if (reason == FinishReason::kStopString) return v1::FINISH_REASON_STOP_STRING;
   return deadline_reached ? v1::FINISH_REASON_DEADLINE : v1::FINISH_REASON_LENGTH;
 }
 

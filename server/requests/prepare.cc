@@ -1,6 +1,8 @@
 #include "server/requests/prepare.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +14,7 @@
 #include "server/requests/answer_tokens.h"
 #include "server/requests/prepare_source.h"
 #include "server/requests/request_checks.h"
+#include "server/requests/text_parameters.h"
 #include "server/text/prompts.h"
 
 namespace elserve {
@@ -38,6 +41,12 @@ absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateQu
 }
 absl::StatusOr<ServedTask> TaskOf(const ServedModel& model, const v1::GenerateRequest&) {
   return ServedTask{.prompt = {}, .defaults = model.defaults()};
+}
+
+// For a request that draws and does not say from where.
+uint64_t DrawSeed() {
+  std::random_device entropy;
+  return uint64_t{entropy()} << 32 | entropy();
 }
 
 int JobsOf(const v1::GenerateQuestionsRequest& request) { return request.answers_size(); }
@@ -94,6 +103,7 @@ absl::Status Settle(const RequestRules& rules, std::span<const int32_t> prefix, 
   }
   call->decoding = std::move(resolved->spec);
   call->decoding.top_logprobs = rules.top_logprobs;
+  call->decoding.stop_strings = StopStringsOf(*call->model, rules.merged);
   call->effective = std::move(resolved->effective);
   if (absl::Status status = CheckAlternatives(rules, call->decoding); !status.ok()) return status;
   // A tokenizer with more tokens than the checkpoint has embeddings.
@@ -151,6 +161,9 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   // The defaults have the configuration's language, under parameters that win over it.
   if (!request.target_language().empty()) MergeParameters(*language, &task->defaults);
   MergeParameters(request.parameters(), &task->defaults);
+  if (const absl::Status status = CheckSampling(request.parameters(), task->defaults); !status.ok()) return status;
+  if (absl::Status status = TakeBadWords(**model, &task->defaults); !status.ok()) return status;
+  if (task->defaults.do_sample() && !task->defaults.has_seed()) task->defaults.set_seed(DrawSeed());
   rules->source.prompt = std::move(task->prompt);
   rules->source.languages = languages;
   rules->source.truncation = request.truncation();

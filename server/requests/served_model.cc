@@ -71,6 +71,15 @@ absl::Status ServedModel::Read() {
   return MergeDefaultsAndTasks(*checkpoint);
 }
 
+std::shared_ptr<const TokenBytes> ServedModel::token_bytes() const {
+  std::call_once(token_bytes_made_, [this] {
+    auto texts = std::make_shared<TokenBytes>();
+    for (const std::string& text : tokenizer_->TokenBytes()) texts->Add(text);
+    token_bytes_ = std::move(texts);
+  });
+  return token_bytes_;
+}
+
 absl::StatusOr<CheckpointTask> ServedModel::ReadSummarizeTask() const {
   v1::DecodingParameters overrides = config_.defaults;
   overrides.MergeFrom(config_.summarize->defaults);  // which are set is all that counts
@@ -116,12 +125,17 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
                   .defaults = MergeDefaults(layers)};
   }
   const ModelLimits bounds = limits();
-  if (const absl::Status valid = ValidateParameters(defaults_, &bounds); !valid.ok()) return valid;
-  for (const std::optional<ServedTask>* task : {&summarize_, &questions_}) {
-    if (!*task) continue;
-    if (const absl::Status valid = ValidateParameters((*task)->defaults, &bounds); !valid.ok()) return valid;
+  absl::Status valid = ValidateParameters(defaults_, &bounds);
+  valid.Update(CheckSampling(config_.defaults, defaults_));
+  if (summarize_) {
+    valid.Update(ValidateParameters(summarize_->defaults, &bounds));
+    valid.Update(CheckSampling(config_.summarize->defaults, summarize_->defaults));
   }
-  return absl::OkStatus();
+  if (questions_) {
+    valid.Update(ValidateParameters(questions_->defaults, &bounds));
+    valid.Update(CheckSampling(config_.questions->defaults, questions_->defaults));
+  }
+  return valid;
 }
 
 TextLanguages ServedModel::LanguagesOf(std::string_view source, std::string_view target) const {

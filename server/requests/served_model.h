@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -68,6 +69,9 @@ class ServedModel {
   // languages have passed LanguageParameters.
   size_t KeptTokens(size_t length, const TextLanguages& languages) const;
 
+  // What each token adds to a text, for stop strings; made when it is first asked for.
+  std::shared_ptr<const TokenBytes> token_bytes() const;
+
   // The answer of GetModel.
   v1::Model Describe() const;
 
@@ -88,6 +92,9 @@ class ServedModel {
   std::optional<int32_t> decoder_start_;  // where no language says it
   v1::DecodingParameters defaults_;
   std::optional<ServedTask> summarize_, questions_;
+
+  mutable std::once_flag token_bytes_made_;
+  mutable std::shared_ptr<const TokenBytes> token_bytes_;
 };
 
 }  // namespace elserve

@@ -29,16 +29,6 @@ int HexDigit(char c) {
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-// The byte that "<0x2F>" stands for; nullopt: it is no such token. A plus sign is a digit's worth to Rust's
-// u8::from_str_radix.
-std::optional<char> ByteOfToken(std::string_view token) {
-  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
-  const int high = token[3] == '+' ? 0 : HexDigit(token[3]);
-  const int low = HexDigit(token[4]);
-  if (high < 0 || low < 0) return std::nullopt;
-  return static_cast<char>(high << 4 | low);
-}
-
 // str.isspace: Unicode's White_Space and the four separators of ASCII.
 bool IsPythonSpace(uint32_t c) { return IsWhiteSpace(c) || (c >= 0x1C && c <= 0x1F); }
 
@@ -104,6 +94,15 @@ const char* NameOf(const decoder::Step& step) {
 }
 
 }  // namespace
+
+// A plus sign is a digit's worth to Rust's u8::from_str_radix.
+std::optional<char> ByteOfToken(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+  const int high = token[3] == '+' ? 0 : HexDigit(token[3]);
+  const int low = HexDigit(token[4]);
+  if (high < 0 || low < 0) return std::nullopt;
+  return static_cast<char>(high << 4 | low);
+}
 
 absl::StatusOr<Decoder> Decoder::Create(std::vector<decoder::Step> steps) {
   if (steps.size() > kMaxSteps) {

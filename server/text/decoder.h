@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -59,6 +60,9 @@ using Step = std::variant<ByteLevel, Fuse, Metaspace, ByteFallback, Replace, Str
 
 }  // namespace decoder
 
+// The byte that "<0x2F>" stands for; nullopt: it is no such token.
+std::optional<char> ByteOfToken(std::string_view token);
+
 // Immutable after Create.
 class Decoder {
  public:
@@ -70,6 +74,15 @@ class Decoder {
   // INVALID_ARGUMENT (to be completed with file and key) names the step and what is wrong with it. Without steps
   // tokens stand side by side as they are.
   static absl::StatusOr<Decoder> Create(std::vector<decoder::Step> steps);
+
+  // Whether one of its steps is of this kind.
+  template <typename Step>
+  bool Has() const {
+    for (const decoder::Step& step : steps_) {
+      if (std::holds_alternative<Step>(step)) return true;
+    }
+    return false;
+  }
 
  private:
   explicit Decoder(std::vector<decoder::Step> steps) : steps_(std::move(steps)) {}

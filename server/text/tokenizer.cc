@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "server/text/byte_level.h"
 #include "server/text/span_trim.h"
 #include "server/text/text_encoder.h"
 #include "server/text/tokenizer_files.h"
@@ -274,6 +275,33 @@ Detokenizer Tokenizer::NewDetokenizer(bool skip_special_tokens) const {
                       .vocabulary = state_->pipeline.model->vocabulary(),
                       .decoder = *state_->decoder},
                      skip_special_tokens);
+}
+
+std::vector<std::string> Tokenizer::TokenBytes() const {
+  const Decoder& decoder = *state_->decoder;
+  const bool bytes = decoder.Has<decoder::ByteFallback>() || decoder.Has<decoder::SentencePiece>();
+  // What stands before: the beginning of a text is decoded in its own way.
+  const absl::StatusOr<Encoding> before = Encode("abcdef", {.add_special_tokens = false});
+  std::vector<int32_t> ids = before.ok() ? before->ids : std::vector<int32_t>();
+  const std::string beginning = Decode(ids, /*skip_special_tokens=*/false);
+  ids.push_back(0);
+  std::vector<std::string> all(static_cast<size_t>(vocab_size()));
+  for (int32_t id = 0; id < vocab_size(); ++id) {
+    std::string& own = all[static_cast<size_t>(id)];
+    std::optional<std::string_view> token = state_->pipeline.added.DecodedText(id);
+    if (!token) token = TokenText(id);
+    if (!token) continue;
+    if (decoder.Has<decoder::ByteLevel>()) {
+      AppendTokenBytes(*token, own);
+    } else if (const std::optional<char> byte = ByteOfToken(*token); bytes && byte) {
+      own = *byte;
+    } else {
+      ids.back() = id;
+      const std::string text = Decode(ids, /*skip_special_tokens=*/false);
+      if (text.starts_with(beginning)) own = text.substr(beginning.size());
+    }
+  }
+  return all;
 }
 
 int32_t Tokenizer::vocab_size() const {

@@ -73,6 +73,11 @@ class Tokenizer final {
   // The same while ids are still coming. The tokenizer must outlive it.
   Detokenizer NewDetokenizer(bool skip_special_tokens = true) const;
 
+  // Of each id the bytes that it adds to a text that it does not begin, special tokens as they are spelled; of a token
+  // of bytes these, which need not form characters. Empty for ids without a token. As
+  // StopStringCriteria.clean_tokenizer_vocab of transformers. Takes as long as decoding the vocabulary.
+  std::vector<std::string> TokenBytes() const;
+
   // The highest id + 1, added tokens included: every id that Encode returns is in [0, vocab_size()).
   int32_t vocab_size() const;
   // True for tokens that decoding skips under skip_special_tokens.

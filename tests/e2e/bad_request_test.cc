@@ -135,7 +135,8 @@ std::vector<BadRequest> ParameterCases() {
                 },
                 {"33", "32"}),
       Parameter("bad_words_ids 8192", [](auto& p) { p.add_bad_words_ids()->add_ids(8192); }, {"8192", "8191"}),
-      Parameter("bad_words_ids without ids", [](auto& p) { p.add_bad_words_ids(); }, {"bad_words_ids[0].ids", "1 to 32"}),
+      Parameter("bad_words_ids without ids", [](auto& p) { p.add_bad_words_ids(); },
+                {"bad_words_ids[0].ids", "1 to 32"}),
       Parameter("bad_words_ids 257 words",
                 [](auto& p) {
                   for (int i = 0; i < 257; ++i) p.add_bad_words_ids()->add_ids(i);
@@ -143,19 +144,31 @@ std::vector<BadRequest> ParameterCases() {
                 {"257", "256"}),
       Parameter("reset names", [](auto& p) { p.add_reset("beams"); }, {"beams"}),
       Parameter("field number 99", AddUnknown<DecodingParameters>, {"elserve.v1.DecodingParameters"}),
-      Parameter("do_sample", [](auto& p) { p.set_do_sample(true); }, {"true"}),
-      Parameter("temperature", [](auto& p) { p.set_temperature(0.5); }, {"0.5"}),
-      Parameter("top_k", [](auto& p) { p.set_top_k(10); }, {"10"}),
-      Parameter("top_p", [](auto& p) { p.set_top_p(0.9); }, {"0.9"}),
-      Parameter("seed", [](auto& p) { p.set_seed(7); }, {"7"}),
+      Parameter("num_beams with do_sample", [](auto& p) { p.set_do_sample(true), p.set_num_beams(4); },
+                {"4", "do_sample"}),
+      Parameter("temperature", [](auto& p) { p.set_temperature(0.5); }, {"0.5", "do_sample"}),
+      Parameter("temperature 0", [](auto& p) { p.set_do_sample(true), p.set_temperature(0); }, {"0", "1e-05"}),
+      Parameter("top_k", [](auto& p) { p.set_top_k(10); }, {"10", "do_sample"}),
+      Parameter("top_p", [](auto& p) { p.set_top_p(0.9); }, {"0.9", "do_sample"}),
+      Parameter("top_h 2", [](auto& p) { p.set_do_sample(true), p.set_top_h(2); }, {"2", "0 to 1"}),
+      Parameter("typical_p 0", [](auto& p) { p.set_do_sample(true), p.set_typical_p(0); }, {"above 0 to 1"}),
+      Parameter("seed", [](auto& p) { p.set_seed(7); }, {"7", "do_sample"}),
       Parameter("repetition_penalty 0", [](auto& p) { p.set_repetition_penalty(0); }, {"0.001 to 1000"}),
       Parameter("encoder_no_repeat_ngram_size -1", [](auto& p) { p.set_encoder_no_repeat_ngram_size(-1); }, {"-1"}),
       Parameter("suppress_tokens -7", [](auto& p) { p.add_suppress_tokens(-7); }, {"-7"}),
       Parameter("sequence_bias 8192", [](auto& p) { p.add_sequence_bias()->add_ids(8192); }, {"ids", "8192", "8191"}),
       Parameter("exponential_decay_length_penalty without a factor",
                 [](auto& p) { p.mutable_exponential_decay_length_penalty(); }, {"factor", "0.001 to 1000"}),
-      Parameter("num_beam_groups", [](auto& p) { p.set_num_beam_groups(2); }, {"2"}),
-      Parameter("stop_strings", [](auto& p) { p.add_stop_strings("."); }, {}),
+      Parameter("num_beam_groups 3", [](auto& p) { p.set_num_beams(4), p.set_num_beam_groups(3); }, {"3", "4"}),
+      Parameter("diversity_penalty missing", [](auto& p) { p.set_num_beams(4), p.set_num_beam_groups(2); },
+                {"above 0"}),
+      Parameter("stop_strings with num_beams 4", [](auto& p) { p.set_num_beams(4), p.add_stop_strings("."); }, {"4"}),
+      Parameter("stop_strings 17",
+                [](auto& p) {
+                  for (int i = 0; i < 17; ++i) p.add_stop_strings("x");
+                },
+                {"17", "16"}),
+      Parameter("bad_words 300 bytes", [](auto& p) { p.add_bad_words(std::string(300, 'x')); }, {"300", "256"}),
   };
 }
 

@@ -127,6 +127,21 @@ v1::DecodingParameters ToParameters(const json& golden) {
   parameters.set_repetition_penalty(golden.value("repetition_penalty", 1.0));
   parameters.set_encoder_repetition_penalty(golden.value("encoder_repetition_penalty", 1.0));
   parameters.set_encoder_no_repeat_ngram_size(golden.value("encoder_no_repeat_ngram_size", 0));
+  parameters.set_remove_invalid_values(golden.value("remove_invalid_values", false));
+  parameters.set_num_beam_groups(golden.value("num_beam_groups", 1));
+  parameters.set_diversity_penalty(golden.value("diversity_penalty", 0.0));
+  parameters.set_pad_token_id(golden.value("pad_token_id", -1));
+  parameters.set_do_sample(golden.value("do_sample", false));
+  if (parameters.do_sample()) {
+    parameters.set_temperature(golden.value("temperature", 1.0));
+    parameters.set_top_h(golden.value("top_h", 0.0));
+    parameters.set_top_k(golden.value("top_k", 50));
+    parameters.set_top_p(golden.value("top_p", 1.0));
+    parameters.set_min_p(golden.value("min_p", 0.0));
+    parameters.set_typical_p(golden.value("typical_p", 1.0));
+    parameters.set_epsilon_cutoff(golden.value("epsilon_cutoff", 0.0));
+    parameters.set_eta_cutoff(golden.value("eta_cutoff", 0.0));
+  }
   for (const json& bias : golden.value("sequence_bias", json::array({{{-1}, 0}}))) {
     v1::SequenceBias* out = parameters.add_sequence_bias();
     for (const int32_t id : bias.at(0)) out->add_ids(id);

@@ -93,6 +93,27 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
     if (rng() % 8 == 0) d.begin_suppress_tokens = RandomSource(Between(1, 9, rng), limits.vocab, rng);
   }
   for (Request& request : requests) {
+    DecodingSpec& d = request.decoding;
+    d.remove_invalid_values = rng() % 12 == 0;
+    if (d.num_beams % 2 == 0 && rng() % 3 == 0) {
+      d.num_beam_groups = d.num_beams % 4 == 0 ? Pick({2, 4}, rng) : 2;
+      d.diversity_penalty = 0.5f * static_cast<float>(Between(1, 6, rng));
+      d.pad_token_id = 1;
+    }
+    if (rng() % 4 != 0) continue;
+    d.do_sample = true;
+    d.num_beams = d.num_beam_groups = 1;
+    d.sampling = {.temperature = 0.5f + 0.5f * static_cast<float>(rng() % 4),
+                  .top_h = Pick({0, 0, 0, 1}, rng) / 2.0,
+                  .top_k = Pick({0, 3, 50, 50, 64, 100}, rng),
+                  .top_p = Pick({10, 10, 9, 5}, rng) / 10.0,
+                  .min_p = Pick({0, 0, 1}, rng) / 50.0,
+                  .typical_p = Pick({10, 10, 8}, rng) / 10.0,
+                  .epsilon_cutoff = Pick({0, 0, 1}, rng) / 500.0,
+                  .eta_cutoff = Pick({0, 0, 1}, rng) / 500.0,
+                  .seed = rng()};
+  }
+  for (Request& request : requests) {
     // Answers that begin with something, and tokens that are only scored.
     DecodingSpec& d = request.decoding;
     if (rng() % 3 != 0 || d.max_length < 4) continue;
@@ -101,7 +122,8 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
     if (rng() % 3 != 0) continue;
     d.max_length = static_cast<int>(d.prefix.size());
     d.score_from = Between(1, d.max_length - 1, rng);
-    d.num_beams = d.num_return_sequences = 1;
+    d.num_beams = d.num_beam_groups = d.num_return_sequences = 1;
+    d.do_sample = d.remove_invalid_values = false;
   }
   for (Request& request : requests) {
     if (request.decoding.score_from == 0 && rng() % 6 == 0) {
@@ -209,7 +231,7 @@ void Traffic::Take(SequenceUpdate& update) {
   }
   if (update.decoded_rows > 0) {
     EXPECT_TRUE(outcome.encoded) << "decoded before it was encoded";
-    EXPECT_LE(update.decoded_rows, requests_[index].decoding.num_beams);
+    EXPECT_LE(update.decoded_rows, requests_[index].decoding.most_rows());
     ++outcome.decode_steps;
   }
   outcome.streamed.insert(outcome.streamed.end(), update.tokens.begin(), update.tokens.end());

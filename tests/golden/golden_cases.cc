@@ -51,6 +51,21 @@ DecodingSpec Resolve(const json& parameters, std::vector<int32_t> prefix) {
   spec.repetition_penalty = parameters.value("repetition_penalty", 1.0f);
   spec.encoder_repetition_penalty = parameters.value("encoder_repetition_penalty", 1.0f);
   spec.encoder_no_repeat_ngram_size = parameters.value("encoder_no_repeat_ngram_size", 0);
+  spec.remove_invalid_values = parameters.value("remove_invalid_values", false);
+  spec.num_beam_groups = parameters.value("num_beam_groups", 1);
+  spec.diversity_penalty = parameters.value("diversity_penalty", 0.0f);
+  spec.pad_token_id = parameters.value("pad_token_id", -1);
+  spec.do_sample = parameters.value("do_sample", false);
+  if (spec.do_sample) {
+    spec.sampling = {.temperature = parameters.value("temperature", 1.0f),
+                     .top_h = parameters.value("top_h", 0.0),
+                     .top_k = parameters.value("top_k", 50),
+                     .top_p = parameters.value("top_p", 1.0),
+                     .min_p = parameters.value("min_p", 0.0),
+                     .typical_p = parameters.value("typical_p", 1.0),
+                     .epsilon_cutoff = parameters.value("epsilon_cutoff", 0.0),
+                     .eta_cutoff = parameters.value("eta_cutoff", 0.0)};
+  }
   for (const json& bias : parameters.value("sequence_bias", json::array())) {
     spec.biased_sequences.Add(bias.at(0).get<std::vector<int32_t>>());
     spec.sequence_bias.push_back(bias.at(1));

@@ -154,13 +154,14 @@ def make_case(model, source, parameters, prefix=None):
     return {"source": source, **beside, "parameters": parameters, "sequences": sequences}, swaps
 
 
-def write(name, checkpoint, states, cases, tokenizer=None, decoder_only=False):
+def write(name, checkpoint, states, cases, tokenizer=None, decoder_only=False, made_with=None):
     """tokenizer: its folder, where the checkpoint has none. decoder_only: the sources are prompts."""
+    made_with = made_with or f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}"
     os.makedirs(f"{HERE}/cases", exist_ok=True)
     compact = dict(ensure_ascii=False, separators=(",", ":"))
     with open(f"{HERE}/cases/{name}.json", "w") as out:  # one case a line
         beside = (f'"tokenizer":"{tokenizer}",' if tokenizer else "") + ('"decoder_only":true,' if decoder_only else "")
-        out.write("{" + f'"checkpoint":"{checkpoint}",{beside}' + f'"made_with":"transformers {transformers.__version__}, torch {torch.__version__.split("+")[0]}",\n"states":[\n')
+        out.write("{" + f'"checkpoint":"{checkpoint}",{beside}' + f'"made_with":"{made_with}",\n"states":[\n')
         out.write(",\n".join(json.dumps(s, **compact) for s in states))
         out.write('\n],"cases":[\n' + ",\n".join(json.dumps(c, **compact) for c in cases) + "\n]}\n")
 

@@ -146,9 +146,31 @@ SAMPLED = [
     {"max_length": 24, "do_sample": True, "top_k": 0, "top_p": 0.0001, "no_repeat_ngram_size": 2},
     {"max_length": 24, "do_sample": True, "top_k": 0, "min_p": 1.0, "suppress_tokens": ["A"]},
     {"max_length": 24, "do_sample": True, "top_k": 0, "epsilon_cutoff": 0.9999, "sequence_bias": [[["A"], 4.0]]},
-    {"max_length": 24, "do_sample": True, "top_k": 0, "eta_cutoff": 0.9999, "temperature": 0.1, "forced_bos_token_id": "A"},
+    {"max_length": 24, "do_sample": True, "top_k": 0, "eta_cutoff": 0.9999, "temperature": 0.001, "forced_bos_token_id": "A"},
     {"max_length": 24, "do_sample": True, "top_k": 5, "top_h": 0.0001, "renormalize_logits": True, "eos_token_id": []},
     {"max_length": 24, "do_sample": True, "temperature": 0.00001, "typical_p": 0.5, "remove_invalid_values": True},
+]
+# Groups of beams; make_diverse.py takes these.
+DIVERSE = [
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0, "max_length": 24, "num_return_sequences": 4},
+    {"num_beams": 4, "num_beam_groups": 4, "diversity_penalty": 0.5, "max_length": 24, "num_return_sequences": 4},
+    {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 2.5, "max_length": 30, "num_return_sequences": 3, "early_stopping": True},
+    {"num_beams": 6, "num_beam_groups": 2, "diversity_penalty": 0.3, "max_length": 40, "num_return_sequences": 6, "length_penalty": 2.0,
+     "early_stopping": "never"},
+    {"num_beams": 8, "num_beam_groups": 4, "diversity_penalty": 1.0, "max_length": 20, "num_return_sequences": 2,
+     "no_repeat_ngram_size": 2},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.5, "max_length": 24, "num_return_sequences": 4,
+     "renormalize_logits": True, "bad_words_ids": [["A"]]},
+    {"num_beams": 2, "num_beam_groups": 2, "diversity_penalty": 10.0, "max_length": 24, "num_return_sequences": 2,
+     "repetition_penalty": 1.3},
+    {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.7, "max_length": 30, "num_return_sequences": 6,
+     "eos_token_id": ["EOS", "A", "B"]},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0, "max_length": 20, "num_return_sequences": 2,
+     "forced_bos_token_id": "A", "min_length": 9},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.2, "max_length": 16, "num_return_sequences": 4,
+     "forced_eos_token_id": ["EOS"], "length_penalty": 0.0},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.8, "max_length": 18, "num_return_sequences": 4, "eos_token_id": []},
+    {"num_beams": 9, "num_beam_groups": 3, "diversity_penalty": 0.4, "max_length": 36, "num_return_sequences": 9, "length_penalty": -1.0},
 ]
 # Some of these at once.
 CHOICES = [

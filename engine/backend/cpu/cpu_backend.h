@@ -129,6 +129,9 @@ class CpuBackend final : public Backend {
     AlignedBuffer kept;                   // RowLogits [threads, rows]
     AlignedBuffer best;                   // TokenLogit [threads, rows, kMostLogits]
     AlignedBuffer logits;                 // [vocabulary], of one row at a time
+    AlignedBuffer whole;                  // [StepLimits::whole_rows]: logits of rows that are wanted whole
+    std::vector<SelectRow> ranked;        // the rows that are not
+    std::vector<int32_t> places;          // of the ranked rows, then of the whole ones, among all
     std::vector<SumPart> parts;           // [rows, parts of the vocabulary]
     std::vector<int32_t> apart;           // the tokens of each row that stand apart, row by row
     std::vector<float> apart_logits;      // of each
@@ -191,6 +194,8 @@ class CpuBackend final : public Backend {
   Cut CutOf(const DecodeLayout& layout) const;
   RowTask TaskOf(const DecodeLayout& layout, const Cut& cut, int64_t i) const;
   void ReserveSelect(int64_t rows, const PackedMatrix& weight);
+  void RankTokens(const Tensor& input, const PackedMatrix& weight, size_t before);
+  void TakeWholeRows(const Tensor& input, const PackedMatrix& weight, std::span<SelectedRow> selected);
   void ListApart(std::span<const SelectRow> rows, int64_t vocab);
   void ResetKept(std::span<const SelectRow> rows);
   float* RowOfLogits(const Tensor& input, int64_t row, const PackedMatrix& weight);

@@ -23,6 +23,9 @@ void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w) {
           &s.best);
   Reserve(RoundUp(w.out, 32) * 4, "a row's logits", &s.logits);
   if (const size_t parts = s.rows * Parts(w); s.parts.size() < parts) s.parts.resize(parts);
+  Reserve(limits_.whole_rows * Stride({nullptr, 0, w.out, Storage::kResidual}), "whole rows of logits", &s.whole);
+  s.ranked.reserve(s.rows);
+  s.places.reserve(s.rows);
   s.apart_end.resize(s.rows);
   s.outcomes.resize(s.rows);
   s.apart.reserve(limits_.edits + s.rows * (kMaxCandidates + kMaxEosIds));
@@ -78,15 +81,39 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
   const std::span<const SelectRow> rows = Layout(args.phase).select;
   const size_t before = args.phase == Phase::kDecode ? prefill_selected_ : 0;
   if (args.phase == Phase::kPrefill) prefill_selected_ = rows.size();
-  Candidate* const candidates = candidates_.data() + before * kMaxCandidates;
   const auto count = static_cast<int64_t>(rows.size());
   ReserveSelect(count, w);
   if (!buffers_.status().ok()) return;
   SelectMemory& s = select_;
+  s.ranked.clear();
+  s.places.clear();
+  for (int32_t place = 0; place < count; ++place) {
+    if (rows[place].whole) continue;
+    s.ranked.push_back(rows[place]);
+    s.places.push_back(place);
+  }
+  for (int32_t place = 0; place < count; ++place) {
+    if (rows[place].whole) s.places.push_back(place);
+  }
   const Tensor input{s.input.data(), count, args.input.cols, Storage::kState};
   for (int64_t i = 0; i < count; ++i) {
-    std::memcpy(Row(input, i), Row(args.input, rows[i].position), Stride(input));
+    std::memcpy(Row(input, i), Row(args.input, rows[s.places[i]].position), Stride(input));
   }
+  selected_.resize(before + rows.size());
+  const auto ranked = static_cast<int64_t>(s.ranked.size());
+  if (ranked > 0) RankTokens({input.data, ranked, input.cols, Storage::kState}, w, before);
+  if (ranked < count) {
+    const Tensor whole{Row(input, ranked), count - ranked, input.cols, Storage::kState};
+    TakeWholeRows(whole, w, std::span(selected_).subspan(before));
+  }
+}
+
+// `before`: where the phase's answers begin.
+void CpuBackend::RankTokens(const Tensor& input, const PackedMatrix& w, size_t before) {
+  SelectMemory& s = select_;
+  const std::span<const SelectRow> rows = s.ranked;
+  const auto count = static_cast<int64_t>(rows.size());
+  Candidate* const candidates = candidates_.data() + before * kMaxCandidates;
   ListApart(rows, w.out);
   ResetKept(rows);
   LinearBlock b = BlockOf(input, w, {.data = nullptr, .rows = count, .cols = w.out, .storage = Storage::kResidual});
@@ -107,7 +134,6 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
                                        .out = candidates + row * kMaxCandidates});
   };
   pool_.Run(count, [&](int64_t row, int) { select(row, nullptr); });
-  selected_.resize(before + rows.size());
   for (int64_t row = 0; row < count; ++row) {
     if (s.outcomes[row].needs_logits) {
       float* const logits = RowOfLogits(input, row, w);
@@ -115,7 +141,19 @@ void CpuBackend::SelectTokens(const SelectTokensArgs& args) {
     }
     const SelectOutcome& outcome = s.outcomes[row];
     const Candidate* const out = candidates + row * kMaxCandidates;
-    selected_[before + row] = {.candidates = {out, static_cast<size_t>(outcome.count)}, .finite = outcome.finite};
+    selected_[before + s.places[row]] = {.candidates = {out, static_cast<size_t>(outcome.count)},
+                                         .finite = outcome.finite};
+  }
+}
+
+// `selected`: the phase's answers.
+void CpuBackend::TakeWholeRows(const Tensor& input, const PackedMatrix& w, std::span<SelectedRow> selected) {
+  SelectMemory& s = select_;
+  const Tensor logits{s.whole.data(), input.rows, w.out, Storage::kResidual};
+  RunLinear(BlockOf(input, w, logits), w, input.rows);
+  for (int64_t i = 0; i < input.rows; ++i) {
+    const auto* const row = reinterpret_cast<const float*>(Row(logits, i));
+    selected[s.places[s.ranked.size() + i]] = {.logits = {row, static_cast<size_t>(w.out)}};
   }
 }
 

@@ -194,8 +194,8 @@ void CudaBackend::BeginStep(const StepLayout& layout) {
   prefill_history_ = 0;
   for (const DecodeRow& row : layout.prefill.rows) prefill_history_ += row.first + row.positions;
   decode_positions_ = layout.decode.positions();
-  select_rows_ = static_cast<int>(layout.decode.select.size());
-  bucket_ = BucketOf(decode_positions_, select_rows_);
+  decode_select_ = layout.decode.select;
+  bucket_ = BucketOf(decode_positions_, static_cast<int>(decode_select_.size()));
   encode_arrays_.Send(*context_, layout.encode);
   prefill_select_rows_ = static_cast<int>(layout.prefill.select.size());
   const DecodeBucket prefill{prefill_positions_, prefill_select_rows_};
@@ -217,12 +217,13 @@ void CudaBackend::Replay(absl::FunctionRef<void()> body) {
 
 absl::StatusOr<std::span<const SelectedRow>> CudaBackend::Selected() {
   if (context_->ok()) {
+    if (decode_positions_ > 0) selection_.FetchWhole(*context_, decode_select_);
     const Phase awaited = decode_positions_ > 0 || prefill_positions_ > 0 ? Phase::kDecode : Phase::kEncode;
     context_->Check(cudaStreamSynchronize(stream(awaited)), awaited == Phase::kDecode ? "decoding" : "encoding");
     decoding_waited_ = true;
   }
   if (!context_->ok()) return context_->status();
-  return selection_.Collect(prefill_select_rows_, select_rows_);
+  return selection_.Collect(prefill_select_rows_, decode_select_);
 }
 
 std::vector<float> CudaBackend::Read(const Tensor& tensor, int64_t rows) {

@@ -152,7 +152,7 @@ class CudaBackend final : public Backend {
   int prefill_history_ = 0;  // cells of the prefill rows
   int prefill_select_rows_ = 0;
   int decode_positions_ = 0;
-  int select_rows_ = 0;
+  std::span<const SelectRow> decode_select_;
   DecodeBucket bucket_;
   DecodeArrays prefill_;
   DecodeArrays decode_;          // the bucket's

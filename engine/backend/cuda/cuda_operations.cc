@@ -283,7 +283,7 @@ void CudaBackend::PrefillAttention(const PrefillAttentionArgs& args) {
 void CudaBackend::SelectTokens(const SelectTokensArgs& args) {
   const auto& weight = As<PackedMatrix>(args.weight);
   if (!context_->ok()) return;
-  if (selection_.Reserve(*context_, type_, limits_.select_rows, weight.out, weight.in)) graphs_.Forget();
+  if (selection_.Reserve(*context_, type_, limits_, weight.out, weight.in)) graphs_.Forget();
   const int rows = args.phase == Phase::kPrefill ? prefill_select_rows_ : bucket_.select_rows;
   const DecodeArrays& arrays = Arrays(args.phase);
   if (Launches() && rows > 0) {

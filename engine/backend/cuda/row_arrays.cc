@@ -81,7 +81,7 @@ int64_t RowArrays::WriteTail(const DecodeLayout& layout, const Offsets& at) cons
   for (size_t r = 0; r < layout.select.size(); ++r) {
     const SelectRow& row = layout.select[r];
     select[r] = {.space = static_cast<int32_t>(row.space),
-                 .count = row.count,
+                 .count = row.whole ? 0 : row.count,
                  .renormalize = row.renormalize ? 1 : 0,
                  .force_begin = static_cast<int32_t>(to - base),
                  .force_count = static_cast<int32_t>(row.force.size()),

@@ -7,7 +7,8 @@
 
 namespace elserve::cuda {
 
-bool Selection::Reserve(Context& context, DataType type, int rows, int64_t vocab, int64_t in) {
+bool Selection::Reserve(Context& context, DataType type, const StepLimits& limits, int64_t vocab, int64_t in) {
+  const int rows = limits.select_rows;
   if (rows <= rows_ && vocab == vocab_ && in == in_) return false;
   context.Synchronize();
   const auto take = [&context](auto block, auto* to) {
@@ -22,6 +23,7 @@ bool Selection::Reserve(Context& context, DataType type, int rows, int64_t vocab
   take(context.AllocateZeroed(SelectWorkspaceBytes(rows, static_cast<int>(vocab))), &workspace_);
   take(context.AllocatePinned(2 * rows * int64_t{kMaxCandidates} * int64_t{sizeof(Candidate)}), &candidates_);
   take(context.AllocatePinned(2 * rows * int64_t{sizeof(int32_t)}), &status_);
+  take(context.AllocatePinned(limits.whole_rows * vocab * int64_t{sizeof(float)}), &whole_);
   if (!context.ok()) return true;
   selected_.reserve(2 * rows);
   rows_ = rows, vocab_ = vocab, in_ = in;
@@ -43,17 +45,36 @@ void Selection::Launch(Context& context, Phase phase, const DecodeArrays& arrays
   context.Check(LaunchSelect(args, context.stream(phase)), "SelectTokens");
 }
 
-std::span<const SelectedRow> Selection::Collect(int prefill_rows, int decode_rows) {
+void Selection::FetchWhole(Context& context, std::span<const SelectRow> rows) const {
+  float* to = whole_.as<float>();
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (!rows[r].whole) continue;
+    const float* from = logits() + static_cast<int64_t>(r) * RowStride(vocab_, DataType::kFloat32);
+    context.Check(
+        cudaMemcpyAsync(to, from, vocab_ * sizeof(float), cudaMemcpyDeviceToHost, context.stream(Phase::kDecode)),
+        "copying logits");
+    to += vocab_;
+  }
+}
+
+std::span<const SelectedRow> Selection::Collect(int prefill_rows, std::span<const SelectRow> decode_rows) {
   selected_.clear();
-  const auto collect = [this](int64_t first, int rows) {
-    for (int64_t r = first; r < first + rows; ++r) {
-      const int32_t found = status_.as<int32_t>()[r];
-      const auto* candidates = candidates_.as<Candidate>() + r * kMaxCandidates;
-      selected_.push_back({{candidates, static_cast<size_t>(std::clamp(found, 0, kMaxCandidates))}, found >= 0});
-    }
+  const auto candidates = [this](int64_t row) -> SelectedRow {
+    const int32_t found = status_.as<int32_t>()[row];
+    return {.candidates = {candidates_.as<Candidate>() + row * kMaxCandidates,
+                           static_cast<size_t>(std::clamp(found, 0, kMaxCandidates))},
+            .finite = found >= 0};
   };
-  collect(rows_, prefill_rows);
-  collect(0, decode_rows);
+  for (int64_t row = 0; row < prefill_rows; ++row) selected_.push_back(candidates(rows_ + row));
+  const float* whole = whole_.as<float>();
+  for (size_t row = 0; row < decode_rows.size(); ++row) {
+    if (decode_rows[row].whole) {
+      selected_.push_back({.logits = {whole, static_cast<size_t>(vocab_)}});
+      whole += vocab_;
+    } else {
+      selected_.push_back(candidates(static_cast<int64_t>(row)));
+    }
+  }
   return selected_;
 }
 

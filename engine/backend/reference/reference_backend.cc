@@ -129,6 +129,7 @@ class ReferenceBackend final : public Backend {
   std::vector<std::vector<float>> tensors_;
   StepLayout layout_;
   std::vector<std::vector<Candidate>> candidates_;  // of each select row
+  std::vector<std::vector<float>> whole_;           // of each: its logits, where they are wanted
   std::vector<SelectedRow> selected_;
   size_t prefill_selected_ = 0;  // the first ones: prefill's
 };
@@ -382,6 +383,7 @@ void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {
   const size_t before = args.phase == Phase::kDecode ? prefill_selected_ : 0;
   if (args.phase == Phase::kPrefill) prefill_selected_ = rows.size();
   candidates_.resize(before + rows.size());
+  whole_.resize(before + rows.size());
   selected_.resize(before + rows.size());
   std::vector<float> logits(weight.out);
   for (size_t r = 0; r < rows.size(); ++r) {
@@ -395,6 +397,12 @@ void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {
     for (int64_t o = 0; o < weight.out; ++o) {
       const double logit = Dot(Row(args.input, rows[r].position), &weight.values[o * weight.in], weight.in);
       logits[o] = static_cast<float>(logit + weight.bias[o]);
+    }
+    if (rows[r].whole) {
+      Require(args.phase == Phase::kDecode, "whole rows are decoding's");
+      whole_[before + r] = logits;
+      selected_[before + r] = {.logits = whole_[before + r]};
+      continue;
     }
     std::vector<Candidate>& candidates = candidates_[before + r];
     const bool finite = reference::SelectCandidates(rows[r], logits, &candidates);

@@ -25,7 +25,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Answer {
   bool finite = true;
-  std::vector<Candidate> candidates;
+  std::vector<Candidate> candidates = {};
+  std::vector<float> logits = {};
 };
 
 // What a row asks; position is set when a step is made.
@@ -35,6 +36,7 @@ struct Ask {
   std::vector<int32_t> force = {};
   std::vector<LogitEdit> edits = {};
   bool renormalize = false;
+  bool whole = false;
 };
 
 struct Problem {
@@ -74,7 +76,8 @@ class SelectSession {
                              .count = ask.count,
                              .force = ask.force,
                              .edits = ask.edits,
-                             .renormalize = ask.renormalize});
+                             .renormalize = ask.renormalize,
+                             .whole = ask.whole});
     }
     session_.backend().BeginStep(step.Layout());
     session_.backend().Write(input_, states);
@@ -88,7 +91,9 @@ class SelectSession {
       return answers;
     }
     for (const SelectedRow& row : *selected) {
-      answers.push_back({.finite = row.finite, .candidates = {row.candidates.begin(), row.candidates.end()}});
+      answers.push_back({.finite = row.finite,
+                         .candidates = {row.candidates.begin(), row.candidates.end()},
+                         .logits = {row.logits.begin(), row.logits.end()}});
     }
     return answers;
   }
@@ -123,6 +128,16 @@ void ExpectOrder(const std::vector<Candidate>& candidates) {
 void ExpectNear(const Answer& expected, const Answer& actual, int vocab, int count, double tolerance) {
   ASSERT_EQ(actual.finite, expected.finite);
   if (!expected.finite) return;
+  ASSERT_EQ(actual.logits.size(), expected.logits.size());
+  for (size_t token = 0; token < expected.logits.size(); ++token) {
+    const float is = actual.logits[token], wanted = expected.logits[token];
+    ASSERT_TRUE(Near(wanted, is, tolerance) || (std::isnan(wanted) && std::isnan(is)))
+        << "logit " << token << ": expected " << wanted << ", got " << is;
+  }
+  if (!expected.logits.empty()) {
+    EXPECT_TRUE(actual.candidates.empty());
+    return;
+  }
   ASSERT_EQ(actual.candidates.size(), static_cast<size_t>(std::min(count, vocab)));
   ExpectOrder(actual.candidates);
   for (size_t i = 0; i < actual.candidates.size(); ++i) {
@@ -144,6 +159,8 @@ void ExpectNear(const Answer& expected, const Answer& actual, int vocab, int cou
 void ExpectSame(const Answer& expected, const Answer& actual) {
   ASSERT_EQ(actual.finite, expected.finite);
   if (!expected.finite) return;
+  ASSERT_EQ(actual.logits.size(), expected.logits.size());
+  EXPECT_EQ(BitDifference(expected.logits, actual.logits), "");
   ASSERT_EQ(actual.candidates.size(), expected.candidates.size());
   for (size_t i = 0; i < expected.candidates.size(); ++i) {
     EXPECT_EQ(actual.candidates[i].token, expected.candidates[i].token) << "place " << i;
@@ -250,6 +267,7 @@ Ask RandomAsk(std::mt19937& engine, int vocab) {
   }
   std::ranges::sort(ask.edits, {}, &LogitEdit::token);
   ask.renormalize = ask.force.empty() && below(3) == 0;
+  ask.whole = below(5) == 0;
   return ask;
 }
 
@@ -265,6 +283,15 @@ TEST(BackendSelect, EveryVocabularyAndManyAsks) {
     CheckSelect(problem);
     if (HasFailure()) return;
   }
+}
+
+TEST(BackendSelect, WholeRowsAreTheLogitsAsTheyAre) {
+  Problem problem = RandomProblem(86, 1000, 64, 5);
+  problem.bias[7] = -kInfinity;
+  problem.bias[8] = kInfinity;
+  problem.bias[9] = std::numeric_limits<float>::quiet_NaN();
+  for (Ask& ask : problem.asks) ask = {.edits = {{.token = 3, .ban = true}}, .whole = true};
+  CheckSelect(problem);
 }
 
 TEST(BackendSelect, WithoutBias) {

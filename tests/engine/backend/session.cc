@@ -103,6 +103,7 @@ void Session::AllocatePlainMemory(int positions) {
                   .prefill_history = positions * kPlainDecoderLength,
                   .decode_positions = positions,
                   .select_rows = positions,
+                  .whole_rows = positions,
                   .decoder_length = kPlainDecoderLength,
                   .source_length = std::max(positions, kPageTokens)});
 }

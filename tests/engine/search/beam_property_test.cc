@@ -83,14 +83,15 @@ Case RandomCase(std::mt19937_64& random) {
 void Step(SearchState& state, EditBuffer& edits, const LogitsFunction& logits) {
   edits.Clear();
   std::vector<std::vector<Candidate>> candidates;
-  std::vector<std::span<const Candidate>> spans;
   for (int row = 0; row < state.rows(); ++row) {
     const RowRules rules = RulesFor(state.spec(), state.source(), state.tokens(row), edits);
     ASSERT_LE(static_cast<int64_t>(rules.edits.size()), MaxEditsPerRow(state.spec(), 0));
     candidates.push_back(SelectCandidates(logits(state.tokens(row)), rules));
   }
-  spans.assign(candidates.begin(), candidates.end());
-  state.Advance(spans);
+  std::vector<DecodedRow> decoded;
+  for (const std::vector<Candidate>& row : candidates) decoded.push_back({row});
+  RowWorkspace workspace;
+  state.Advance(decoded, workspace);
 }
 
 std::vector<int32_t> Tokens(std::span<const int32_t> tokens) { return {tokens.begin(), tokens.end()}; }

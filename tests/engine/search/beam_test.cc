@@ -44,8 +44,10 @@ Row Of(std::initializer_list<std::pair<int, double>> pairs) {
 
 void Advance(SearchState& state, const std::vector<Row>& rows) {
   ASSERT_EQ(static_cast<int>(rows.size()), state.rows());
-  const std::vector<std::span<const Candidate>> spans(rows.begin(), rows.end());
-  state.Advance(spans);
+  std::vector<DecodedRow> decoded;
+  for (const Row& row : rows) decoded.push_back({row});
+  RowWorkspace workspace;
+  state.Advance(decoded, workspace);
 }
 
 DecodingSpec Spec(int beams) {
@@ -100,12 +102,13 @@ TEST(GivenTokensTest, AnswersWithWhatFollowsInAnyPortions) {
   Search search = Started(spec);
   SearchState& state = search.state();
   const Row first = {{5, 0, -0.5f}}, second = {{6, 0, -0.25f}}, third = {{kEos, 0, -1.0f}};
-  const std::vector<std::span<const Candidate>> two = {first, second}, one = {third};
-  state.Advance(two);
+  const std::vector<DecodedRow> two = {{first}, {second}}, one = {{third}};
+  RowWorkspace workspace;
+  state.Advance(two, workspace);
   EXPECT_FALSE(state.done());
   EXPECT_THAT(Answers(state), IsEmpty());
   EXPECT_THAT(state.StablePrefix(0), IsEmpty());
-  state.Advance(one);
+  state.Advance(one, workspace);
   ASSERT_TRUE(state.done());
   const std::vector<Hypothesis> answers = Answers(state);
   ASSERT_EQ(answers.size(), 1u);
@@ -262,8 +265,9 @@ void AdvanceWithAlternatives(SearchState& state, int step, const std::vector<Row
     const float logprob = static_cast<float>(-row) - 0.5f;
     alternatives.push_back({{100 * step + 10 * row, 5.0f, logprob}, {100 * step + 10 * row + 1, 4.0f, logprob - 1}});
   }
-  const std::vector<std::span<const Candidate>> spans(alternatives.begin(), alternatives.end());
-  state.NoteAlternatives(spans);
+  std::vector<DecodedRow> most_likely;
+  for (const Row& row : alternatives) most_likely.push_back({row});
+  state.NoteAlternatives(most_likely);
   Advance(state, rows);
 }
 
@@ -390,11 +394,12 @@ TEST(BeamTest, AStateStartsAgainAsNew) {
 }
 
 // A whole search with all rules on; its candidates come from `rows`, filled before.
-void RunSearch(SearchState& state, EditBuffer& edits, std::vector<std::span<const Candidate>>& candidates) {
+void RunSearch(SearchState& state, EditBuffer& edits, std::vector<DecodedRow>& candidates) {
+  RowWorkspace workspace;
   while (!state.done()) {
     edits.Clear();
     for (int row = 0; row < state.rows(); ++row) RulesFor(state.spec(), state.source(), state.tokens(row), edits);
-    state.Advance(std::span(candidates).first(static_cast<size_t>(state.rows())));
+    state.Advance(std::span(candidates).first(static_cast<size_t>(state.rows())), workspace);
     state.StablePrefix(0);
   }
 }
@@ -415,7 +420,8 @@ TEST(BeamTest, StepsAllocateNothing) {
         rows[row].push_back({i == beams / 2 + 1 ? kEos : 2 + i, value, value});
       }
     }
-    std::vector<std::span<const Candidate>> candidates(rows.begin(), rows.end());
+    std::vector<DecodedRow> candidates;
+    for (const Row& row : rows) candidates.push_back({row});
     EditBuffer edits(MaxEdits(spec, 0));
     Search search = Started(spec);
     SearchState& state = search.state();

@@ -70,8 +70,10 @@ std::vector<Hypothesis> AnswersOf(const Json& c) {
       const RowRules rules = RulesFor(state.spec(), state.source(), state.tokens(row), edits);
       rows.push_back(SelectCandidates(LogitsAfter(c, state.tokens(row)), rules));
     }
-    const std::vector<std::span<const Candidate>> candidates(rows.begin(), rows.end());
-    state.Advance(candidates);
+    std::vector<DecodedRow> decoded;
+    for (const std::vector<Candidate>& row : rows) decoded.push_back({row});
+    RowWorkspace workspace;
+    state.Advance(decoded, workspace);
   }
   std::vector<Hypothesis> answers;
   state.Finalize(&answers);

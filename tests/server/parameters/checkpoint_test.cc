@@ -99,18 +99,18 @@ TEST_F(CheckpointTest, OfMarian) {
   EXPECT_EQ(parameters.decoder_start_token_id(), 58100);
 }
 
-TEST_F(CheckpointTest, SamplingParametersHaveNoEffectWithoutDoSample) {
+TEST_F(CheckpointTest, SamplingParametersAreKeptUntilALayerSamples) {
   const v1::DecodingParameters parameters =
       Good(R"({"decoder_start_token_id": 2, "temperature": 0.7, "top_k": 10, "top_p": 0.9, "top_h": 0.4})");
-  EXPECT_FALSE(parameters.has_temperature());
-  EXPECT_FALSE(parameters.has_top_k());
-  EXPECT_FALSE(parameters.has_top_p());
+  EXPECT_EQ(parameters.temperature(), 0.7);
+  EXPECT_EQ(parameters.top_k(), 10);
+  EXPECT_EQ(parameters.top_p(), 0.9);
+  EXPECT_EQ(parameters.top_h(), 0.4);
 }
 
 TEST_F(CheckpointTest, WhatIsNotHonouredIsRefusedByName) {
-  EXPECT_THAT(Bad(R"({"do_sample": true})"), HasSubstr("do_sample is true; allowed is false"));
-  EXPECT_THAT(Bad(R"({"diversity_penalty": 1.2})"), HasSubstr("diversity_penalty is 1.2; allowed is 0"));
-  EXPECT_THAT(Bad(R"({"stop_strings": ["x"]})"), HasSubstr("stop_strings"));
+  EXPECT_THAT(Bad(R"({"penalty_alpha": 0.6})"), HasSubstr("penalty_alpha is 0.6; allowed is 0.0"));
+  EXPECT_THAT(Bad(R"({"watermarking_config": {"bias": 2.5}})"), HasSubstr("watermarking_config is {"));
   EXPECT_THAT(Bad(R"({"guidance_scale": 3.0})"), HasSubstr("guidance_scale is 3.0; allowed is 1.0"));
   EXPECT_THAT(Bad(R"({"max_time": 2.0})"), HasSubstr("max_time is 2.0"));
 }
@@ -132,8 +132,9 @@ TEST_F(CheckpointTest, BadValuesAreRefused) {
 }
 
 TEST_F(CheckpointTest, YamlOverridesWhatTheCheckpointMayNotSay) {
-  Write("generation_config.json",
-        R"({"decoder_start_token_id": 2, "do_sample": true, "diversity_penalty": 1.2, "num_beams": 64, "top_p": 0.9})");
+  Write(
+      "generation_config.json",
+      R"({"decoder_start_token_id": 2, "do_sample": true, "diversity_penalty": -1.2, "num_beams": 64, "top_p": 0.9})");
   v1::DecodingParameters yaml;
   yaml.set_do_sample(false);
   yaml.set_diversity_penalty(0.0);
@@ -148,7 +149,7 @@ TEST_F(CheckpointTest, YamlOverridesWhatTheCheckpointMayNotSay) {
 }
 
 TEST_F(CheckpointTest, YamlMayDropWhatTheCheckpointMayNotSay) {
-  Write("generation_config.json", R"({"decoder_start_token_id": 2, "diversity_penalty": 1.2, "num_beams": 64})");
+  Write("generation_config.json", R"({"decoder_start_token_id": 2, "diversity_penalty": -1.2, "num_beams": 64})");
   v1::DecodingParameters yaml;
   yaml.add_reset("diversity_penalty");
   EXPECT_THAT(std::string(Load(yaml).status().message()), HasSubstr("num_beams is 64"));
@@ -189,8 +190,8 @@ TEST_F(CheckpointTest, ConfigJsonIsReadOnlyWithoutGenerationConfig) {
 }
 
 TEST_F(CheckpointTest, ConfigJsonIsHeldToTheSameRules) {
-  Write("config.json", R"({"model_type": "bart", "diversity_penalty": 1.3})");
-  EXPECT_THAT(std::string(Load().status().message()), HasSubstr("config.json: diversity_penalty is 1.3"));
+  Write("config.json", R"({"model_type": "bart", "diversity_penalty": -1.3})");
+  EXPECT_THAT(std::string(Load().status().message()), HasSubstr("config.json: diversity_penalty is -1.3"));
   Write("config.json", R"({"model_type": "bart", "sequence_bias": [[[1], 2e9]]})");
   EXPECT_THAT(std::string(Load().status().message()), HasSubstr("sequence_bias[0].bias is 2000000000"));
 }
@@ -253,7 +254,7 @@ TEST_F(CheckpointTaskTest, IsHeldToTheRulesOfGenerationConfig) {
     std::string error;
   };
   for (const Case& c : {
-           Case{R"({"diversity_penalty": 1.3})", "summarization.diversity_penalty is 1.3; allowed is 0"},
+           Case{R"({"diversity_penalty": -1.3})", "summarization.diversity_penalty is -1.3; allowed is 0"},
            Case{R"({"sequence_bias": [["x", 2.0]]})", "summarization.sequence_bias.ids is"},
            Case{R"({"beams": 3})", "summarization.beams is 3; no decoding parameter of this name is known"},
            Case{R"({"num_beams": 33})", "summarization.num_beams is 33; allowed is 1 to 32"},
@@ -274,7 +275,7 @@ TEST_F(CheckpointTaskTest, IsHeldToTheRulesOfGenerationConfig) {
   EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"use_cache": true, "top_k": 4}}})").ok());
   v1::DecodingParameters overrides;
   overrides.set_diversity_penalty(0);
-  EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"diversity_penalty": 1.3}}})", overrides).ok());
+  EXPECT_TRUE(LoadTask(R"({"task_specific_params": {"summarization": {"diversity_penalty": -1.3}}})", overrides).ok());
 }
 
 TEST_F(CheckpointTest, NoFileIsNotFound) { EXPECT_EQ(Load().status().code(), absl::StatusCode::kNotFound); }

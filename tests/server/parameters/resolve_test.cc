@@ -228,7 +228,6 @@ TEST(ResolveTest, ADecoderStartTokenIsNeeded) {
 
 TEST(ResolveTest, MergedParametersAreValidated) {
   EXPECT_THAT(Refusal({"eos_token_id=100"}), HasSubstr("eos_token_id is 100; allowed is 0 to 99"));
-  EXPECT_THAT(Refusal({"do_sample=true"}), HasSubstr("do_sample is true; allowed is false"));
 }
 
 TEST(ResolveTest, OfEqualBiasesTheLastCounts) {
@@ -252,6 +251,55 @@ TEST(ResolveTest, TheDecaysFactorIsBoundByTheLength) {
   EXPECT_THAT(Refusal({"exponential_decay_length_penalty=[4, 1000]", "max_new_tokens=15"}),
               HasSubstr("exponential_decay_length_penalty.factor is 1000 for 11 places up to max_length; allowed is at "
                         "most 533.67"));
+}
+
+TEST(ResolveTest, SamplingIsResolvedWhereItActs) {
+  const ResolvedParameters idle = Resolve({"top_k=50"});
+  EXPECT_FALSE(idle.spec.do_sample);
+  EXPECT_FALSE(idle.effective.has_top_k());
+  const ResolvedParameters some = Resolve(
+      {"do_sample=true", "temperature=0.7", "top_p=0.9", "num_return_sequences=5", "seed=18446744073709551615"});
+  EXPECT_TRUE(some.spec.do_sample);
+  EXPECT_EQ(some.spec.most_rows(), 5);
+  EXPECT_EQ(some.spec.sampling.temperature, 0.7f);
+  EXPECT_EQ(some.spec.sampling.top_k, 50);
+  EXPECT_EQ(some.spec.sampling.top_p, 0.9);
+  EXPECT_EQ(some.spec.sampling.seed, ~uint64_t{0});
+  EXPECT_EQ(some.effective.temperature(), 0.7);
+  EXPECT_EQ(some.effective.top_k(), 50);
+  EXPECT_EQ(some.effective.seed(), ~uint64_t{0});
+  EXPECT_THAT(Refusal({"do_sample=true", "num_beams=4"}), HasSubstr("num_beams is 4 and do_sample is true"));
+}
+
+TEST(ResolveTest, GroupsDivideTheBeamsAndKeepApart) {
+  const DecodingSpec spec =
+      Resolve({"num_beams=6", "num_beam_groups=3", "diversity_penalty=0.5", "pad_token_id=1"}).spec;
+  EXPECT_EQ(spec.num_beam_groups, 3);
+  EXPECT_EQ(spec.diversity_penalty, 0.5f);
+  EXPECT_EQ(spec.pad_token_id, 1);
+  EXPECT_EQ(Resolve({"num_beam_groups=0", "pad_token_id=-1"}).spec.num_beam_groups, 1);
+  EXPECT_THAT(Refusal({"num_beams=4", "num_beam_groups=3", "diversity_penalty=1"}),
+              HasSubstr("num_beam_groups is 3; allowed are divisors of num_beams, which is 4"));
+  EXPECT_THAT(Refusal({"num_beams=4", "num_beam_groups=2"}), HasSubstr("diversity_penalty is 0; allowed is above 0"));
+  EXPECT_THAT(Refusal({"do_sample=true", "num_beam_groups=2"}),
+              HasSubstr("num_beam_groups is 2 and do_sample is true"));
+}
+
+TEST(ResolveTest, StopStringsAreForOneBeam) {
+  EXPECT_THAT(Resolve({"stop_strings=[a, b]"}).effective.stop_strings(), ElementsAre("a", "b"));
+  EXPECT_THAT(Resolve({}).effective.stop_strings(), ElementsAre(""));
+  EXPECT_THAT(Refusal({"stop_strings=[a]", "num_beams=2"}),
+              HasSubstr("stop_strings is a list of 1 and num_beams is 2"));
+  EXPECT_EQ(Resolve({"stop_strings=['']", "num_beams=2"}).spec.num_beams, 2);
+}
+
+TEST(MergeTest, DoSampleThatIsFalseDropsWhatIsBelow) {
+  const auto checkpoint = Layer({"do_sample=false", "temperature=0.7", "top_k=5"});
+  EXPECT_EQ(Merge({checkpoint, Layer({"do_sample=true"})}).temperature(), 0.7);
+  EXPECT_EQ(Merge({checkpoint, Layer({"do_sample=true", "top_k=9"})}).top_k(), 9);
+  const auto merged = Merge({checkpoint, Layer({"do_sample=false"}), Layer({"do_sample=true"})});
+  EXPECT_FALSE(merged.has_temperature());
+  EXPECT_FALSE(merged.has_top_k());
 }
 
 TEST(MergeTest, MessagesReplaceAsAWhole) {
@@ -278,6 +326,7 @@ TEST(EffectiveTest, HasEveryHonouredParameter) {
   EXPECT_THAT(effective.eos_token_id(), ElementsAre(2));
   for (const Rule& rule : ParameterRules()) {
     EXPECT_EQ(IsSet(effective, FieldOf(rule)), rule.support == Support::kHonoured) << rule.name;
+    EXPECT_EQ(IsSet(Resolve({"do_sample=true"}).effective, FieldOf(rule)), rule.support != Support::kText) << rule.name;
   }
   EXPECT_EQ(effective.reset_size(), 0);
   EXPECT_TRUE(effective.has_num_return_sequences());

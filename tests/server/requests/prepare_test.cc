@@ -107,6 +107,70 @@ TEST_F(PrepareTest, MergesOverTheDefaults) {
   EXPECT_EQ(call->effective.eos_token_id(0), 2);
 }
 
+TEST_F(PrepareTest, SamplingParametersNeedDoSampleAndGetASeed) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.mutable_parameters()->set_temperature(0.7);
+  ExpectRefused(*one_, request, {"temperature is 0.7", "do_sample: true"});
+  request.mutable_parameters()->set_do_sample(true);
+  const auto first = Prepare(*one_, request, false), second = Prepare(*one_, request, false);
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(second.ok());
+  EXPECT_TRUE(first->decoding.do_sample);
+  EXPECT_EQ(first->decoding.sampling.temperature, 0.7f);
+  EXPECT_EQ(first->effective.seed(), first->decoding.sampling.seed);
+  EXPECT_NE(first->decoding.sampling.seed, second->decoding.sampling.seed);
+  request.mutable_parameters()->set_seed(5);
+  EXPECT_EQ(Prepare(*one_, request, false)->decoding.sampling.seed, 5u);
+}
+
+TEST_F(PrepareTest, TheConfigurationsSamplingParametersNeedDoSample) {
+  FakeModelOptions options;
+  options.summarize_defaults.set_top_p(0.9);
+  const auto create = [&options] {
+    return RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), nullptr).status();
+  };
+  EXPECT_THAT(std::string(create().message()), HasSubstr("top_p is 0.9 and do_sample is not true"));
+  options.summarize_defaults.set_do_sample(true);
+  EXPECT_TRUE(create().ok());
+}
+
+TEST_F(PrepareTest, BadWordsAreIdsOfBothSpellings) {
+  v1::SummarizeRequest request = Summarize("text");
+  request.mutable_parameters()->add_bad_words("package");
+  request.mutable_parameters()->add_bad_words_ids()->add_ids(7);
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  const TokenSequences& words = call->decoding.bad_words_ids;
+  ASSERT_EQ(words.size(), 3u);
+  EXPECT_THAT(words[0], ElementsAre(7));
+  const std::vector<int32_t> bare(words[1].begin(), words[1].end()), spaced(words[2].begin(), words[2].end());
+  EXPECT_EQ(model().tokenizer().Decode(bare), "package");
+  EXPECT_EQ(model().tokenizer().Decode(spaced), " package");
+  EXPECT_EQ(call->effective.bad_words_ids_size(), 3);
+  EXPECT_EQ(call->effective.bad_words_size(), 0);
+  request.mutable_parameters()->set_bad_words(0, std::string(200, '%'));
+  ExpectRefused(*one_, request, {"bad_words[0]", "too many", "1 to 32"});
+  request.mutable_parameters()->set_bad_words(0, "");
+  ExpectRefused(*one_, request, {"bad_words", "1 to 256 bytes"});
+}
+
+TEST_F(PrepareTest, StopStringsComeWithTheTextsOfTokens) {
+  v1::SummarizeRequest request = Summarize("text");
+  EXPECT_EQ(Prepare(*one_, request, false)->decoding.stop_strings, nullptr);
+  request.mutable_parameters()->add_stop_strings(". ");
+  const auto call = Prepare(*one_, request, false);
+  ASSERT_TRUE(call.ok()) << call.status();
+  const StopStrings& stop = *call->decoding.stop_strings;
+  EXPECT_THAT(stop.strings, ElementsAre(". "));
+  const auto ids = model().tokenizer().Encode(" some text", {.add_special_tokens = false});
+  std::string text;
+  for (const int32_t id : ids->ids) text += (*stop.texts)[id];
+  EXPECT_EQ(text, " some text");
+  EXPECT_EQ((*stop.texts)[2], "</s>");
+  request.mutable_parameters()->set_num_beams(2);
+  ExpectRefused(*one_, request, {"stop_strings", "num_beams is 2"});
+}
+
 TEST_F(PrepareTest, IdsOfAnAnswersPrefixStandBehindTheStartToken) {
   v1::SummarizeRequest request = Summarize("text");
   request.mutable_prefix_token_ids()->mutable_ids()->Add(7);
@@ -275,12 +339,12 @@ TEST_F(PrepareTest, SummariesTakeTheCheckpointsPrefixAndParameters) {
     if (file.path().filename() != "config.json") fs::create_symlink(file.path(), folder / file.path().filename());
   }
   std::ofstream(folder / "config.json") << R"({"task_specific_params": {"summarization": {
-      "prefix": "summarize: ", "max_length": 40, "num_beams": 7, "length_penalty": 3.0, "diversity_penalty": 1.5}}})";
+      "prefix": "summarize: ", "max_length": 40, "num_beams": 7, "length_penalty": 3.0, "diversity_penalty": -1.5}}})";
   FakeModelOptions options;
   options.path = folder.string();
   EXPECT_THAT(
       std::string(RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), nullptr).status().message()),
-      HasSubstr("summarization.diversity_penalty is 1.5"));
+      HasSubstr("summarization.diversity_penalty is -1.5"));
   options.summarize_defaults.set_diversity_penalty(0);
   options.summarize_defaults.set_length_penalty(2);
   for (const std::optional<std::string>& prefix : {std::optional<std::string>(), std::optional<std::string>("")}) {

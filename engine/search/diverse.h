@@ -1,0 +1,68 @@
+// Diverse beam search (Vijayakumar et al., 2016) over the rows' whole logits, exactly as transformers 4.49, the last version
+// that has it (generation/utils.py, _group_beam_search; generation/beam_search.py).
+#ifndef ELSERVE_ENGINE_SEARCH_DIVERSE_H_
+#define ELSERVE_ENGINE_SEARCH_DIVERSE_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/search/search_state.h"
+
+namespace elserve {
+
+// num_beam_groups groups of beams search one after the other in each step. A token's log-probability is less by
+// diversity_penalty for each beam of an earlier group that has just chosen it. Each group has a pool of its own of finished
+// hypotheses and ends on its own; then it chooses pad_token_id. Whatever EOS ends a hypothesis, the first one stands for it.
+// Answers come from all pools.
+//
+// Beams with the same tokens share a row, those of different groups too. Nothing is stable before the end.
+class DiverseBeamSearch final : public SearchState {
+ public:
+  void Advance(std::span<const DecodedRow> rows, RowWorkspace& workspace) override;
+  std::span<const int32_t> StablePrefix(int known) const override;
+  void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const override;
+
+ private:
+  struct Beam {
+    int row;
+    float sum;  // float32 as torch adds it
+  };
+  struct Group {
+    std::vector<Beam> beams;  // best sum first
+    FinishedPool finished;
+    bool done = false;
+  };
+  // A beam and its next token.
+  struct Continuation {
+    float sum;
+    int beam;
+    Candidate candidate;
+    float eos_logprob;  // of the first EOS, in this place
+  };
+
+  void Begin() override;
+  int group_size() const { return spec_.num_beams / spec_.num_beam_groups; }
+  // The group's best continuations. False: the logits of a row are not finite.
+  bool Collect(const Group& group, std::span<const DecodedRow> rows, RowWorkspace& workspace);
+  // What they make of the group.
+  void Choose(Group& group);
+  // The row of the next step that continues `parent` with the token.
+  int NextRow(int parent, const Candidate& candidate);
+  bool CannotImprove(const Group& group) const;
+  void CountChosen(int32_t token);
+  float ScoreOf(float sum, int new_tokens) const;
+
+  std::vector<Group> groups_;
+  // A step's scratch.
+  HypothesisSlots next_;
+  std::vector<int32_t> next_parents_;
+  std::vector<Beam> next_beams_;
+  std::vector<Continuation> continuations_;  // of a group, best sum first
+  std::vector<Candidate> ranked_;
+  std::vector<LogitEdit> chosen_;  // what each chosen token loses
+};
+
+}  // namespace elserve
+
+#endif  // ELSERVE_ENGINE_SEARCH_DIVERSE_H_
