@@ -72,7 +72,7 @@ const Metric kMetrics[] = {
      [](const Sample& s) { return D(s.loop.jobs.admitted); }},
     {"elserve_jobs_finished_total", "Jobs that were answered.", kCounter,
      [](const Sample& s) { return D(s.loop.jobs.finished); }},
-    {"elserve_jobs_cancelled_total", "Jobs that were cancelled.", kCounter,
+    {"elserve_jobs_cancelled_total", "Jobs that were cancelled, also by gRPC at the deadline of their call.", kCounter,
      [](const Sample& s) { return D(s.loop.jobs.cancelled); }},
     {"elserve_jobs_expired_total", "Jobs whose deadline passed before they had an answer.", kCounter,
      [](const Sample& s) { return D(s.loop.jobs.expired); }},

@@ -5,6 +5,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "server/requests/call_deadline.h"
 #include "server/requests/log.h"
 
 namespace elserve {
@@ -70,6 +71,8 @@ Call::Call(PreparedCall prepared, const CallOrigin& origin, std::shared_ptr<Call
 Call::~Call() = default;
 
 void Call::Start() {
+  std::optional<JobDeadline> deadline;
+  if (origin_.deadline) deadline = {.at = *origin_.deadline, .end = EndKind::kDiscard};
   std::vector<std::shared_ptr<Job>> jobs;
   {
     const std::lock_guard lock(mutex_);
@@ -84,7 +87,7 @@ void Call::Start() {
       parts_[i]->job = std::make_shared<Job>(JobSpec{.source = std::move(job.source),
                                                      .decoding = std::move(decoding),
                                                      .stream = IsStream(origin_.rpc),
-                                                     .deadline = origin_.deadline,
+                                                     .deadline = deadline,
                                                      .sink = std::make_shared<Sink>(shared_from_this(), i)});
       // A stream's first tokens; they go out with those that the engine adds.
       if (IsStream(origin_.rpc)) parts_[i]->incoming = prepared_.answer_prefix;
@@ -103,7 +106,7 @@ void Call::Start() {
 
 void Call::Cancel() {
   const std::lock_guard lock(mutex_);
-  cancelled_ = true;
+  if (!cancelled_) cancelled_ = std::chrono::steady_clock::now();
   for (const std::unique_ptr<Part>& part : parts_) {
     if (part->job != nullptr) part->job->Cancel();
   }
@@ -213,24 +216,22 @@ void Call::Fail(absl::Status error) {
 }
 
 void Call::Finish() {
-  const absl::Status error = FinalError();
-  absl::StatusOr<CallAnswer> answer = error.ok() ? absl::StatusOr<CallAnswer>(Fold()) : error;
+  absl::StatusOr<CallAnswer> answer = error_.ok() ? absl::StatusOr<CallAnswer>(Fold()) : error_;
+  // Behind Fold, which takes time too.
+  if (absl::Status status = FinalStatus(); !status.ok()) answer = std::move(status);
   Report(answer);
   const std::shared_ptr<CallListener> listener = std::move(listener_);
   listener->OnAnswer(std::move(answer));
 }
 
-// What the jobs failed with, or what made the client give up.
-absl::Status Call::FinalError() {
-  if (error_.ok()) return error_;
+// What the jobs failed with; else what gRPC told the client meanwhile, though the jobs may have come to an answer.
+absl::Status Call::FinalStatus() {
+  if (!error_.ok() && !absl::IsCancelled(error_)) return error_;
   const std::lock_guard lock(mutex_);
-  if (cancelled_ && absl::IsCancelled(error_)) {
-    if (origin_.deadline && std::chrono::steady_clock::now() >= *origin_.deadline) {
-      return absl::DeadlineExceededError("the deadline passed before the answer was complete");
-    }
-    return absl::CancelledError("the client went away");
+  if (ClientDeadlinePassed(origin_, std::chrono::steady_clock::now(), cancelled_)) {
+    return absl::DeadlineExceededError("the deadline passed before the answer was complete");
   }
-  return error_;
+  return cancelled_ ? absl::CancelledError("the client went away") : error_;
 }
 
 CallAnswer Call::Fold() const {

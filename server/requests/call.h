@@ -57,7 +57,7 @@ struct PreparedCall {
 struct CallOrigin {
   Rpc rpc = Rpc::kGenerate;
   TimePoint arrived;
-  std::optional<TimePoint> deadline;
+  std::optional<TimePoint> deadline;  // the client's, up to which gRPC waits; none: as long as it takes
 };
 
 // New text of one job's answer that nothing will take back.
@@ -107,8 +107,8 @@ class Call : public std::enable_shared_from_this<Call> {
 
   // Once. The listener hears of everything from here on, refusals of the model's queue included.
   void Start();
-  // Ends the call with CANCELLED, or DEADLINE_EXCEEDED once its deadline has passed; nothing if it is done. From any
-  // thread, at any time, also before Start.
+  // The client waits no longer: ends the call with CANCELLED, or DEADLINE_EXCEEDED where its deadline is the reason;
+  // nothing if it is done. From any thread, at any time, also before Start.
   void Cancel();
   // Streams: what came since the last one, of one job; nullopt: nothing now.
   std::optional<CallDelta> TakeDelta();
@@ -147,7 +147,7 @@ class Call : public std::enable_shared_from_this<Call> {
   void Stream(Part& part, std::span<const int32_t> tokens, bool last);
   void Fail(absl::Status error);
   void Finish();
-  absl::Status FinalError();
+  absl::Status FinalStatus();
   CallAnswer Fold() const;
   CallAnswer::Job FoldJob(const Part& part, bool truncated) const;
   void Report(const absl::StatusOr<CallAnswer>& answer) const;
@@ -160,7 +160,7 @@ class Call : public std::enable_shared_from_this<Call> {
 
   std::mutex mutex_;
   // Guarded by mutex_.
-  bool cancelled_ = false;
+  std::optional<TimePoint> cancelled_;
   bool scheduled_ = false;  // a task is queued or runs
   size_t next_delta_ = 0;   // where TakeDelta looks first, so that no job waits for another
 

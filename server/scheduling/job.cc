@@ -21,7 +21,7 @@ Job::Job(JobSpec spec)
       source_hash_(absl::HashOf(source_)),
       decoding_(std::move(spec.decoding)),
       stream_(spec.stream),
-      deadline_(spec.deadline),
+      deadline_(std::move(spec.deadline)),
       sink_(std::move(spec.sink)) {}
 
 // The flag is set before the inbox hears of it: a loop that meets the id before the job itself finds the flag set when

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,14 +31,15 @@ struct JobTimings {
 struct JobResult {
   // OK:                the hypotheses are the answer (see deadline_reached).
   // CANCELLED:         Job::Cancel.
-  // DEADLINE_EXCEEDED: the deadline passed in the queue, or before decoding had anything to report.
+  // DEADLINE_EXCEEDED: the deadline passed: in the queue, before decoding had anything to report, or at any time where
+  //                    an answer in part is none (JobDeadline::end).
   // UNAVAILABLE:       the loop was stopped, its drain ran out of time, or its device failed while the job was queued.
   // INTERNAL:          the device failed while the job was in flight, or the sequence itself failed (non-finite
   // logits).
   absl::Status status;
   std::vector<Hypothesis> hypotheses;  // best first; empty unless the status is OK
-  // The deadline passed while decoding: `hypotheses` (at least one) is what existed by then, and a hypothesis that
-  // reports FinishReason::kLength was cut by the deadline.
+  // The deadline passed while decoding, and ended it: `hypotheses` (at least one) is what existed by then, and a
+  // hypothesis that reports FinishReason::kLength was cut by the deadline.
   bool deadline_reached = false;
   JobTimings timings;
 };
@@ -58,11 +60,19 @@ class ResponseSink {
   virtual void OnDone(JobResult result) = 0;
 };
 
+// When a job's time is over, and how it ends then if it is in flight: kFinish with what there is, kDiscard with
+// nothing. It is looked at between steps: the end comes up to two of them later, with the one that carries it out.
+struct JobDeadline {
+  TimePoint at;
+  EndKind end = EndKind::kDiscard;
+  std::string name = "the deadline";  // in messages, before "passed"
+};
+
 struct JobSpec {
   std::vector<int32_t> source;  // token ids, special tokens included
   DecodingSpec decoding;
-  bool stream = false;                // report tokens as they become certain
-  std::optional<TimePoint> deadline;  // none: the job may take as long as it takes
+  bool stream = false;                  // report tokens as they become certain
+  std::optional<JobDeadline> deadline;  // none: the job may take as long as it takes
   std::shared_ptr<ResponseSink> sink;
 };
 
@@ -81,7 +91,7 @@ class Job {
   size_t source_hash() const { return source_hash_; }  // equal for equal sources
   const DecodingSpec& decoding() const { return decoding_; }
   bool stream() const { return stream_; }
-  std::optional<TimePoint> deadline() const { return deadline_; }
+  const std::optional<JobDeadline>& deadline() const { return deadline_; }
 
   // Ends the job before the next step, with CANCELLED, and wakes its loop; does nothing once it is done. From any
   // thread, also before Submit (which then answers CANCELLED). Returns at once; OnDone tells when it is over.
@@ -101,7 +111,7 @@ class Job {
   const size_t source_hash_;
   const DecodingSpec decoding_;
   const bool stream_;
-  const std::optional<TimePoint> deadline_;
+  const std::optional<JobDeadline> deadline_;
   std::shared_ptr<ResponseSink> sink_;  // used by the loop's thread alone once the job is submitted
 
   std::atomic<bool> cancelled_{false};

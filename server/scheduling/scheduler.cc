@@ -1,6 +1,7 @@
 #include "server/scheduling/scheduler.h"
 
 #include <chrono>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -16,11 +17,16 @@ JobResult Failure(absl::Status status) {
   return result;
 }
 
+// `when`: "after 1.000 s in the queue".
+JobResult Expired(const JobDeadline& deadline, std::string_view when) {
+  return Failure(absl::DeadlineExceededError(absl::StrFormat("%s passed %s", deadline.name, when)));
+}
+
 }  // namespace
 
 void Scheduler::Add(Submission submission) {
   const SequenceId id = submission.job->id();
-  if (submission.job->deadline().has_value()) deadlines_.insert({*submission.job->deadline(), id});
+  if (submission.job->deadline()) deadlines_.insert({submission.job->deadline()->at, id});
   Entry& entry = jobs_[id];
   entry.submission = std::move(submission);
   entry.place = waiting_.insert(waiting_.end(), id);
@@ -54,14 +60,18 @@ void Scheduler::ExpireDeadlines(TimePoint now, StepPlan* plan) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     const auto it = jobs_.find(deadlines_.begin()->second);
     Entry& entry = it->second;
+    const JobDeadline& deadline = *entry.submission.job->deadline();
     deadlines_.erase(deadlines_.begin());
-    if (entry.admitted) {
-      entry.finishing = true;
-      plan->ends.push_back({it->first, EndKind::kFinish});
+    if (!entry.admitted) {
+      const double queued = Seconds(entry.submission.submitted, now);
+      End(now, it, Expired(deadline, absl::StrFormat("after %.3f s in the queue", queued)));
+      continue;
+    }
+    plan->ends.push_back({it->first, deadline.end});
+    if (deadline.end == EndKind::kFinish) {
+      entry.finishing = true;  // the step's update is its answer
     } else {
-      End(now, it,
-          Failure(absl::DeadlineExceededError(absl::StrFormat("the deadline passed after %.3f s in the queue",
-                                                              Seconds(entry.submission.submitted, now)))));
+      End(now, it, Expired(deadline, "before the answer was complete"));
     }
   }
 }
@@ -116,7 +126,7 @@ void Scheduler::Commit(TimePoint now, StepResult* result) {
     if (entry.submission.job->stream() && !update.tokens.empty()) entry.submission.job->ReportTokens(update.tokens);
     if (!update.finished) continue;
     if (entry.finishing && update.hypotheses.empty()) {
-      End(now, it, Failure(absl::DeadlineExceededError("the deadline passed before anything was decoded")));
+      End(now, it, Expired(*entry.submission.job->deadline(), "before the first token"));
     } else {
       JobResult done;
       done.hypotheses = std::move(update.hypotheses);
@@ -139,7 +149,7 @@ void Scheduler::End(TimePoint now, Entries::iterator it, JobResult result) {
   const Entry entry = std::move(it->second);
   const std::shared_ptr<Job>& job = entry.submission.job;
   jobs_.erase(it);
-  if (job->deadline().has_value()) deadlines_.erase({*job->deadline(), job->id()});
+  if (job->deadline()) deadlines_.erase({job->deadline()->at, job->id()});
   if (entry.admitted) {
     sources_.erase(entry.source);
   } else {

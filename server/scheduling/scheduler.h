@@ -58,7 +58,7 @@ class Scheduler {
   struct Counters {
     int64_t added = 0;
     int64_t admitted = 0;
-    int64_t finished = 0;          // OK, those cut by a deadline included
+    int64_t finished = 0;          // OK, those cut by their deadline included
     int64_t cancelled = 0;         // CANCELLED
     int64_t expired = 0;           // DEADLINE_EXCEEDED
     int64_t failed = 0;            // all else
@@ -100,7 +100,7 @@ class Scheduler {
     std::list<SequenceId>::iterator place;  // in waiting_, while not admitted
     Sources::iterator source;               // in sources_, from then on
     std::optional<TimePoint> admitted, encoded;
-    bool finishing = false;  // its deadline passed in flight, and the engine was told
+    bool finishing = false;  // its deadline passed in flight, and the engine was told to finish it
     int steps = 0;
   };
   using Entries = absl::flat_hash_map<SequenceId, Entry>;

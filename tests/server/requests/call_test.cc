@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,11 @@
 namespace elserve {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::seconds;
 using ::testing::HasSubstr;
+
+TimePoint Now() { return std::chrono::steady_clock::now(); }
 
 v1::SummarizeRequest Document(int max_length) {
   v1::SummarizeRequest request;
@@ -43,18 +48,25 @@ class CallTest : public ::testing::Test {
   EngineLoop& loop() { return *models_->models().front().loop; }
 
   template <typename Request>
-  std::shared_ptr<Call> Accept(const Request& request, Rpc rpc, std::optional<TimePoint> deadline = std::nullopt) {
-    auto call = intake_->Accept(
-        request, {.rpc = rpc, .arrived = std::chrono::steady_clock::now(), .deadline = deadline}, listener_);
+  std::shared_ptr<Call> Accept(const Request& request, const CallOrigin& origin) {
+    auto call = intake_->Accept(request, origin, listener_);
     EXPECT_TRUE(call.ok()) << call.status();
     if (!call.ok()) return nullptr;
     listener_->call = call->get();
     return *call;
   }
   template <typename Request>
+  std::shared_ptr<Call> Accept(const Request& request, Rpc rpc, std::optional<TimePoint> deadline = std::nullopt) {
+    return Accept(request, {.rpc = rpc, .arrived = Now(), .deadline = deadline});
+  }
+  template <typename Request>
   const absl::StatusOr<CallAnswer>& Run(const Request& request, Rpc rpc,
                                         std::optional<TimePoint> deadline = std::nullopt) {
-    call_ = Accept(request, rpc, deadline);
+    return Run(request, {.rpc = rpc, .arrived = Now(), .deadline = deadline});
+  }
+  template <typename Request>
+  const absl::StatusOr<CallAnswer>& Run(const Request& request, const CallOrigin& origin) {
+    call_ = Accept(request, origin);
     call_->Start();
     const absl::StatusOr<CallAnswer>& answer = listener_->Wait();
     listener_->Take();
@@ -289,6 +301,7 @@ TEST_F(CallTest, ADeadlineThatPassedIsDeadlineExceeded) {
   Serve();
   const auto& answer = Run(Document(5), Rpc::kSummarize, std::chrono::steady_clock::now() - std::chrono::seconds(1));
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kDeadlineExceeded) << answer.status();
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("s in the queue"));
   ExpectOneRecord(absl::StatusCode::kDeadlineExceeded);
   EXPECT_GT(observer_.records[0].longest_queue_seconds, 0);
 }
@@ -304,6 +317,59 @@ TEST_F(CallTest, CancelAfterTheDeadlineIsDeadlineExceeded) {
   call->Cancel();
   gate->Open();
   EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+// The client's clock may run out before the server's, which a cancellation tells.
+TEST_F(CallTest, CancelNearTheDeadlineIsDeadlineExceeded) {
+  for (const auto& [left, code] : {std::pair{seconds(2), absl::StatusCode::kDeadlineExceeded},
+                                   std::pair{seconds(50), absl::StatusCode::kCancelled}}) {
+    auto gate = std::make_shared<Gate>();
+    gate->Close();
+    Serve({.gate = gate});
+    listener_ = std::make_shared<RecordingListener>();
+    const TimePoint now = Now();
+    const std::shared_ptr<Call> call =
+        Accept(Document(1000), {.rpc = Rpc::kSummarize, .arrived = now - seconds(100), .deadline = now + left});
+    call->Start();
+    call->Cancel();
+    gate->Open();
+    EXPECT_EQ(listener_->Wait().status().code(), code);
+    EXPECT_EQ(observer_.records.back().outcome, code);
+  }
+}
+
+// The client has its word from gRPC by then: the records have to say the same.
+TEST_F(CallTest, AnAnswerAfterTheDeadlineIsTooLate) {
+  const TimePoint deadline = Now() + seconds(1);
+  Serve({.on_finished = [deadline](std::vector<int32_t>*) {
+    while (Now() < deadline) std::this_thread::yield();
+  }});
+  const auto& answer = Run(Document(3), Rpc::kSummarize, deadline);
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kDeadlineExceeded) << answer.status();
+  ExpectOneRecord(absl::StatusCode::kDeadlineExceeded);
+  loop().Drain(TimePoint::max());
+  EXPECT_EQ(loop().Snapshot().jobs.finished, 1) << "it was no answer that came too late";
+}
+
+TEST_F(CallTest, AnAnswerForAClientThatWentAwayIsCancelled) {
+  Call* call = nullptr;
+  Serve({.on_finished = [&call](std::vector<int32_t>*) { call->Cancel(); }});
+  const std::shared_ptr<Call> accepted = Accept(Document(3), Rpc::kSummarize);
+  call = accepted.get();
+  accepted->Start();
+  EXPECT_EQ(listener_->Wait().status().code(), absl::StatusCode::kCancelled);
+  ExpectOneRecord(absl::StatusCode::kCancelled);
+  loop().Drain(TimePoint::max());
+  EXPECT_EQ(loop().Snapshot().jobs.finished, 1) << "there was no answer";
+}
+
+TEST_F(CallTest, TheDeadlineFailsAnAnswerThatIsNotComplete) {
+  Serve({.max_decoder_tokens = kEndless});
+  const auto& answer = Run(Document(kEndless), Rpc::kStreamSummarize, Now() + milliseconds(100));
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kDeadlineExceeded) << answer.status();
+  ExpectOneRecord(absl::StatusCode::kDeadlineExceeded);
+  loop().Drain(TimePoint::max());
+  EXPECT_EQ(loop().Snapshot().jobs.expired, 1);
 }
 
 // Who owns a model ends its calls: the unary and the streaming one here, and one that was not started yet. They may be

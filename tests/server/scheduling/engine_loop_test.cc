@@ -294,7 +294,7 @@ TEST_F(EngineLoopTest, DeadlinesEndQueuedAndRunningJobs) {
   EXPECT_TRUE(result.status.ok());
   EXPECT_TRUE(result.deadline_reached);
   EXPECT_EQ(static_cast<int>(result.hypotheses[0].tokens.size()), result.timings.steps);
-  EXPECT_GE(Now(), *running.job->deadline());
+  EXPECT_GE(Now(), running.job->deadline()->at);
   End();
 }
 
@@ -415,6 +415,7 @@ TEST_F(EngineLoopTest, ManyThreads) {
         JobShape shape{.rows = 1 + static_cast<int>(random() % 8), .tokens = 1 + static_cast<int>(random() % 10)};
         shape.stream = random() % 2 == 0;
         if (random() % 4 == 0) shape.deadline = Now() + std::chrono::microseconds(random() % 2000);
+        if (random() % 2 == 0) shape.at_deadline = EndKind::kDiscard;
         const TestJob made = MakeJob(shape);
         made.sink->on_done = [keep = made.job] {};
         std::thread canceller;

@@ -229,6 +229,7 @@ struct JobShape {
   int edits = 0;
   bool stream = false;
   std::optional<TimePoint> deadline = std::nullopt;
+  EndKind at_deadline = EndKind::kFinish;
 };
 
 inline constexpr int kEndless = 1 << 30;
@@ -245,7 +246,7 @@ inline TestJob MakeJob(const JobShape& shape) {
   spec.decoding.min_length = shape.blocks;
   spec.decoding.no_repeat_ngram_size = shape.edits;
   spec.stream = shape.stream;
-  spec.deadline = shape.deadline;
+  if (shape.deadline) spec.deadline = {.at = *shape.deadline, .end = shape.at_deadline, .name = "the time"};
   spec.sink = made.sink;
   made.job = std::make_shared<Job>(std::move(spec));
   return made;

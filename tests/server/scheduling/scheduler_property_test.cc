@@ -62,6 +62,7 @@ class Simulation {
     shape.blocks = Uniform(0, 20);
     shape.edits = Uniform(0, 6);
     if (Uniform(0, 3) == 0) shape.deadline = now_ + milliseconds(Uniform(-5, 2000));
+    if (Uniform(0, 1) == 0) shape.at_deadline = EndKind::kDiscard;
     Known known{.made = MakeJob(shape), .resources = {}};
     const SequenceId id = known.made.job->id();
     known.resources = *engine_.Measure({.source_tokens = shape.source_tokens, .decoding = &known.made.job->decoding()});
@@ -154,6 +155,7 @@ class Simulation {
         ASSERT_EQ(result.hypotheses.size(), 1u);
         const int tokens = static_cast<int>(result.hypotheses[0].tokens.size());
         ASSERT_TRUE(result.deadline_reached || tokens == known.made.job->decoding().max_length - 1);
+        ASSERT_TRUE(!result.deadline_reached || known.made.job->deadline()->end == EndKind::kFinish);
         ASSERT_EQ(result.timings.steps, tokens);
       } else if (absl::IsDeadlineExceeded(result.status)) {
         ASSERT_TRUE(known.made.job->deadline().has_value());

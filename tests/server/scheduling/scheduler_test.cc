@@ -242,7 +242,7 @@ TEST_F(SchedulerTest, ADeadlineInTheQueueEndsAJobThatWasNeverAdmitted) {
   EXPECT_FALSE(late.sink->is_done());
   Step();
   ASSERT_TRUE(late.sink->is_done());
-  EXPECT_TRUE(absl::IsDeadlineExceeded(late.sink->result.status)) << late.sink->result.status;
+  EXPECT_EQ(late.sink->result.status, absl::DeadlineExceededError("the time passed after 0.030 s in the queue"));
   EXPECT_DOUBLE_EQ(late.sink->result.timings.queue_seconds, 0.030);
   EXPECT_EQ(late.sink->result.timings.steps, 0);
   RunToEnd();
@@ -276,18 +276,43 @@ TEST_F(SchedulerTest, ADeadlineBeforeTheFirstTokenIsAnError) {
   Step();
   Step();
   ASSERT_TRUE(job.sink->is_done());
-  EXPECT_TRUE(absl::IsDeadlineExceeded(job.sink->result.status));
+  EXPECT_EQ(job.sink->result.status, absl::DeadlineExceededError("the time passed before the first token"));
   EXPECT_EQ(scheduler().counters().expired, 1);
   RunToEnd();
 }
 
-TEST_F(SchedulerTest, AnEndAtTheDeadlineIsAnOrdinaryEnd) {
-  const TestJob job = Add({.tokens = 3, .deadline = now_ + milliseconds(40)});
-  for (int i = 0; i < 4; ++i) Step();
-  ASSERT_TRUE(job.sink->is_done());
+TEST_F(SchedulerTest, ADeadlineThatFailsAJobLeavesNothingOfIt) {
+  const TestJob job =
+      Add({.rows = 8, .tokens = 100, .deadline = now_ + milliseconds(45), .at_deadline = EndKind::kDiscard});
+  const TestJob next = Add({.rows = 8});
+  for (int i = 0; i < 5; ++i) Step();  // encode, then four tokens
+  EXPECT_FALSE(job.sink->is_done());
+  scheduler().Plan(now_, engine_.free(), &plan_);
+  ASSERT_TRUE(job.sink->is_done()) << "a step more is spent on it";
+  EXPECT_EQ(job.sink->result.status, absl::DeadlineExceededError("the time passed before the answer was complete"));
+  EXPECT_THAT(job.sink->result.hypotheses, IsEmpty());
   EXPECT_FALSE(job.sink->result.deadline_reached);
-  Step();
+  ASSERT_EQ(plan_.ends.size(), 1u);
+  EXPECT_EQ(plan_.ends[0].kind, EndKind::kDiscard);
+  EXPECT_EQ(scheduler().counters().expired, 1);
+  ASSERT_TRUE(engine_.Step(plan_, &result_).ok());
+  scheduler().Commit(now_, &result_);
+  EXPECT_THAT(Step(), ElementsAre(next.job->id()));
   EXPECT_THAT(plan_.ends, IsEmpty());
+  RunToEnd();
+  EXPECT_TRUE(next.sink->result.status.ok());
+}
+
+TEST_F(SchedulerTest, AnEndAtTheDeadlineIsAnOrdinaryEnd) {
+  for (const EndKind end : {EndKind::kFinish, EndKind::kDiscard}) {
+    const TestJob job = Add({.tokens = 3, .deadline = now_ + milliseconds(40), .at_deadline = end});
+    for (int i = 0; i < 4; ++i) Step();
+    ASSERT_TRUE(job.sink->is_done());
+    EXPECT_TRUE(job.sink->result.status.ok());
+    EXPECT_FALSE(job.sink->result.deadline_reached);
+    Step();
+    EXPECT_THAT(plan_.ends, IsEmpty());
+  }
 }
 
 TEST_F(SchedulerTest, CancelsInTheQueueAtOnce) {
