@@ -74,7 +74,7 @@ const Metric kMetrics[] = {
      [](const Sample& s) { return D(s.loop.jobs.finished); }},
     {"elserve_jobs_cancelled_total", "Jobs that were cancelled, also by gRPC at the deadline of their call.", kCounter,
      [](const Sample& s) { return D(s.loop.jobs.cancelled); }},
-    {"elserve_jobs_expired_total", "Jobs whose deadline passed before they had an answer.", kCounter,
+    {"elserve_jobs_expired_total", "Jobs whose time was over (max_time, deadline) before they had an answer.", kCounter,
      [](const Sample& s) { return D(s.loop.jobs.expired); }},
     {"elserve_jobs_failed_total", "Jobs that failed.", kCounter, [](const Sample& s) { return D(s.loop.jobs.failed); }},
     {"elserve_steps_total", "Steps of the engine.", kCounter, [](const Sample& s) { return D(s.loop.steps); }},

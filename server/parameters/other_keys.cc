@@ -59,7 +59,6 @@ constexpr OtherKey kOtherKeys[] = {
     {"forced_decoder_ids", "null"},
     {"generation_kwargs", "{}"},
     {"guidance_scale", "1.0"},
-    {"max_time", "null"},
     {"penalty_alpha", "0.0"},
     {"prompt_lookup_num_tokens", "null"},
     {"speculation_type", "null"},

@@ -68,7 +68,8 @@ v1::DecodingParameters MergeDefaults(const DefaultLayers& layers);
 struct ResolvedParameters {
   DecodingSpec spec;
   // What was used, for the answer: every parameter that this version honours is set (an id that is off is -1), those of
-  // sampling only where do_sample is true. Sent with a request, it decodes in the same way.
+  // sampling only where do_sample is true, and max_time only where there is one. Sent with a request, it decodes in the
+  // same way.
   v1::DecodingParameters effective;
 };
 

@@ -180,6 +180,7 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   effective.set_min_length(spec.min_length);
   // The same bound as min_length, so that it makes no difference which of the two a reader sends back.
   effective.set_min_new_tokens(std::max(0, spec.min_length - prefix));
+  if (merged.has_max_time()) effective.set_max_time(merged.max_time());
   effective.set_num_beams(spec.num_beams);
   effective.set_num_return_sequences(spec.num_return_sequences);
   effective.set_length_penalty(merged.has_length_penalty() ? merged.length_penalty() : 1.0);

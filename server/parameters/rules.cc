@@ -21,6 +21,7 @@ constexpr double kLeastPenalty = 0.001;
 constexpr double kMostBias = 10000;
 constexpr double kUint64Max = 18446744073709551616.0;  // the next double
 constexpr double kLeastTemperature = 1e-5, kMostTemperature = 1e5;
+constexpr double kMaxSeconds = 24 * 60 * 60;
 constexpr double kNever = std::numeric_limits<double>::quiet_NaN();  // no value is neutral but "not set"
 
 // length_penalty: new_tokens ** 10 stays a float32 for every length up to 7131.
@@ -29,6 +30,7 @@ constexpr Rule kRules[] = {
     {"max_new_tokens", Support::kHonoured, {1, kInt32Max}, Bound::kNewTokens},
     {"min_length", Support::kHonoured, {0, kInt32Max}},
     {"min_new_tokens", Support::kHonoured, {0, kInt32Max - 1}},
+    {"max_time", Support::kHonoured, {0, kMaxSeconds, true}},
     {"num_beams", Support::kHonoured, {1, kMaxBeams}},
     {"num_return_sequences", Support::kHonoured, {1, kMaxBeams}},
     {"length_penalty", Support::kHonoured, {-10, 10}},

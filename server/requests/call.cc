@@ -71,8 +71,7 @@ Call::Call(PreparedCall prepared, const CallOrigin& origin, std::shared_ptr<Call
 Call::~Call() = default;
 
 void Call::Start() {
-  std::optional<JobDeadline> deadline;
-  if (origin_.deadline) deadline = {.at = *origin_.deadline, .end = EndKind::kDiscard};
+  const std::optional<JobDeadline> deadline = DeadlineOfJobs(prepared_, origin_);
   std::vector<std::shared_ptr<Job>> jobs;
   {
     const std::lock_guard lock(mutex_);

@@ -9,6 +9,9 @@
 
 namespace elserve {
 
+// Of all jobs of the call: max_time's or the client's, whichever comes first; nullopt: neither is set.
+std::optional<JobDeadline> DeadlineOfJobs(const PreparedCall& call, const CallOrigin& origin);
+
 // Whether the client has DEADLINE_EXCEEDED by `now`, whatever the call comes to: its deadline passed, or was what
 // cancelled the call. gRPC cancels a call for that as it does for a client that goes away, and does not say which.
 bool ClientDeadlinePassed(const CallOrigin& origin, TimePoint now, std::optional<TimePoint> cancelled);

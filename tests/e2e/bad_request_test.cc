@@ -118,6 +118,8 @@ std::vector<BadRequest> ParameterCases() {
       Parameter("max_new_tokens 1024", [](auto& p) { p.set_max_new_tokens(1024); }, {"1024", "1023"}),
       Parameter("min_length -1", [](auto& p) { p.set_min_length(-1); }, {"-1"}),
       Parameter("min_new_tokens -1", [](auto& p) { p.set_min_new_tokens(-1); }, {"-1"}),
+      Parameter("max_time 0", [](auto& p) { p.set_max_time(0); }, {"0", "above 0 to 86400"}),
+      Parameter("max_time NaN", [](auto& p) { p.set_max_time(NAN); }, {"nan"}),
       Parameter("length_penalty 101", [](auto& p) { p.set_length_penalty(101); }, {"101", "-10 to 10"}),
       Parameter("length_penalty NaN", [](auto& p) { p.set_length_penalty(NAN); }, {"nan"}),
       Parameter("length_penalty infinite", [](auto& p) { p.set_length_penalty(INFINITY); }, {"inf"}),

@@ -99,6 +99,8 @@ TEST_F(CheckpointTest, OfMarian) {
   EXPECT_EQ(parameters.decoder_start_token_id(), 58100);
 }
 
+TEST_F(CheckpointTest, MaxTimeIsTaken) { EXPECT_EQ(Good(R"({"max_time": 2.5})").max_time(), 2.5); }
+
 TEST_F(CheckpointTest, SamplingParametersAreKeptUntilALayerSamples) {
   const v1::DecodingParameters parameters =
       Good(R"({"decoder_start_token_id": 2, "temperature": 0.7, "top_k": 10, "top_p": 0.9, "top_h": 0.4})");
@@ -112,7 +114,6 @@ TEST_F(CheckpointTest, WhatIsNotHonouredIsRefusedByName) {
   EXPECT_THAT(Bad(R"({"penalty_alpha": 0.6})"), HasSubstr("penalty_alpha is 0.6; allowed is 0.0"));
   EXPECT_THAT(Bad(R"({"watermarking_config": {"bias": 2.5}})"), HasSubstr("watermarking_config is {"));
   EXPECT_THAT(Bad(R"({"guidance_scale": 3.0})"), HasSubstr("guidance_scale is 3.0; allowed is 1.0"));
-  EXPECT_THAT(Bad(R"({"max_time": 2.0})"), HasSubstr("max_time is 2.0"));
 }
 
 TEST_F(CheckpointTest, UnknownKeysAreRefused) {
@@ -122,6 +123,7 @@ TEST_F(CheckpointTest, UnknownKeysAreRefused) {
 TEST_F(CheckpointTest, BadValuesAreRefused) {
   EXPECT_THAT(Bad(R"({"num_beams": "four"})"), HasSubstr("num_beams is \"four\""));
   EXPECT_THAT(Bad(R"({"num_beams": 64})"), HasSubstr("num_beams is 64; allowed is 1 to 32"));
+  EXPECT_THAT(Bad(R"({"max_time": 0})"), HasSubstr("max_time is 0; allowed is above 0 to 86400"));
   EXPECT_THAT(Bad(R"({"max_length": 1e99})"), HasSubstr("max_length is 1e+99"));
   EXPECT_THAT(Bad(R"({"decoder_start_token_id": [2, 3]})"), HasSubstr("decoder_start_token_id is [2,3]"));
   EXPECT_THAT(Bad(R"({"bos_token_id": "x"})"), HasSubstr("bos_token_id"));

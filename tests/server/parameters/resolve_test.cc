@@ -311,9 +311,9 @@ TEST(MergeTest, MessagesReplaceAsAWhole) {
 }
 
 TEST(EffectiveTest, HasEveryHonouredParameter) {
-  const v1::DecodingParameters effective =
-      Resolve({"num_beams=3", "length_penalty=0.6", "early_stopping=never", "max_new_tokens=9", "min_length=4"})
-          .effective;
+  const v1::DecodingParameters effective = Resolve({"num_beams=3", "length_penalty=0.6", "early_stopping=never",
+                                                    "max_new_tokens=9", "min_length=4", "max_time=2.5"})
+                                               .effective;
   EXPECT_EQ(effective.num_beams(), 3);
   EXPECT_EQ(effective.length_penalty(), 0.6);  // as it was given, not through float32
   EXPECT_EQ(effective.early_stopping(), v1::EARLY_STOPPING_NEVER);
@@ -321,6 +321,7 @@ TEST(EffectiveTest, HasEveryHonouredParameter) {
   EXPECT_EQ(effective.max_new_tokens(), 9);
   EXPECT_EQ(effective.min_length(), 4);
   EXPECT_EQ(effective.min_new_tokens(), 3);
+  EXPECT_EQ(effective.max_time(), 2.5);
   EXPECT_EQ(effective.forced_bos_token_id(), -1);
   EXPECT_THAT(effective.forced_eos_token_id(), ElementsAre(-1));
   EXPECT_THAT(effective.eos_token_id(), ElementsAre(2));
@@ -333,6 +334,11 @@ TEST(EffectiveTest, HasEveryHonouredParameter) {
   EXPECT_TRUE(effective.has_no_repeat_ngram_size());
   EXPECT_EQ(effective.decoder_start_token_id(), 2);
   EXPECT_FALSE(effective.has_temperature());
+}
+
+TEST(EffectiveTest, HasMaxTimeOnlyWhereThereIsOne) {
+  EXPECT_FALSE(Resolve({}).effective.has_max_time());
+  EXPECT_FALSE(Resolve({"max_time=3", "max_time=null"}).effective.has_max_time());
 }
 
 TEST(EffectiveTest, SentBackItMeansTheSame) {

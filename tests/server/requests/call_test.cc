@@ -372,6 +372,36 @@ TEST_F(CallTest, TheDeadlineFailsAnAnswerThatIsNotComplete) {
   EXPECT_EQ(loop().Snapshot().jobs.expired, 1);
 }
 
+// Of two jobs at once, from the arrival on.
+TEST_F(CallTest, AtMaxTimeEachAnswerIsWhatThereIs) {
+  Serve({.max_decoder_tokens = kEndless});
+  v1::GenerateQuestionsRequest request = Questions(2, kEndless);
+  request.mutable_parameters()->set_max_time(101);
+  const auto& answer =
+      Run(request, {.rpc = Rpc::kGenerateQuestions, .arrived = Now() - seconds(100), .deadline = std::nullopt});
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  for (const CallAnswer::Job& job : answer->jobs) {
+    EXPECT_EQ(job.hypotheses[0].finish_reason(), v1::FINISH_REASON_DEADLINE);
+    EXPECT_GT(job.hypotheses[0].token_ids_size(), 0);
+  }
+  EXPECT_EQ(answer->effective.max_time(), 101);
+  ExpectOneRecord(absl::StatusCode::kOk);
+}
+
+// The second of them waits for the first.
+TEST_F(CallTest, OneAnswerWithoutATokenAtMaxTimeFailsTheCall) {
+  Serve(
+      {.capacity = {.rows = 1, .encoder_pages = 100, .decoder_blocks = 8, .edits = 8}, .max_decoder_tokens = kEndless});
+  v1::GenerateQuestionsRequest request = Questions(2, kEndless);
+  request.mutable_parameters()->set_max_time(100.25);
+  const auto& answer =
+      Run(request, {.rpc = Rpc::kGenerateQuestions, .arrived = Now() - seconds(100), .deadline = std::nullopt});
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kDeadlineExceeded) << answer.status();
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("max_time, 100.25 s, passed after 0."));
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("s in the queue"));
+  ExpectOneRecord(absl::StatusCode::kDeadlineExceeded);
+}
+
 // Who owns a model ends its calls: the unary and the streaming one here, and one that was not started yet. They may be
 // used on, and refuse.
 TEST_F(CallTest, ModelsThatEndEndTheirCalls) {
