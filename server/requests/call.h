@@ -46,6 +46,7 @@ struct PreparedCall {
   std::vector<int32_t> answer_prefix;
   v1::DecodingParameters effective;
   bool token_logprobs = false;
+  bool best_so_far = false;  // on_deadline: answer shortly before the client's deadline with what there is
 
   // Of a job whose source has so many; of a decoder-only model those of the prompt, which all jobs have.
   int SourceTokens(size_t source) const {

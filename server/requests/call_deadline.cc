@@ -14,11 +14,24 @@ using std::chrono::nanoseconds;
 constexpr nanoseconds kLeastMargin = std::chrono::milliseconds(50);
 constexpr int kMarginShare = 20;
 
-// How much earlier than here the deadline may pass at the client: it travels as the time that is left, which gRPC
-// rounds up by as much as 1 %, and on a busy machine it is read late.
+// What an answer needs before the deadline, and how much earlier than here the deadline may pass at the client.
+//
+// The share is for what grows with the time given: a client's deadline travels as the time that is left, which gRPC
+// rounds up by as much as 1 %; and who gives much time has long answers, whose steps and texts take longer. The least
+// margin is for the way, here and back. It never takes more than half, so that BEST_SO_FAR leaves short calls time to
+// work in.
 nanoseconds Margin(const CallOrigin& origin) {
   const nanoseconds given = std::max<nanoseconds>(*origin.deadline - origin.arrived, nanoseconds(0));
   return std::min(given / 2, std::max(given / kMarginShare, kLeastMargin));
+}
+
+JobDeadline ClientDeadline(const CallOrigin& origin, bool best_so_far) {
+  if (!best_so_far) return {.at = *origin.deadline, .end = EndKind::kDiscard};
+  const nanoseconds margin = Margin(origin);
+  return {.at = *origin.deadline - margin,
+          .end = EndKind::kFinish,
+          .name = absl::StrFormat("the deadline, less %.3f s for the answer's way back,",
+                                  duration<double>(margin).count())};
 }
 
 JobDeadline MaxTime(double seconds, TimePoint arrived) {
@@ -31,7 +44,7 @@ JobDeadline MaxTime(double seconds, TimePoint arrived) {
 
 std::optional<JobDeadline> DeadlineOfJobs(const PreparedCall& call, const CallOrigin& origin) {
   std::optional<JobDeadline> first;
-  if (origin.deadline) first = {.at = *origin.deadline, .end = EndKind::kDiscard};
+  if (origin.deadline) first = ClientDeadline(origin, call.best_so_far);
   if (!call.effective.has_max_time()) return first;
   JobDeadline max_time = MaxTime(call.effective.max_time(), origin.arrived);
   return first && first->at <= max_time.at ? first : max_time;

@@ -148,6 +148,7 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   absl::StatusOr<ServedTask> task = TaskOf(**model, request);
   if (!task.ok()) return task.status();
   if (const absl::Status status = CheckTruncation(request.truncation()); !status.ok()) return status;
+  if (const absl::Status status = CheckOnDeadline(request.on_deadline()); !status.ok()) return status;
   if (request.top_logprobs() < 0 || request.top_logprobs() > kMaxTopLogprobs) {
     return absl::InvalidArgumentError(
         absl::StrCat("top_logprobs is ", request.top_logprobs(), "; allowed are 0 to ", kMaxTopLogprobs));
@@ -175,6 +176,7 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   call.model = *std::move(model);
   call.request_id = *std::move(request_id);
   call.token_logprobs = request.token_logprobs();
+  call.best_so_far = request.on_deadline() == v1::ON_DEADLINE_BEST_SO_FAR;
   if (call.model->info().decoder_only) {
     if (request.answer_prefix_case() != Request::ANSWER_PREFIX_NOT_SET) {
       return absl::InvalidArgumentError(

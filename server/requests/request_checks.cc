@@ -37,6 +37,12 @@ absl::Status CheckTruncation(v1::Truncation truncation) {
                                                  "; allowed are TRUNCATION_REJECT (1) and TRUNCATION_TRUNCATE (2)"));
 }
 
+absl::Status CheckOnDeadline(v1::OnDeadline on_deadline) {
+  if (v1::OnDeadline_IsValid(on_deadline)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("on_deadline is ", static_cast<int>(on_deadline),
+                                                 "; allowed are ON_DEADLINE_FAIL (1) and ON_DEADLINE_BEST_SO_FAR (2)"));
+}
+
 absl::Status CheckText(std::string_view text, const std::string& field) {
   if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it has to hold text"));
   return CheckUtf8(text, field);

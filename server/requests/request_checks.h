@@ -17,6 +17,7 @@ namespace elserve {
 // The request's own name, checked, or a new one where it has none.
 absl::StatusOr<std::string> RequestId(const std::string& id);
 absl::Status CheckTruncation(v1::Truncation truncation);
+absl::Status CheckOnDeadline(v1::OnDeadline on_deadline);
 // Valid UTF-8 and not empty.
 absl::Status CheckText(std::string_view text, const std::string& field);
 // Each one within the model's vocabulary.

@@ -183,6 +183,8 @@ std::vector<BadRequest> TextCases() {
           "model unknown", [](auto& r) { r.set_model("gpt"); }, {"gpt", "debian-synopsis"}, grpc::NOT_FOUND),
       Request("model not UTF-8", [](auto& r) { r.set_model("\xc3("); }, {"model", "0"}),
       Request("truncation 5", [](auto& r) { r.set_truncation(static_cast<v1::Truncation>(5)); }, {"truncation", "5"}),
+      Request("on_deadline 3", [](auto& r) { r.set_on_deadline(static_cast<v1::OnDeadline>(3)); },
+              {"on_deadline", "3"}),
       Request("top_logprobs 21", [](auto& r) { r.set_top_logprobs(21); }, {"top_logprobs", "21", "0 to 20"}),
       Request("request_id too long", [](auto& r) { r.set_request_id(std::string(200, 'i')); }, {"request_id", "128"}),
       Request("request_id with a line break", [](auto& r) { r.set_request_id("a\nb"); }, {"request_id"}),

@@ -33,6 +33,12 @@ void AddRequestOptions(CLI::App& command, RequestOptions* options) {
   command.add_option("--answer-prefix", options->answer_prefix, "What every answer has to begin with");
   command.add_option("--top-logprobs", options->top_logprobs, "With --json: so many alternatives for each token")
       ->needs("--json");
+  command
+      .add_option("--on-deadline", options->on_deadline,
+                  "With --timeout: fail at its end, or print what there is shortly before")
+      ->needs("--timeout")
+      ->check(CLI::IsMember({"fail", "best_so_far"}))
+      ->capture_default_str();
   command.add_flag("--truncate", options->truncate, "Cut texts that are too long for the model");
   command.add_flag("--stream", options->stream, "Print while it is written; one request after the other");
   command.add_flag("--timings", options->timings, "Print what each answer took");

@@ -23,6 +23,7 @@ struct RequestOptions {
   std::string answer_prefix;                     // what answers begin with; empty: as the model likes
   int top_logprobs = 0;                          // alternatives of each token, in JSON
   double timeout_seconds = 0;                    // 0: none
+  std::string on_deadline = "fail";              // or "best_so_far"
   bool truncate = false;                         // cut long texts instead of refusing them
   bool json = false;
   bool stream = false;
@@ -52,6 +53,7 @@ std::optional<std::string> FillCommon(const RequestOptions& options, Request* re
   request->set_target_language(options.target_language);
   if (!options.answer_prefix.empty()) request->set_prefix_text(options.answer_prefix);
   request->set_top_logprobs(options.top_logprobs);
+  request->set_on_deadline(options.on_deadline == "best_so_far" ? v1::ON_DEADLINE_BEST_SO_FAR : v1::ON_DEADLINE_FAIL);
   return ParseParameters(options.parameters, request->mutable_parameters());
 }
 

@@ -2,6 +2,7 @@
 #include "server/requests/call_deadline.h"
 
 #include <chrono>
+#include <string>
 
 #include "gtest/gtest.h"
 
@@ -19,18 +20,20 @@ CallOrigin Given(std::optional<std::chrono::nanoseconds> time) {
   return origin;
 }
 
-PreparedCall WithMaxTime(std::optional<double> max_time) {
+PreparedCall WithMaxTime(std::optional<double> max_time, bool best_so_far) {
   PreparedCall call;
   if (max_time) call.effective.set_max_time(*max_time);
+  call.best_so_far = best_so_far;
   return call;
 }
 
 TEST(CallDeadlineTest, WithoutLimitsThereIsNone) {
-  EXPECT_FALSE(DeadlineOfJobs(WithMaxTime(std::nullopt), Given(std::nullopt)).has_value());
+  EXPECT_FALSE(DeadlineOfJobs(WithMaxTime(std::nullopt, false), Given(std::nullopt)).has_value());
+  EXPECT_FALSE(DeadlineOfJobs(WithMaxTime(std::nullopt, true), Given(std::nullopt)).has_value());
 }
 
 TEST(CallDeadlineTest, TheClientsFails) {
-  const auto deadline = DeadlineOfJobs(WithMaxTime(std::nullopt), Given(seconds(3)));
+  const auto deadline = DeadlineOfJobs(WithMaxTime(std::nullopt, false), Given(seconds(3)));
   ASSERT_TRUE(deadline.has_value());
   EXPECT_EQ(deadline->at, kArrived + seconds(3));
   EXPECT_EQ(deadline->end, EndKind::kDiscard);
@@ -38,17 +41,42 @@ TEST(CallDeadlineTest, TheClientsFails) {
 }
 
 TEST(CallDeadlineTest, MaxTimeCountsFromTheArrival) {
-  const auto deadline = DeadlineOfJobs(WithMaxTime(0.25), Given(std::nullopt));
-  ASSERT_TRUE(deadline.has_value());
-  EXPECT_EQ(deadline->at, kArrived + milliseconds(250));
-  EXPECT_EQ(deadline->end, EndKind::kFinish);
-  EXPECT_EQ(deadline->name, "max_time, 0.25 s,");
+  for (const bool best_so_far : {false, true}) {
+    const auto deadline = DeadlineOfJobs(WithMaxTime(0.25, best_so_far), Given(std::nullopt));
+    ASSERT_TRUE(deadline.has_value());
+    EXPECT_EQ(deadline->at, kArrived + milliseconds(250));
+    EXPECT_EQ(deadline->end, EndKind::kFinish);
+    EXPECT_EQ(deadline->name, "max_time, 0.25 s,");
+  }
+}
+
+TEST(CallDeadlineTest, BestSoFarLeavesAMargin) {
+  const struct {
+    std::chrono::nanoseconds given, margin;
+    const char* shown;
+  } kCases[] = {
+      {seconds(60), seconds(3), "3.000"},
+      {seconds(1), milliseconds(50), "0.050"},
+      {milliseconds(600), milliseconds(50), "0.050"},
+      {milliseconds(100), milliseconds(50), "0.050"},
+      {milliseconds(30), milliseconds(15), "0.015"},  // a complete answer may still come
+      {-seconds(1), seconds(0), "0.000"},             // it passed on the way
+  };
+  for (const auto& test : kCases) {
+    const auto deadline = DeadlineOfJobs(WithMaxTime(std::nullopt, true), Given(test.given));
+    ASSERT_TRUE(deadline.has_value());
+    EXPECT_EQ(deadline->at, kArrived + test.given - test.margin) << test.shown;
+    EXPECT_EQ(deadline->end, EndKind::kFinish);
+    EXPECT_EQ(deadline->name, std::string("the deadline, less ") + test.shown + " s for the answer's way back,");
+  }
 }
 
 TEST(CallDeadlineTest, WhatComesFirstActs) {
-  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(2), Given(seconds(3)))->name, "max_time, 2 s,");
-  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(3.5), Given(seconds(3)))->name, "the deadline");
-  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(58), Given(seconds(60)))->end, EndKind::kFinish);
+  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(2, false), Given(seconds(3)))->name, "max_time, 2 s,");
+  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(3.5, false), Given(seconds(3)))->name, "the deadline");
+  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(56, true), Given(seconds(60)))->name, "max_time, 56 s,");
+  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(58, true), Given(seconds(60)))->at, kArrived + seconds(57));
+  EXPECT_EQ(DeadlineOfJobs(WithMaxTime(58, false), Given(seconds(60)))->end, EndKind::kFinish);
 }
 
 TEST(CallDeadlineTest, AnAnswerIsTooLateFromTheDeadlineOn) {

@@ -372,6 +372,23 @@ TEST_F(CallTest, TheDeadlineFailsAnAnswerThatIsNotComplete) {
   EXPECT_EQ(loop().Snapshot().jobs.expired, 1);
 }
 
+// A twentieth of the 22 s before the deadline.
+TEST_F(CallTest, BestSoFarIsAnsweredBeforeTheDeadline) {
+  Serve({.max_decoder_tokens = kEndless});
+  v1::SummarizeRequest request = Document(kEndless);
+  request.set_on_deadline(v1::ON_DEADLINE_BEST_SO_FAR);
+  const TimePoint now = Now();
+  const auto& answer =
+      Run(request, {.rpc = Rpc::kStreamSummarize, .arrived = now - seconds(20), .deadline = now + milliseconds(2100)});
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  EXPECT_EQ(hypothesis.finish_reason(), v1::FINISH_REASON_DEADLINE);
+  EXPECT_GT(hypothesis.token_ids_size(), 0);
+  EXPECT_EQ(listener_->texts[0], hypothesis.text());
+  EXPECT_EQ(listener_->tokens[0].size(), static_cast<size_t>(hypothesis.token_ids_size()));
+  ExpectOneRecord(absl::StatusCode::kOk);
+}
+
 // Of two jobs at once, from the arrival on.
 TEST_F(CallTest, AtMaxTimeEachAnswerIsWhatThereIs) {
   Serve({.max_decoder_tokens = kEndless});

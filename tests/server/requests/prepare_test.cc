@@ -72,6 +72,27 @@ TEST_F(PrepareTest, ChecksTexts) {
   ExpectRefused(*one_, v1::GenerateRequest(), {"text", "token_ids"});
 }
 
+template <typename Request>
+Request OnDeadline(int value) {
+  Request request;
+  request.set_on_deadline(static_cast<v1::OnDeadline>(value));
+  return request;
+}
+
+TEST_F(PrepareTest, ChecksOnDeadline) {
+  const std::vector<std::string> words{"on_deadline is 3", "ON_DEADLINE_FAIL (1) and ON_DEADLINE_BEST_SO_FAR (2)"};
+  ExpectRefused(*one_, OnDeadline<v1::SummarizeRequest>(3), words);
+  ExpectRefused(*one_, OnDeadline<v1::GenerateRequest>(3), words);
+  ExpectRefused(*one_, OnDeadline<v1::GenerateQuestionsRequest>(3), words);
+  for (const auto value : {v1::ON_DEADLINE_UNSPECIFIED, v1::ON_DEADLINE_FAIL, v1::ON_DEADLINE_BEST_SO_FAR}) {
+    v1::SummarizeRequest request = Summarize("text");
+    request.set_on_deadline(value);
+    const auto call = Prepare(*one_, request, false);
+    ASSERT_TRUE(call.ok()) << call.status();
+    EXPECT_EQ(call->best_so_far, value == v1::ON_DEADLINE_BEST_SO_FAR);
+  }
+}
+
 TEST_F(PrepareTest, ChecksRequestIds) {
   v1::SummarizeRequest request = Summarize("text");
   request.set_request_id(std::string(129, 'x'));
