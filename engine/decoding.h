@@ -24,9 +24,12 @@ inline constexpr int kMaxSequenceBiases = 256;
 inline constexpr int kMaxSequenceBiasIds = 32;
 inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxStopStringBytes = 256;
+// The largest top_k for which candidates are asked for, and how many as likely as the last of them are looked for.
+inline constexpr int kMaxFewTopK = 64;
+inline constexpr int kMaxTies = 8;
 // The most candidates that a row is ever asked for: the next beams need num_beams that did not end, and at most one for
 // each EOS id stands above them.
-inline constexpr int kMaxCandidates = kMaxBeams + kMaxEosIds;
+inline constexpr int kMaxCandidates = std::max(kMaxBeams + kMaxEosIds, kMaxFewTopK + kMaxTies);
 
 // The most alternatives of a token that are told.
 inline constexpr int kMaxTopLogprobs = 20;
@@ -103,6 +106,8 @@ class TokenBytes {
 struct StopStrings {
   std::shared_ptr<const TokenBytes> texts;
   std::vector<std::string> strings;  // at most kMaxStopStrings, each of 1 to kMaxStopStringBytes bytes
+  // A string is looked for in so many tokens, the last one included: those that have no text may be too many.
+  size_t most_tokens = kMaxStopStringBytes;
 };
 
 // The decoding parameters of one sequence under transformers' names (GenerationConfig). Lengths count tokens of the

@@ -157,7 +157,7 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   Document* const document = encodes && fits ? documents_.Acquire(admission.source) : nullptr;
   if (!fits || (encodes && document == nullptr)) return absl::InternalError("a plan admitted what does not fit");
   const DecodingSpec& d = admission.decoding;
-  Sequence* s = spare_.Take(d.most_rows() == 1 ? 0 : static_cast<int64_t>(d.most_rows()) * d.max_length);
+  Sequence* s = spare_.Take(d);
   s->id = admission.id;
   s->stage = Sequence::Stage::kWaiting;
   s->document = document;

@@ -47,7 +47,14 @@ void SearchBatch::Run() {
                [this](int64_t i, int thread) { Advance(entries_[i], workspaces_[thread]); });
     return;
   }
-  for (Entry& entry : entries_) Advance(entry, workspaces_[0]);
+  const auto all = [this] {
+    for (Entry& entry : entries_) Advance(entry, workspaces_[0]);
+  };
+  if (pool_ == nullptr) {
+    all();
+  } else {
+    pool_->Run(1, [&all](int64_t, int) { all(); });  // on this thread, with its numbers treated as on the others
+  }
 }
 
 }  // namespace elserve

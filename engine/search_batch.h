@@ -14,8 +14,9 @@
 
 namespace elserve {
 
-// Made anew for each step: Clear, Add for each sequence that selected, Run. Searches that draw tokens or look at whole rows
-// run on all threads, each on one of them; others take less than it costs to wake a thread.
+// Made anew for each step: Clear, Add for each sequence that selected, Run. Searches that draw tokens or look at whole
+// rows run on all threads, each on one of them; others take less than it costs to wake a thread. Either way subnormal
+// numbers are flushed to zero, so that no search depends on what the others are.
 class SearchBatch {
  public:
   struct Entry {
@@ -28,8 +29,8 @@ class SearchBatch {
   SearchBatch(int64_t rows, int vocab, ThreadPool* pool);
 
   void Clear();
-  // `rows`: the device's answer for each of the sequence's select rows; `rules`: of each, or none where nothing comes whole.
-  // Both have to stay until Run has ended.
+  // `rows`: the device's answer for each of the sequence's select rows; `rules`: of each, or none where nothing comes
+  // whole. Both have to stay until Run has ended.
   void Add(Sequence& sequence, std::span<const SelectedRow> rows, std::span<const RowRules> rules);
   void Run();
   // As they were added.
@@ -40,8 +41,8 @@ class SearchBatch {
 
   ThreadPool* const pool_;
   std::vector<Entry> entries_;
-  std::vector<DecodedRow> rows_;  // of all entries
-  bool costly_ = false;           // some search draws, or looks at whole rows
+  std::vector<DecodedRow> rows_;          // of all entries
+  bool costly_ = false;                   // some search draws, or looks at whole rows
   std::vector<RowWorkspace> workspaces_;  // [threads]
 };
 

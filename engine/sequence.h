@@ -2,6 +2,7 @@
 #ifndef ELSERVE_ENGINE_SEQUENCE_H_
 #define ELSERVE_ENGINE_SEQUENCE_H_
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -25,7 +26,8 @@ struct Sequence {
   bool stream = false;
   int reported = 0;  // tokens that updates have carried
   Search searches;
-  int64_t search_room = 0;      // the most tokens (beams x max_length) that a beam search has had here
+  // Of each kind of search the most tokens (rows x max_length) that one has had here.
+  std::array<int64_t, Search::kKinds> search_rooms = {};
   Resources resources;          // taken at admission, but for its document's pages
   std::vector<int32_t> blocks;  // decoder memory; cell n of the sequence is in block n / 16
   int64_t cells = 0;            // taken so far

@@ -16,9 +16,8 @@ class SequencePool {
  public:
   explicit SequencePool(const ModelInfo& info);
 
-  // One that is not in flight, for a search of so many tokens (beams x max_length; greedy: 0). There is one: a sequence
-  // in flight has at least one of the rows.
-  Sequence* Take(int64_t search_room);
+  // One that is not in flight, for such a search. There is one: a sequence in flight has at least one of the rows.
+  Sequence* Take(const DecodingSpec& spec);
   void Return(Sequence* sequence) {
     sequence->search().FreeAlternatives();
     spare_.push_back(sequence);

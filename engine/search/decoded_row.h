@@ -2,7 +2,9 @@
 #ifndef ELSERVE_ENGINE_SEARCH_DECODED_ROW_H_
 #define ELSERVE_ENGINE_SEARCH_DECODED_ROW_H_
 
+#include <cstddef>
 #include <span>
+#include <vector>
 
 #include "engine/decoding.h"
 #include "engine/search/distribution.h"
@@ -26,9 +28,13 @@ struct RowWorkspace {
   void Reserve(int vocab) {
     values.Reserve(vocab);
     distribution.Reserve(vocab);
+    best.reserve(kMaxCandidates);
+    candidates.reserve(size_t{kMaxBeams} * kMaxCandidates);
   }
   RowValues values;
   Distribution distribution;
+  std::vector<Candidate> best;        // of one row
+  std::vector<Candidate> candidates;  // of all rows of a search
 };
 
 }  // namespace elserve

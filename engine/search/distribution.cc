@@ -157,8 +157,8 @@ void Distribution::MinP(double min_p) {
   Keep([this, least](size_t i) { return weights_[i] >= least; });
 }
 
-// TypicalLogitsWarper: those whose surprise is closest to the entropy, until they have this mass together, and all that are
-// as close as the last one.
+// TypicalLogitsWarper: those whose surprise is closest to the entropy, until they have this mass together, and all that
+// are as close as the last one.
 void Distribution::TypicalP(double typical_p) {
   const double typical = greatest_ + std::log(total_) - Entropy();  // the value of a token that surprises as much
   const auto distance = [this, typical](size_t i) { return static_cast<float>(std::abs(typical - values_[i])); };

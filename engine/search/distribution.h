@@ -11,18 +11,18 @@
 
 namespace elserve {
 
-// The tokens that may be drawn, of one row after the other, in memory taken once. Each warper keeps some of those that the
-// one before it kept, and looks at the softmax over these alone: where transformers sets a value to -infinity, a token leaves
-// here. Of tokens that a warper cannot tell apart and of which it keeps some, it keeps the lower ones.
+// The tokens that may be drawn, of one row after the other, in memory taken once. Each warper keeps some of those that
+// the one before it kept, and looks at the softmax over these alone: where transformers sets a value to -infinity, a
+// token leaves here. Of tokens that a warper cannot tell apart and of which it keeps some, it keeps the lower ones.
 //
-// Sums are float64 in the order of the tokens, so that a token's place in a row, or what was taken out above it, does not
-// change who stays but within rounding.
+// Sums are float64.
 class Distribution {
  public:
   // Room for a vocabulary.
   void Reserve(int vocab);
 
-  // From a whole row's values, or from its best candidates. Values of -infinity are out; where all are, the first token stays.
+  // From a whole row's values, or from its best candidates. Values of -infinity are out; where all are, the first token
+  // stays.
   void Load(std::span<const float> values);
   void Load(std::span<const Candidate> candidates);
 
@@ -71,7 +71,7 @@ class Distribution {
   std::vector<float> values_;
   std::vector<float> weights_;
   double total_ = 0;
-  float greatest_ = 0;  // what weights_ are relative to
+  float greatest_ = 0;          // what weights_ are relative to
   std::vector<Ranked> ranked_;  // a warper's scratch
 };
 

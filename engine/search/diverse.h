@@ -1,5 +1,5 @@
-// Diverse beam search (Vijayakumar et al., 2016) over the rows' whole logits, exactly as transformers 4.49, the last version
-// that has it (generation/utils.py, _group_beam_search; generation/beam_search.py).
+// Diverse beam search (Vijayakumar et al., 2016) over the rows' whole logits, exactly as transformers 4.49, the last
+// version that has it (generation/utils.py, _group_beam_search; generation/beam_search.py).
 #ifndef ELSERVE_ENGINE_SEARCH_DIVERSE_H_
 #define ELSERVE_ENGINE_SEARCH_DIVERSE_H_
 
@@ -12,9 +12,9 @@
 namespace elserve {
 
 // num_beam_groups groups of beams search one after the other in each step. A token's log-probability is less by
-// diversity_penalty for each beam of an earlier group that has just chosen it. Each group has a pool of its own of finished
-// hypotheses and ends on its own; then it chooses pad_token_id. Whatever EOS ends a hypothesis, the first one stands for it.
-// Answers come from all pools.
+// diversity_penalty for each beam of an earlier group that has just chosen it. Each group has a pool of its own of
+// finished hypotheses and ends on its own; then it chooses pad_token_id. Whatever EOS ends a hypothesis, the first one
+// stands for it. Answers come from all pools.
 //
 // Beams with the same tokens share a row, those of different groups too. Nothing is stable before the end.
 class DiverseBeamSearch final : public SearchState {
@@ -28,15 +28,26 @@ class DiverseBeamSearch final : public SearchState {
     int row;
     float sum;  // float32 as torch adds it
   };
+  struct Ending {
+    double score;  // Python's float
+    int slot;      // of the group's `finished`
+    int length;    // tokens, the prefix included
+    int parent;    // the row that its last token followed
+    FinishReason reason;
+  };
   struct Group {
     std::vector<Beam> beams;  // best sum first
-    FinishedPool finished;
+    std::vector<Ending>
+        endings;  // the best so far, as many as there are beams at most, in the order in which they came
+    HypothesisSlots finished;
+    double worst = 0;  // of the endings
     bool done = false;
   };
   // A beam and its next token.
   struct Continuation {
     float sum;
     int beam;
+    int rank;  // among the candidates of the beam's row
     Candidate candidate;
     float eos_logprob;  // of the first EOS, in this place
   };
@@ -47,20 +58,28 @@ class DiverseBeamSearch final : public SearchState {
   bool Collect(const Group& group, std::span<const DecodedRow> rows, RowWorkspace& workspace);
   // What they make of the group.
   void Choose(Group& group);
+  // The hypothesis of `parent` with one more token ends, unless as many others are better or as good.
+  void End(Group& group, int parent, const TokenLogprob& last, float sum, FinishReason reason);
+  static int RowOf(const Group& group, const Continuation& next) {
+    return group.beams[static_cast<size_t>(next.beam)].row;
+  }
   // The row of the next step that continues `parent` with the token.
   int NextRow(int parent, const Candidate& candidate);
   bool CannotImprove(const Group& group) const;
   void CountChosen(int32_t token);
-  float ScoreOf(float sum, int new_tokens) const;
+  double ScoreOf(float sum, int new_tokens) const;
 
-  std::vector<Group> groups_;
+  std::span<Group> groups() { return std::span(groups_).first(static_cast<size_t>(spec_.num_beam_groups)); }
+  std::span<const Group> groups() const { return std::span(groups_).first(static_cast<size_t>(spec_.num_beam_groups)); }
+
+  std::vector<Group> groups_;  // as many as any spec had
   // A step's scratch.
   HypothesisSlots next_;
   std::vector<int32_t> next_parents_;
   std::vector<Beam> next_beams_;
+  std::vector<int> open_;                    // ranks of a group's continuations that go on
   std::vector<Continuation> continuations_;  // of a group, best sum first
-  std::vector<Candidate> ranked_;
-  std::vector<LogitEdit> chosen_;  // what each chosen token loses
+  std::vector<LogitEdit> chosen_;            // what each chosen token loses
 };
 
 }  // namespace elserve

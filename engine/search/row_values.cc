@@ -73,7 +73,11 @@ bool RowValues::Set(std::span<const float> logits, const RowRules& rules, std::s
   if (rules.remove_invalid) {
     // InfNanRemoveLogitsProcessor.
     for (float& value : values_) value = std::isnan(value) ? 0 : std::clamp(value, -kGreatest, kGreatest);
-    for (const LogitEdit& edit : rules.late_edits) Apply(edit, &values_);
+    for (const LogitEdit& edit : rules.late_edits) {
+      Apply(edit, &values_);
+      float& value = values_[static_cast<size_t>(edit.token)];
+      if (value > kGreatest) value = kGreatest;
+    }
   }
   return true;
 }

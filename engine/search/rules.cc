@@ -7,10 +7,6 @@
 namespace elserve {
 namespace {
 
-// So many tokens more than top_k are looked at (where kMaxCandidates leaves room), for those that are as likely as the
-// last.
-constexpr int kTies = 8;
-
 // Where `text` has the last n - 1 of `tokens`, the token that follows them there is banned; n = 1 bans every token of
 // it. Knuth, Morris and Pratt: linear, whatever repeats. NoRepeatNGramLogitsProcessor (of the tokens themselves) and
 // EncoderNoRepeatNGramLogitsProcessor.
@@ -45,9 +41,11 @@ bool IsEos(const DecodingSpec& spec, int32_t token) {
   return std::find(spec.eos_token_id.begin(), spec.eos_token_id.end(), token) != spec.eos_token_id.end();
 }
 
-// Whether the token after `tokens` may complete the sequence. The start token takes part.
-bool IsNext(std::span<const int32_t> sequence, std::span<const int32_t> tokens) {
+// Whether the token after `tokens` may complete the sequence. The start token takes part. transformers 4.49, whose
+// groups of beams these are, looks at no sequence of several tokens that is longer than the tokens.
+bool IsNext(const DecodingSpec& spec, std::span<const int32_t> sequence, std::span<const int32_t> tokens) {
   const size_t before = sequence.size() - 1;
+  if (spec.num_beam_groups > 1 && before > 0 && before == tokens.size()) return false;
   return before <= tokens.size() && std::ranges::equal(sequence.first(before), tokens.last(before));
 }
 
@@ -55,7 +53,7 @@ bool IsNext(std::span<const int32_t> sequence, std::span<const int32_t> tokens) 
 void AddSequenceBiases(const DecodingSpec& spec, std::span<const int32_t> tokens, EditBuffer& edits) {
   for (size_t i = 0; i < spec.biased_sequences.size(); ++i) {
     const std::span<const int32_t> sequence = spec.biased_sequences[i];
-    if (IsNext(sequence, tokens)) edits.Add({.token = sequence.back(), .add = spec.sequence_bias[i]});
+    if (IsNext(spec, sequence, tokens)) edits.Add({.token = sequence.back(), .add = spec.sequence_bias[i]});
   }
 }
 
@@ -64,7 +62,7 @@ void BanBadWords(const DecodingSpec& spec, std::span<const int32_t> tokens, Edit
   for (size_t i = 0; i < spec.bad_words_ids.size(); ++i) {
     const std::span<const int32_t> word = spec.bad_words_ids[i];
     if (word.size() == 1 && IsEos(spec, word.back())) continue;
-    if (IsNext(word, tokens)) edits.Ban(word.back());
+    if (IsNext(spec, word, tokens)) edits.Ban(word.back());
   }
 }
 
@@ -79,7 +77,7 @@ void Penalize(const DecodingSpec& spec, std::span<const int32_t> source, std::sp
   }
 }
 
-// ExponentialDecayLengthPenalty: an EOS that is banned stays so.
+// ExponentialDecayLengthPenalty: an EOS that is banned stays so, unless remove_invalid_values has made a number of it.
 void FavourEos(const DecodingSpec& spec, int length, EditBuffer& edits) {
   const DecodingSpec::ExponentialDecay& decay = spec.exponential_decay_length_penalty;
   const int places = length - static_cast<int>(spec.prefix.size()) - decay.start_index;
@@ -153,7 +151,7 @@ std::span<const LogitEdit> EditBuffer::FinishRow() {
 }
 
 int CandidatesPerRow(const DecodingSpec& spec) {
-  if (spec.do_sample) return std::min(spec.sampling.top_k + kTies, kMaxCandidates);
+  if (spec.do_sample) return spec.sampling.top_k + kMaxTies;
   if (spec.num_beams == 1) return 1;
   const int beams = spec.num_beams / spec.num_beam_groups;
   return std::min(beams + static_cast<int>(spec.eos_token_id.size()), kMaxCandidates);
@@ -163,7 +161,7 @@ int CandidatesPerRow(const DecodingSpec& spec) {
 // a group of beams chooses changes the values of the next one's rows.
 bool NeedsWholeRows(const DecodingSpec& spec) {
   const Sampling& sampling = spec.sampling;
-  const bool few = sampling.top_h == 0 && sampling.top_k > 0 && sampling.top_k <= kMaxCandidates;
+  const bool few = sampling.top_h == 0 && sampling.top_k > 0 && sampling.top_k <= kMaxFewTopK;
   return spec.remove_invalid_values || (spec.do_sample && !few) || spec.num_beam_groups > 1;
 }
 

@@ -66,7 +66,7 @@ struct RowRules {
 };
 
 // Candidates that a row of this spec needs: greedy 1; beams those of a group + number of EOS ids; sampling top_k and
-// some more, of which those that are as likely as the top_k-th stay.
+// kMaxTies, of which those that are as likely as the top_k-th stay.
 int CandidatesPerRow(const DecodingSpec& spec);
 // Whether no number of candidates is enough (RowRules::whole).
 bool NeedsWholeRows(const DecodingSpec& spec);

@@ -77,8 +77,7 @@ void SampleSearch::Advance(std::span<const DecodedRow> rows, RowWorkspace& works
 
 std::span<const int32_t> SampleSearch::StablePrefix(int known) const {
   const Drawn& first = hypotheses_.front();
-  const std::span<const int32_t> all =
-      first.length > 0 ? ended_.tokens(first.row, first.length) : tokens(first.row);
+  const std::span<const int32_t> all = first.length > 0 ? ended_.tokens(first.row, first.length) : tokens(first.row);
   return all.subspan(std::min(static_cast<size_t>(prefix_length() + known), all.size()));
 }
 

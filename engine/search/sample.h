@@ -10,9 +10,9 @@
 
 namespace elserve {
 
-// num_return_sequences hypotheses, each drawn on its own. They share one row until their first token; then each has a row,
-// until it ends. Token n of hypothesis h goes by a random number of its own (random.h), so that neither what else is decoded
-// nor which of its own have ended changes it.
+// num_return_sequences hypotheses, each drawn on its own. They share one row until their first token; then each has a
+// row, until it ends. Token n of hypothesis h goes by a random number of its own (random.h), so that neither what else
+// is decoded nor which of its own have ended changes it.
 //
 // The answers stand in the order of the hypotheses; the score of each is the sum of its log-probabilities.
 class SampleSearch final : public SearchState {
@@ -31,12 +31,12 @@ class SampleSearch final : public SearchState {
   };
 
   void Begin() override;
-  // Every live hypothesis' next token, and the rows that follow.
+  // The hypothesis has one more token: it ends, or has one of the next rows.
   void Append(Drawn& hypothesis, int32_t token, float logprob);
 
   std::vector<Drawn> hypotheses_;
-  HypothesisSlots ended_;        // each in the slot of its number
-  HypothesisSlots next_;         // a step's scratch
+  HypothesisSlots ended_;  // each in the slot of its number
+  HypothesisSlots next_;   // a step's scratch
   std::vector<int32_t> parents_of_next_;
 };
 

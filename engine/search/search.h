@@ -2,6 +2,8 @@
 #ifndef ELSERVE_ENGINE_SEARCH_SEARCH_H_
 #define ELSERVE_ENGINE_SEARCH_SEARCH_H_
 
+#include <cstddef>
+#include <span>
 #include <utility>
 
 #include "engine/search/beam.h"
@@ -15,6 +17,16 @@ namespace elserve {
 
 class Search {
  public:
+  enum class Kind { kGreedy, kBeam, kDiverse, kSample, kGiven };
+  static constexpr size_t kKinds = 5;
+
+  static Kind KindOf(const DecodingSpec& spec) {
+    if (spec.score_from > 0) return Kind::kGiven;
+    if (spec.do_sample) return Kind::kSample;
+    if (spec.num_beam_groups > 1) return Kind::kDiverse;
+    return spec.num_beams > 1 ? Kind::kBeam : Kind::kGreedy;
+  }
+
   // Begins the kind of search that the spec asks for. `source`: as RulesFor's; copied where a rule needs it.
   void Start(const DecodingSpec& spec, std::span<const int32_t> source = {}) {
     kind_ = KindOf(spec);
@@ -39,15 +51,6 @@ class Search {
   }
 
  private:
-  enum class Kind { kGreedy, kBeam, kDiverse, kSample, kGiven };
-
-  static Kind KindOf(const DecodingSpec& spec) {
-    if (spec.score_from > 0) return Kind::kGiven;
-    if (spec.do_sample) return Kind::kSample;
-    if (spec.num_beam_groups > 1) return Kind::kDiverse;
-    return spec.num_beams > 1 ? Kind::kBeam : Kind::kGreedy;
-  }
-
   Kind kind_ = Kind::kGreedy;
   GreedySearch greedy_;
   BeamSearch beam_;

@@ -62,19 +62,23 @@ FinishReason SearchState::ReasonAt(std::span<const int32_t> tokens) {
 std::span<const std::span<const Candidate>> SearchState::CandidatesOf(std::span<const DecodedRow> rows,
                                                                       RowWorkspace& workspace) {
   candidates_.clear();
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (rows[i].logits.empty()) {
-      candidates_.push_back(rows[i].candidates);
+  workspace.candidates.clear();
+  for (const DecodedRow& row : rows) {
+    if (row.logits.empty()) {
+      candidates_.push_back(row.candidates);
       continue;
     }
-    if (!workspace.values.Set(rows[i].logits, *rows[i].rules)) {
+    if (!workspace.values.Set(row.logits, *row.rules)) {
       done_ = failed_ = true;
       return {};
     }
-    if (rows[i].rules->renormalize) workspace.values.Renormalize();
-    if (ranked_.size() <= i) ranked_.resize(i + 1);
-    workspace.values.Best(rows[i].rules->count, &ranked_[i]);
-    candidates_.push_back(ranked_[i]);
+    if (row.rules->renormalize) workspace.values.Renormalize();
+    workspace.values.Best(row.rules->count, &workspace.best);
+    // Room for the candidates of all rows, so that no span moves.
+    workspace.candidates.reserve(size_t{kMaxBeams} * kMaxCandidates);
+    const size_t begin = workspace.candidates.size();
+    workspace.candidates.insert(workspace.candidates.end(), workspace.best.begin(), workspace.best.end());
+    candidates_.push_back(std::span<const Candidate>(workspace.candidates).subspan(begin));
   }
   return candidates_;
 }

@@ -63,10 +63,10 @@ class SearchState {
   // earlier calls; of a done state the whole best answer. Valid until the next Advance or Start.
   virtual std::span<const int32_t> StablePrefix(int known) const = 0;
 
-  // The answers, best first. Done: num_return_sequences of them, with transformers' sequences_scores. Not done (a
-  // sequence that is ended early): what there is, perhaps fewer, and none before the first token. `hypotheses` is
-  // overwritten; its memory is used again. With `spare`, hypotheses that are missing are taken from there, and those
-  // left over go there (never beyond its capacity).
+  // The answers, best first, drawn ones in their order. Done: num_return_sequences of them, with transformers'
+  // sequences_scores. Not done (a sequence that is ended early): what there is, perhaps fewer, and none before the
+  // first token. `hypotheses` is overwritten; its memory is used again. With `spare`, hypotheses that are missing are
+  // taken from there, and those left over go there (never beyond its capacity).
   virtual void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const = 0;
 
  protected:
@@ -103,7 +103,6 @@ class SearchState {
   std::string stop_window_;
   // A step's scratch.
   std::vector<std::span<const Candidate>> candidates_;  // [rows]
-  std::vector<std::vector<Candidate>> ranked_;          // [rows]: of whole ones
 };
 
 }  // namespace elserve

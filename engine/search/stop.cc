@@ -13,7 +13,8 @@ bool CompletesStopString(const StopStrings& stop, std::span<const int32_t> token
   // The window: the last `most` bytes before the token, or as many as there are, then the token.
   window->assign(last);
   size_t before = 0;
-  for (size_t i = tokens.size() - 1; i-- > 0 && before < most;) {
+  const size_t first = tokens.size() - std::min(tokens.size(), stop.most_tokens);
+  for (size_t i = tokens.size() - 1; i-- > first && before < most;) {
     const std::string_view text = (*stop.texts)[tokens[i]];
     const std::string_view end = text.substr(text.size() - std::min(text.size(), most - before));
     window->insert(0, end);

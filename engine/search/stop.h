@@ -10,8 +10,8 @@
 
 namespace elserve {
 
-// Whether one of the strings ends within the last of the tokens: what came before, of the prefix too, may be its beginning, and
-// the token may go on behind it (StopStringCriteria of transformers). `window` is scratch.
+// Whether one of the strings ends within the last of the tokens: what came before, of the prefix too, may be its
+// beginning, and the token may go on behind it (StopStringCriteria of transformers). `window` is scratch.
 bool CompletesStopString(const StopStrings& stop, std::span<const int32_t> tokens, std::string* window);
 
 }  // namespace elserve

@@ -1,6 +1,8 @@
 #include "server/parameters/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <system_error>
@@ -60,15 +62,25 @@ absl::Status TakeBosTokenId(const json& object, bool is_model_config, v1::Decodi
   return absl::OkStatus();
 }
 
+// Parameters that transformers has not: in a checkpoint the name means something else.
+constexpr std::string_view kOwnNames[] = {"seed", "bad_words"};
+
+bool Samples(const json& object) {
+  const auto it = object.find("do_sample");
+  return it != object.end() && *it == true;
+}
+
 // NOT_FOUND, of a key that nobody knows, is the file's fault as well.
 absl::Status Refused(const absl::Status& status) {
   return status.ok() ? status : absl::InvalidArgumentError(std::string(status.message()));
 }
 
-// One key. `all_keys`: the object holds nothing but generation parameters, so that an unknown one is suspect.
-absl::Status TakeAny(std::string_view name, const json& value, bool all_keys, const v1::DecodingParameters& overrides,
-                     v1::DecodingParameters* parameters) {
-  const Rule* rule = FindRule(name);
+// One key of an object. `all_keys`: it holds nothing but generation parameters, so that an unknown one is suspect;
+// `samples`: it sets do_sample.
+absl::Status TakeAny(std::string_view name, const json& value, bool all_keys, bool samples,
+                     const v1::DecodingParameters& overrides, v1::DecodingParameters* parameters) {
+  const bool own = std::find(std::begin(kOwnNames), std::end(kOwnNames), name) != std::end(kOwnNames);
+  const Rule* rule = own ? nullptr : FindRule(name);
   if (rule == nullptr) {
     const absl::Status status = CheckOtherKey(name, value, /*checkpoint=*/true);
     // config.json holds the model's numbers too.
@@ -78,7 +90,8 @@ absl::Status TakeAny(std::string_view name, const json& value, bool all_keys, co
     return absl::OkStatus();
   }
   absl::Status status = TakeKey(name, value, parameters);
-  if (status.ok()) return status;
+  // What does not act is not looked at, as in transformers.
+  if (status.ok() || (rule->support == Support::kSampling && !samples)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       std::string(status.message()), "; a value in the model's `defaults` of the configuration replaces this one"));
 }
@@ -87,7 +100,7 @@ absl::Status TakeObject(const json& object, bool is_model_config, const v1::Deco
                         v1::DecodingParameters* parameters) {
   for (const auto& [name, value] : object.items()) {
     if (value.is_null()) continue;
-    absl::Status status = TakeAny(name, value, !is_model_config, overrides, parameters);
+    absl::Status status = TakeAny(name, value, !is_model_config, Samples(object), overrides, parameters);
     if (!status.ok()) return status;
   }
   return TakeBosTokenId(object, is_model_config, parameters);
@@ -122,8 +135,9 @@ absl::Status TakeTask(const json& config, const std::string& task, const v1::Dec
                                                    Shown(all->is_object() ? *own : *all), "; allowed is an object"));
   }
   for (const auto& [key, value] : own->items()) {
-    const absl::Status status = key == "prefix" ? TakePrefix(value, key, &out->prefix)
-                                                : TakeAny(key, value, /*all_keys=*/true, overrides, &out->parameters);
+    const absl::Status status =
+        key == "prefix" ? TakePrefix(value, key, &out->prefix)
+                        : TakeAny(key, value, /*all_keys=*/true, Samples(*own), overrides, &out->parameters);
     if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(name, ".", std::string(status.message())));
   }
   return absl::OkStatus();

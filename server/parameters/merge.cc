@@ -23,12 +23,6 @@ void Reset(const v1::DecodingParameters& upper, v1::DecodingParameters* merged) 
 
 void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters* merged) {
   if (!upper.reset().empty()) Reset(upper, merged);
-  // Who says that nothing is drawn means no way to draw either.
-  if (upper.has_do_sample() && !upper.do_sample()) {
-    for (const Rule& rule : ParameterRules()) {
-      if (rule.support == Support::kSampling) merged->GetReflection()->ClearField(merged, FieldOf(rule));
-    }
-  }
   // The two ways to say one length: what the upper layer says counts alone.
   if (upper.has_max_length() || upper.has_max_new_tokens()) {
     merged->clear_max_length();
@@ -37,6 +31,11 @@ void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters
   if (upper.has_min_length() || upper.has_min_new_tokens()) {
     merged->clear_min_length();
     merged->clear_min_new_tokens();
+  }
+  // Likewise those to say which words do not come.
+  if (!upper.bad_words().empty() || !upper.bad_words_ids().empty()) {
+    merged->clear_bad_words();
+    merged->clear_bad_words_ids();
   }
   v1::DecodingParameters set = upper;
   set.clear_reset();

@@ -9,9 +9,9 @@
 
 namespace elserve {
 
-// OK: the value cannot change tokens, or is neutral. INVALID_ARGUMENT: it would change them, and the parameter is not honoured.
-// NOT_FOUND: GenerationConfig has no such key. `checkpoint`: the value is a checkpoint's, which says what its author did, and
-// not what is wanted here.
+// OK: the value cannot change tokens, or is neutral. INVALID_ARGUMENT: it would change them, and the parameter is not
+// honoured. NOT_FOUND: GenerationConfig has no such key. `checkpoint`: the value is a checkpoint's, which says what its
+// author did, and not what is wanted here.
 absl::Status CheckOtherKey(std::string_view name, const nlohmann::json& value, bool checkpoint);
 
 }  // namespace elserve

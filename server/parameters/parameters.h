@@ -44,14 +44,18 @@ absl::Status SetParameterFromText(std::string_view assignment, v1::DecodingParam
 absl::Status ValidateParameters(const v1::DecodingParameters& parameters, const ModelLimits* limits);
 
 // Lays `upper` over `merged`. What it resets goes back to the built-in value; then fields that are set replace, lists
-// as a whole; max_length clears max_new_tokens below and the reverse, likewise min_length and min_new_tokens; do_sample
-// that is false clears the parameters of sampling below.
+// as a whole; max_length clears max_new_tokens below and the reverse, likewise min_length and min_new_tokens; bad_words
+// or bad_words_ids clears both below.
 void MergeParameters(const v1::DecodingParameters& upper, v1::DecodingParameters* merged);
 
 // Whether what the layer sets of sampling may act: `merged` is that layer over those below it. INVALID_ARGUMENT names
 // the first parameter that does not, its value and what is allowed. Of a checkpoint it may stand there without
 // do_sample.
 absl::Status CheckSampling(const v1::DecodingParameters& layer, const v1::DecodingParameters& merged);
+
+// How parameters go together, of all layers merged and each checked alone; what depends on lengths is
+// ResolveParameters()'s.
+absl::Status CheckTogether(const v1::DecodingParameters& merged, const ModelLimits& limits);
 
 // The layers between the built-in values and a request, each over the one before.
 struct DefaultLayers {
@@ -68,8 +72,7 @@ v1::DecodingParameters MergeDefaults(const DefaultLayers& layers);
 struct ResolvedParameters {
   DecodingSpec spec;
   // What was used, for the answer: every parameter that this version honours is set (an id that is off is -1), those of
-  // sampling only where do_sample is true, and max_time only where there is one. Sent with a request, it decodes in the
-  // same way.
+  // sampling only where do_sample is true. Sent with a request, it decodes in the same way.
   v1::DecodingParameters effective;
 };
 

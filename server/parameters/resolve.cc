@@ -112,6 +112,18 @@ std::vector<int32_t> Prefix(const v1::DecodingParameters& merged, const ModelLim
   return prefix;
 }
 
+absl::Status CheckStartToken(const v1::DecodingParameters& merged, const ModelLimits& limits) {
+  if (limits.decoder_only && !merged.has_decoder_start_token_id()) return absl::OkStatus();
+  if (limits.decoder_only) {
+    return absl::InvalidArgumentError(absl::StrCat("decoder_start_token_id is ", merged.decoder_start_token_id(),
+                                                   "; the model is decoder-only: its answers go on from the prompt"));
+  }
+  if (merged.has_decoder_start_token_id()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "decoder_start_token_id is not set, and the checkpoint names neither it nor bos_token_id; allowed is 0 to ",
+      limits.vocab_size - 1));
+}
+
 // The four lengths, which count the prefix. What exceeds max_length says no more than max_length itself, and is cut to
 // it, so that no sum of lengths overflows further down.
 absl::Status ResolveLengths(const v1::DecodingParameters& merged, const ModelLimits& limits, DecodingSpec* spec) {
@@ -180,7 +192,7 @@ v1::DecodingParameters Effective(const DecodingSpec& spec, const v1::DecodingPar
   effective.set_min_length(spec.min_length);
   // The same bound as min_length, so that it makes no difference which of the two a reader sends back.
   effective.set_min_new_tokens(std::max(0, spec.min_length - prefix));
-  if (merged.has_max_time()) effective.set_max_time(merged.max_time());
+  effective.set_max_time(merged.has_max_time() ? merged.max_time() : -1);
   effective.set_num_beams(spec.num_beams);
   effective.set_num_return_sequences(spec.num_return_sequences);
   effective.set_length_penalty(merged.has_length_penalty() ? merged.length_penalty() : 1.0);
@@ -237,6 +249,7 @@ absl::StatusOr<ResolvedParameters> ResolveParameters(const v1::DecodingParameter
                                                      std::span<const int32_t> answer_prefix) {
   if (absl::Status status = ValidateParameters(merged, &limits); !status.ok()) return status;
   if (absl::Status status = CheckTogether(merged, limits); !status.ok()) return status;
+  if (absl::Status status = CheckStartToken(merged, limits); !status.ok()) return status;
   DecodingSpec spec;
   if (merged.has_num_beams()) spec.num_beams = merged.num_beams();
   if (merged.has_num_return_sequences()) spec.num_return_sequences = merged.num_return_sequences();

@@ -30,7 +30,7 @@ constexpr Rule kRules[] = {
     {"max_new_tokens", Support::kHonoured, {1, kInt32Max}, Bound::kNewTokens},
     {"min_length", Support::kHonoured, {0, kInt32Max}},
     {"min_new_tokens", Support::kHonoured, {0, kInt32Max - 1}},
-    {"max_time", Support::kHonoured, {0, kMaxSeconds, true}},
+    {"max_time", Support::kHonoured, {0, kMaxSeconds, true}, Bound::kFixed, true},
     {"num_beams", Support::kHonoured, {1, kMaxBeams}},
     {"num_return_sequences", Support::kHonoured, {1, kMaxBeams}},
     {"length_penalty", Support::kHonoured, {-10, 10}},
@@ -62,7 +62,7 @@ constexpr Rule kRules[] = {
     {"seed", Support::kSampling, {0, kUint64Max}, Bound::kFixed, false, 0, {kNever, kNever}},
     {"num_beam_groups", Support::kHonoured, {0, kMaxBeams}},
     {"diversity_penalty", Support::kHonoured, {0, kMostBias}},
-    {"pad_token_id", Support::kHonoured, {0, kInt32Max}, Bound::kTokenId, true},
+    {"pad_token_id", Support::kHonoured, {0, kInt32Max}, Bound::kFixed, true},
     {"stop_strings", Support::kHonoured, {1, kMaxStopStringBytes}, Bound::kFixed, true, kMaxStopStrings},
     {"bad_words", Support::kText, {1, kMaxStopStringBytes}, Bound::kFixed, false, kMaxBadWords / 2},
 };
@@ -89,9 +89,17 @@ absl::Status SamplesWithoutBeams(const v1::DecodingParameters& merged, const Mod
 }
 
 // GenerationConfig.validate of transformers 4.49.
-absl::Status GroupsOfBeams(const v1::DecodingParameters& merged, const ModelLimits&) {
+absl::Status GroupsOfBeams(const v1::DecodingParameters& merged, const ModelLimits& limits) {
   const int groups = merged.num_beam_groups(), beams = merged.has_num_beams() ? merged.num_beams() : 1;
-  if (groups <= 1) return absl::OkStatus();
+  if (groups <= 1) {
+    if (merged.diversity_penalty() <= 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("diversity_penalty is ", merged.diversity_penalty(),
+                                                   "; allowed is 0 where num_beam_groups is not above 1"));
+  }
+  if (merged.pad_token_id() >= limits.vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat("pad_token_id is ", merged.pad_token_id(), "; allowed is 0 to ",
+                                                   limits.vocab_size - 1, ", or -1: off, with groups of beams"));
+  }
   if (merged.do_sample()) {
     return absl::InvalidArgumentError(
         absl::StrCat("num_beam_groups is ", groups, " and do_sample is true; allowed is do_sample: false with groups"));
@@ -115,6 +123,36 @@ absl::Status StopsWithoutBeams(const v1::DecodingParameters& merged, const Model
                                                  "not honour stop strings of beams)"));
 }
 
+// What is forced and suppressed leaves nothing (GenerationConfig.validate).
+absl::Status ForcedTokensMayCome(const v1::DecodingParameters& merged, const ModelLimits&) {
+  const auto& suppressed = merged.suppress_tokens();
+  const auto is_suppressed = [&suppressed](int32_t token) {
+    return std::find(suppressed.begin(), suppressed.end(), token) != suppressed.end();
+  };
+  const auto refuse = [](const char* forced) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("suppress_tokens has every token of ", forced, "; allowed is to suppress not all of them"));
+  };
+  const auto& ends = merged.forced_eos_token_id();
+  if (merged.forced_bos_token_id() >= 0 && merged.has_forced_bos_token_id() &&
+      is_suppressed(merged.forced_bos_token_id())) {
+    return refuse("forced_bos_token_id");
+  }
+  const bool forces_end = !ends.empty() && ends[0] >= 0;
+  return forces_end && std::all_of(ends.begin(), ends.end(), is_suppressed) ? refuse("forced_eos_token_id")
+                                                                            : absl::OkStatus();
+}
+
+absl::Status DecayHasAnEos(const v1::DecodingParameters& merged, const ModelLimits&) {
+  if (!merged.has_exponential_decay_length_penalty() || merged.exponential_decay_length_penalty().factor() == 1) {
+    return absl::OkStatus();
+  }
+  if (!merged.eos_token_id().empty() && merged.eos_token_id(0) >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("exponential_decay_length_penalty.factor is ",
+                                                 merged.exponential_decay_length_penalty().factor(),
+                                                 " and no eos_token_id is set; allowed is 1 without one"));
+}
+
 absl::Status AtMostItsBeams(const v1::DecodingParameters& merged, const ModelLimits&) {
   if (merged.do_sample()) return absl::OkStatus();  // each is drawn
   const int beams = merged.has_num_beams() ? merged.num_beams() : 1;
@@ -124,20 +162,8 @@ absl::Status AtMostItsBeams(const v1::DecodingParameters& merged, const ModelLim
                                                  ", or do_sample: true"));
 }
 
-absl::Status AStartToken(const v1::DecodingParameters& merged, const ModelLimits& limits) {
-  if (limits.decoder_only && !merged.has_decoder_start_token_id()) return absl::OkStatus();
-  if (limits.decoder_only) {
-    return absl::InvalidArgumentError(absl::StrCat("decoder_start_token_id is ", merged.decoder_start_token_id(),
-                                                   "; the model is decoder-only: its answers go on from the prompt"));
-  }
-  if (merged.has_decoder_start_token_id()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "decoder_start_token_id is not set, and the checkpoint names neither it nor bos_token_id; allowed is 0 to ",
-      limits.vocab_size - 1));
-}
-
 constexpr absl::Status (*kRulesAcross[])(const v1::DecodingParameters&, const ModelLimits&) = {
-    SamplesWithoutBeams, GroupsOfBeams, StopsWithoutBeams, AtMostItsBeams, AStartToken,
+    SamplesWithoutBeams, GroupsOfBeams, StopsWithoutBeams, ForcedTokensMayCome, DecayHasAnEos, AtMostItsBeams,
 };
 
 }  // namespace

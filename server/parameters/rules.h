@@ -74,9 +74,6 @@ std::string EnumName(const google::protobuf::EnumValueDescriptor& value);
 // Checks one parameter by its row; OK if it is not set. `limits` may be null.
 absl::Status CheckParameter(const Rule& rule, const v1::DecodingParameters& parameters, const ModelLimits* limits);
 
-// How parameters go together, of all layers merged and each checked alone.
-absl::Status CheckTogether(const v1::DecodingParameters& merged, const ModelLimits& limits);
-
 }  // namespace elserve
 
 #endif  // ELSERVE_SERVER_PARAMETERS_RULES_H_

@@ -34,6 +34,15 @@ absl::Status Mismatch(std::string_view name, const json& value, std::string_view
       absl::StrCat(std::string(name), " is ", Shown(value), "; allowed is ", std::string(allowed)));
 }
 
+bool IsUtf8(const json& text) {
+  try {
+    static_cast<void>(text.dump());
+    return true;
+  } catch (const json::type_error&) {
+    return false;
+  }
+}
+
 // Enums are written by the short names of their values; true and false may be JSON's.
 absl::Status SetEnum(std::string_view name, const json& value, const FieldDescriptor* field, Message* message) {
   std::string text = value.is_boolean() ? (value.get<bool>() ? "true" : "false") : "";
@@ -74,7 +83,7 @@ class Setter {
       case FieldDescriptor::CPPTYPE_ENUM:
         return SetEnum(name_, value, field_, message_);
       case FieldDescriptor::CPPTYPE_STRING:
-        if (!value.is_string()) return Mismatch(name_, value, "a text or a list of texts");
+        if (!value.is_string() || !IsUtf8(value)) return Mismatch(name_, value, "a text in UTF-8, or a list of such");
         reflection_->AddString(message_, field_, value.get<std::string>());
         return absl::OkStatus();
       case FieldDescriptor::CPPTYPE_MESSAGE:

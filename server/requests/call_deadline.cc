@@ -11,8 +11,8 @@ namespace {
 using std::chrono::duration;
 using std::chrono::nanoseconds;
 
-constexpr nanoseconds kLeastMargin = std::chrono::milliseconds(50);
-constexpr int kMarginShare = 20;
+constexpr nanoseconds kLeastMargin = std::chrono::milliseconds(100);
+constexpr int kMarginShare = 50;
 
 // What an answer needs before the deadline, and how much earlier than here the deadline may pass at the client.
 //
@@ -22,7 +22,7 @@ constexpr int kMarginShare = 20;
 // work in.
 nanoseconds Margin(const CallOrigin& origin) {
   const nanoseconds given = std::max<nanoseconds>(*origin.deadline - origin.arrived, nanoseconds(0));
-  return std::min(given / 2, std::max(given / kMarginShare, kLeastMargin));
+  return std::min(given / 2, given / kMarginShare + kLeastMargin);
 }
 
 JobDeadline ClientDeadline(const CallOrigin& origin, bool best_so_far) {
@@ -45,7 +45,7 @@ JobDeadline MaxTime(double seconds, TimePoint arrived) {
 std::optional<JobDeadline> DeadlineOfJobs(const PreparedCall& call, const CallOrigin& origin) {
   std::optional<JobDeadline> first;
   if (origin.deadline) first = ClientDeadline(origin, call.best_so_far);
-  if (!call.effective.has_max_time()) return first;
+  if (call.effective.max_time() <= 0) return first;  // off
   JobDeadline max_time = MaxTime(call.effective.max_time(), origin.arrived);
   return first && first->at <= max_time.at ? first : max_time;
 }

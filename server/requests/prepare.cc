@@ -84,6 +84,12 @@ struct RequestRules {
 
 // They are kept until the last job has ended.
 absl::Status CheckAlternatives(const RequestRules& rules, const DecodingSpec& decoding) {
+  if (rules.top_logprobs > 0 && decoding.remove_invalid_values) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("top_logprobs is ", rules.top_logprobs,
+                     "; allowed is 0 with remove_invalid_values: logits that are not finite have "
+                     "no log-probabilities"));
+  }
   const int64_t tokens = decoding.max_length - static_cast<int64_t>(decoding.prefix.size());
   const int64_t all = tokens * rules.jobs * decoding.num_return_sequences * rules.top_logprobs;
   if (all <= kMaxAlternatives) return absl::OkStatus();
@@ -103,7 +109,9 @@ absl::Status Settle(const RequestRules& rules, std::span<const int32_t> prefix, 
   }
   call->decoding = std::move(resolved->spec);
   call->decoding.top_logprobs = rules.top_logprobs;
-  call->decoding.stop_strings = StopStringsOf(*call->model, rules.merged);
+  absl::StatusOr<std::shared_ptr<const StopStrings>> stop = StopStringsOf(*call->model, rules.merged);
+  if (!stop.ok()) return stop.status();
+  call->decoding.stop_strings = *std::move(stop);
   call->effective = std::move(resolved->effective);
   if (absl::Status status = CheckAlternatives(rules, call->decoding); !status.ok()) return status;
   // A tokenizer with more tokens than the checkpoint has embeddings.
@@ -163,7 +171,7 @@ absl::StatusOr<PreparedCall> PrepareCommon(const ModelRegistry& models, const Re
   if (!request.target_language().empty()) MergeParameters(*language, &task->defaults);
   MergeParameters(request.parameters(), &task->defaults);
   if (const absl::Status status = CheckSampling(request.parameters(), task->defaults); !status.ok()) return status;
-  if (absl::Status status = TakeBadWords(**model, &task->defaults); !status.ok()) return status;
+  if (absl::Status status = TakeBadWords((*model)->tokenizer(), &task->defaults); !status.ok()) return status;
   if (task->defaults.do_sample() && !task->defaults.has_seed()) task->defaults.set_seed(DrawSeed());
   rules->source.prompt = std::move(task->prompt);
   rules->source.languages = languages;

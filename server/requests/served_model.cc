@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/requests/text_parameters.h"
 
 namespace elserve {
 namespace {
@@ -124,18 +125,19 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
     questions_ = {.prompt = {.prefix = config_.questions->prefix, .highlight = config_.questions->highlight},
                   .defaults = MergeDefaults(layers)};
   }
-  const ModelLimits bounds = limits();
-  absl::Status valid = ValidateParameters(defaults_, &bounds);
-  valid.Update(CheckSampling(config_.defaults, defaults_));
-  if (summarize_) {
-    valid.Update(ValidateParameters(summarize_->defaults, &bounds));
-    valid.Update(CheckSampling(config_.summarize->defaults, summarize_->defaults));
-  }
-  if (questions_) {
-    valid.Update(ValidateParameters(questions_->defaults, &bounds));
-    valid.Update(CheckSampling(config_.questions->defaults, questions_->defaults));
-  }
+  absl::Status valid = SettleDefaults(config_.defaults, &defaults_);
+  if (summarize_) valid.Update(SettleDefaults(config_.summarize->defaults, &summarize_->defaults));
+  if (questions_) valid.Update(SettleDefaults(config_.questions->defaults, &questions_->defaults));
   return valid;
+}
+
+absl::Status ServedModel::SettleDefaults(const v1::DecodingParameters& configured,
+                                         v1::DecodingParameters* merged) const {
+  const ModelLimits bounds = limits();
+  if (absl::Status valid = ValidateParameters(*merged, &bounds); !valid.ok()) return valid;
+  if (absl::Status valid = CheckSampling(configured, *merged); !valid.ok()) return valid;
+  if (absl::Status valid = CheckTogether(*merged, bounds); !valid.ok()) return valid;
+  return TakeBadWords(*tokenizer_, merged);
 }
 
 TextLanguages ServedModel::LanguagesOf(std::string_view source, std::string_view target) const {

@@ -80,6 +80,8 @@ class ServedModel {
   absl::Status Read();
   // Fills defaults and tasks, checked against the limits.
   absl::Status MergeDefaultsAndTasks(const v1::DecodingParameters& checkpoint);
+  // Checks what requests get that set nothing, of which `configured` is the upper layer, and makes ids of its words.
+  absl::Status SettleDefaults(const v1::DecodingParameters& configured, v1::DecodingParameters* merged) const;
   // What the checkpoint sets for summaries, where the model makes any.
   absl::StatusOr<CheckpointTask> ReadSummarizeTask() const;
   v1::Model::Tasks DescribeTasks() const;

@@ -279,7 +279,7 @@ Detokenizer Tokenizer::NewDetokenizer(bool skip_special_tokens) const {
 
 std::vector<std::string> Tokenizer::TokenBytes() const {
   const Decoder& decoder = *state_->decoder;
-  const bool bytes = decoder.Has<decoder::ByteFallback>() || decoder.Has<decoder::SentencePiece>();
+  const bool bytes = decoder.Has<decoder::ByteFallback>();
   // What stands before: the beginning of a text is decoded in its own way.
   const absl::StatusOr<Encoding> before = Encode("abcdef", {.add_special_tokens = false});
   std::vector<int32_t> ids = before.ok() ? before->ids : std::vector<int32_t>();
@@ -302,6 +302,13 @@ std::vector<std::string> Tokenizer::TokenBytes() const {
     }
   }
   return all;
+}
+
+size_t Tokenizer::LengthInTokensAtMost(std::string_view text) const {
+  const Decoder& decoder = *state_->decoder;
+  if (decoder.Has<decoder::ByteLevel>() || decoder.Has<decoder::ByteFallback>()) return text.size();
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }));
 }
 
 int32_t Tokenizer::vocab_size() const {

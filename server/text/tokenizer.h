@@ -77,6 +77,9 @@ class Tokenizer final {
   // of bytes these, which need not form characters. Empty for ids without a token. As
   // StopStringCriteria.clean_tokenizer_vocab of transformers. Takes as long as decoding the vocabulary.
   std::vector<std::string> TokenBytes() const;
+  // The most tokens with text of their own that a text can be made of: as many as it has characters, or bytes where
+  // there are tokens of bytes.
+  size_t LengthInTokensAtMost(std::string_view text) const;
 
   // The highest id + 1, added tokens included: every id that Encode returns is in [0, vocab_size()).
   int32_t vocab_size() const;

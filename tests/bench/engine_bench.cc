@@ -26,6 +26,8 @@ struct Options {
   int warm_documents = 0, repeated = 0;
   double memory_gib = 4;
   bool json = false, no_encoder_cache = false;
+  std::vector<std::string> decoding = {"plain"};
+  int rounds = 1;
 };
 
 struct Measured {
@@ -75,13 +77,30 @@ void Repeat(int percent, std::vector<std::vector<int32_t>>* documents) {
   }
 }
 
+// Ways to decode, for what rules and sampling cost.
+const std::map<std::string, void (*)(DecodingSpec&)> kDecodings = {
+    {"plain", [](DecodingSpec&) {}},
+    {"penalty", [](DecodingSpec& d) { d.repetition_penalty = 1.2f; }},
+    {"source-penalty", [](DecodingSpec& d) { d.encoder_repetition_penalty = 1.2f; }},
+    {"top-k", [](DecodingSpec& d) { d.do_sample = true, d.sampling.top_k = 50; }},
+    {"top-p", [](DecodingSpec& d) { d.do_sample = true, d.sampling.top_p = 0.9; }},
+    {"whole", [](DecodingSpec& d) { d.do_sample = true; }},
+    {"typical", [](DecodingSpec& d) { d.do_sample = true, d.sampling.typical_p = 0.9; }},
+    {"groups",
+     [](DecodingSpec& d) {
+       d.num_beam_groups = 2;
+       d.diversity_penalty = 1;
+     }},
+};
+
 // What the engine gets of a document. A decoder-only model gets it as a prompt.
 struct Work {
   std::vector<int32_t> source;
   DecodingSpec decoding;
 };
 
-std::vector<Work> ToWork(const Options& o, const ModelInfo& info, std::vector<std::vector<int32_t>> documents) {
+std::vector<Work> ToWork(const Options& o, const ModelInfo& info, std::vector<std::vector<int32_t>> documents,
+                         const std::string& decoding) {
   std::vector<Work> all;
   for (std::vector<int32_t>& document : documents) {
     Work work;
@@ -92,6 +111,7 @@ std::vector<Work> ToWork(const Options& o, const ModelInfo& info, std::vector<st
     work.decoding.min_length = work.decoding.max_length;
     work.decoding.eos_token_id = {2};
     work.decoding.early_stopping = EarlyStopping::kTrue;
+    kDecodings.at(decoding)(work.decoding);
     all.insert(all.end(), o.copies, work);
   }
   return all;
@@ -198,6 +218,33 @@ int Failed(const absl::Status& status) {
   return 1;
 }
 
+// Rounds of all ways to decode, one after the other, so that what else the machine does meets them alike. Of each the
+// median of its decoding steps' time.
+int Compare(const Options& o, Engine& engine, const std::vector<std::vector<int32_t>>& documents) {
+  std::map<std::string, std::vector<double>> milliseconds;
+  SequenceId id = 1'000'000;
+  for (int round = 0; round < o.rounds; ++round) {
+    for (const std::string& decoding : o.decoding) {
+      const std::vector<Work> works = ToWork(o, engine.info(), documents, decoding);
+      const auto measured = Measure(engine, works, id);
+      if (!measured.ok()) return Failed(measured.status());
+      id += works.size();
+      const StepTimes& t = measured->times;
+      milliseconds[decoding].push_back(1e3 * (t.decode + t.select + t.search) / o.out);
+    }
+  }
+  const auto median = [&milliseconds](const std::string& decoding) {
+    std::vector<double>& all = milliseconds[decoding];
+    std::sort(all.begin(), all.end());
+    return all[all.size() / 2];
+  };
+  for (const std::string& decoding : o.decoding) {
+    std::printf("%-15s %.2f ms a step, %.3f of %s's\n", decoding.c_str(), median(decoding),
+                median(decoding) / median(o.decoding.front()), o.decoding.front().c_str());
+  }
+  return 0;
+}
+
 int Run(const Options& o) {
   ThreadPool pool(ThreadPool::AvailableProcessors());
   const absl::StatusOr<std::unique_ptr<Engine>> engine = Load(o, &pool);
@@ -214,12 +261,13 @@ int Run(const Options& o) {
   Repeat(o.repeated, &documents);
   int64_t source_tokens = 0;
   for (const auto& document : documents) source_tokens += static_cast<int64_t>(document.size());
-  const std::vector<Work> works = ToWork(o, info, std::move(documents));
   if (o.warm_documents > 0) {
     const auto warm = RandomDocuments(o, o.warm_documents, info.vocab_size, 6);
-    const auto measured = Measure(**engine, ToWork(o, info, warm), 1);
+    const auto measured = Measure(**engine, ToWork(o, info, warm, o.decoding.front()), 1);
     if (!measured.ok()) return Failed(measured.status());
   }
+  if (o.rounds > 1 || o.decoding.size() > 1) return Compare(o, **engine, documents);
+  const std::vector<Work> works = ToWork(o, info, std::move(documents), o.decoding.front());
   const auto measured = Measure(**engine, works, 1'000'000);
   if (!measured.ok()) return Failed(measured.status());
   Print(o, info, *measured, source_tokens, works.size());
@@ -247,6 +295,11 @@ int main(int argc, char** argv) {
   app.add_option("--repeated", o.repeated, "percent of the documents that came before")->check(CLI::Range(0, 100));
   app.add_flag("--no-encoder-cache", o.no_encoder_cache, "each encodes its own; so it is with --copies");
   app.add_option("--warm-documents", o.warm_documents, "run so many before, which do not count");
+  std::vector<std::string> decodings;
+  for (const auto& [name, set] : elserve::kDecodings) decodings.push_back(name);
+  app.add_option("--decoding", o.decoding, "rules or sampling; several are compared, over --rounds")
+      ->check(CLI::IsMember(decodings));
+  app.add_option("--rounds", o.rounds)->check(CLI::Range(1, 1000));
   app.add_flag("--json", o.json, "one line of JSON");
   app.add_option("--max-rows", o.rows);
   app.add_option("--memory-gib", o.memory_gib);

@@ -208,7 +208,7 @@ TEST_F(DeadlineTest, BestSoFarReachesTheClientBeforeItsDeadline) {
   EXPECT_EQ(stream.text(), stream.response().hypotheses(0).text());
   ASSERT_TRUE(unary.Finish().ok()) << unary.Finish().error_message();
   ExpectCut(unary.response());
-  EXPECT_FALSE(unary.response().parameters().has_max_time());
+  EXPECT_EQ(unary.response().parameters().max_time(), -1);
   EXPECT_EQ(client.Wait(), 0) << client.error();
   EXPECT_THAT(client.output(), HasSubstr("FINISH_REASON_DEADLINE"));
   EXPECT_EQ(Outcomes("OK"), before + 3);

@@ -119,7 +119,11 @@ v1::DecodingParameters ToParameters(const json& golden) {
   };
   set_ids("forced_eos_token_id", parameters.mutable_forced_eos_token_id());
   set_ids("eos_token_id", parameters.mutable_eos_token_id());
-  for (const json& word : golden.value("bad_words_ids", json::array({json::array({-1})}))) {
+  for (const json& word : golden.value("bad_words", json::array())) parameters.add_bad_words(word);
+  for (const json& text : golden.value("stop_strings", json::array({""}))) parameters.add_stop_strings(text);
+  // Of a case with bad_words they are what the server makes of these.
+  const json no_words = json::array({json::array({-1})});
+  for (const json& word : golden.contains("bad_words") ? no_words : golden.value("bad_words_ids", no_words)) {
     auto* ids = parameters.add_bad_words_ids()->mutable_ids();
     for (const int32_t id : word) ids->Add(id);
   }
@@ -182,14 +186,26 @@ std::vector<TokenLogprob> AlternativesOf(const v1::Hypothesis& answer) {
   return alternatives;
 }
 
+std::optional<FinishReason> ReasonOf(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_EOS:
+      return FinishReason::kEos;
+    case v1::FINISH_REASON_LENGTH:
+      return FinishReason::kLength;
+    case v1::FINISH_REASON_STOP_STRING:
+      return FinishReason::kStopString;
+    default:
+      return std::nullopt;
+  }
+}
+
 // What is wrong with the answers in a response; empty if nothing is.
 std::string Difference(const GoldenCase& golden, const google::protobuf::RepeatedPtrField<v1::Hypothesis>& answers,
                        const v1::Usage& usage) {
   std::vector<Hypothesis> got;
   for (const v1::Hypothesis& answer : answers) {
-    if (answer.finish_reason() != v1::FINISH_REASON_EOS && answer.finish_reason() != v1::FINISH_REASON_LENGTH) {
-      return absl::StrCat(golden.name, ": ended by ", v1::FinishReason_Name(answer.finish_reason()));
-    }
+    const std::optional<FinishReason> reason = ReasonOf(answer.finish_reason());
+    if (!reason) return absl::StrCat(golden.name, ": ended by ", v1::FinishReason_Name(answer.finish_reason()));
     // The answer begins with what the request had it begin with, and the golden one follows; it has no prompt.
     const std::span<const int32_t> prefix =
         golden.source.empty() ? std::span<const int32_t>() : std::span(golden.decoding.prefix).subspan(1);
@@ -197,12 +213,11 @@ std::string Difference(const GoldenCase& golden, const google::protobuf::Repeate
     if (tokens.size() < prefix.size() || !std::equal(prefix.begin(), prefix.end(), tokens.begin())) {
       return absl::StrCat(golden.name, ": begins with ", absl::StrJoin(tokens, " "));
     }
-    got.push_back(
-        {.tokens = {tokens.begin() + static_cast<std::ptrdiff_t>(prefix.size()), tokens.end()},
-         .logprobs = {answer.token_logprobs().begin(), answer.token_logprobs().end()},
-         .alternatives = AlternativesOf(answer),
-         .score = answer.score(),
-         .reason = answer.finish_reason() == v1::FINISH_REASON_EOS ? FinishReason::kEos : FinishReason::kLength});
+    got.push_back({.tokens = {tokens.begin() + static_cast<std::ptrdiff_t>(prefix.size()), tokens.end()},
+                   .logprobs = {answer.token_logprobs().begin(), answer.token_logprobs().end()},
+                   .alternatives = AlternativesOf(answer),
+                   .score = answer.score(),
+                   .reason = *reason});
   }
   if (std::string difference = DifferenceFromGolden(golden, got); !difference.empty()) return difference;
   if (usage.source_tokens() != static_cast<int>(SourceOf(golden).size())) {

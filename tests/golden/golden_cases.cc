@@ -116,7 +116,9 @@ GoldenCase ReadCase(std::string name, bool decoder_only, const json& item) {
     }
     const std::vector<int32_t>& ends = golden.decoding.eos_token_id;
     const bool ended = std::find(ends.begin(), ends.end(), answer.tokens.back()) != ends.end();
-    answer.reason = ended ? FinishReason::kEos : FinishReason::kLength;
+    answer.reason = ended                              ? FinishReason::kEos
+                    : sequence.value("stopped", false) ? FinishReason::kStopString
+                                                       : FinishReason::kLength;
     golden.answers.push_back(std::move(answer));
   }
   if (item.contains("prompt")) golden.text = ReadText(item);

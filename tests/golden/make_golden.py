@@ -21,7 +21,7 @@ import warnings
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, StopStringCriteria
 
 import decoder_only_checkpoints
 import family_checkpoints
@@ -66,6 +66,7 @@ class Model:
     def __init__(self, directory, start, ends, end):
         """start: what the decoder starts from, None of a decoder-only model; end: what stands behind a source."""
         self.models, self.start, self.ends, self.end = {}, start, ends, end
+        self.tokenizer = None  # where parameters are texts
         self.decoder_only = start is None
         load = AutoModelForCausalLM if self.decoder_only else AutoModelForSeq2SeqLM
         for dtype in (torch.float32, torch.float64):
@@ -81,13 +82,15 @@ class Model:
         """The answers' tokens behind the prefix, their scores (beams) and beam indices."""
         begin = len(source if self.decoder_only else self.whole_prefix(parameters, prefix or []))
         model = self.models[dtype]
-        parameters = {k: (v or None) if isinstance(v, list) else v for k, v in parameters.items()}
+        parameters = {k: (v or None) if isinstance(v, list) else v for k, v in parameters.items() if k != "bad_words"}
         # Set on the model, for generate() fills what a given configuration leaves open from the model's own.
         # What pads ended rows is cut off; a model may have nothing for it, and no end to take instead.
         pad = model.config.pad_token_id
         model.generation_config = GenerationConfig(pad_token_id=1 if pad is None else pad, **parameters)
         ids = torch.tensor([source])
         given = {"decoder_input_ids": torch.tensor([prefix])} if prefix else {}
+        if "stop_strings" in parameters:
+            given["tokenizer"] = self.tokenizer
         with torch.inference_mode():
             out = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, output_scores=True,
                                  **given)
@@ -194,6 +197,8 @@ def add_prefixes(spec, model, sources, longest, cases, dropped):
 def add_alternatives(model, cases):
     """Gives some of the cases what else was likely in each token's place: pairs of a token and its log-probability."""
     for case in cases[::CASES_BETWEEN]:
+        if "remove_invalid_values" in case["parameters"]:  # which a request cannot have with them
+            continue
         best = []
         for sequence in case["sequences"]:
             whole = (case["source"] if model.decoder_only else
@@ -224,6 +229,35 @@ def add_beginnings(model, beginnings, cases, dropped):
             "prefix_text": text, "target_text": text, "target_logprobs": model.logprobs(source, ids[:begin], target)})
         swaps += made[1]
     return swaps
+
+
+def add_text_rules(model, tokenizer, cases, dropped):
+    """Cases with stop strings and bad words that are texts, made of the first greedy answers to texts. `bad_words_ids` are what
+    bad_words come to; a sequence that a stop string ended says so."""
+    model.tokenizer = tokenizer
+    greedy = [c for c in cases if c.get("task") == "summary" and c["parameters"].get("num_beams", 1) == 1
+              and not {"prefix_text", "source_language", "target_language"} & c.keys() and len(c["sequences"][0]["text"]) > 12
+              and "\ufffd" not in c["sequences"][0]["text"]]
+    as_answer = lambda text: tokenizer(**{"text" if model.decoder_only else "text_target": text}, add_special_tokens=False)["input_ids"]
+    for case in greedy[:6]:
+        answer = case["sequences"][0]["text"]
+        middle, word = len(answer) // 2, max(answer.split(), key=len)[:12]
+        changes = [{"stop_strings": [answer[middle:middle + 3], "never said"]}, {"stop_strings": [answer[middle + 2:middle + 3]]},
+                   {"bad_words": [word], "bad_words_ids": [ids for ids in map(as_answer, (word, " " + word)) if ids]}]
+        fields = {k: case[k] for k in ("task", "document", "prompt")}
+        for change in changes:
+            made = make_case(model, case["source"], case["parameters"] | change)
+            if isinstance(made, str):
+                dropped[made] += 1
+                continue
+            for sequence in made[0]["sequences"]:
+                sequence["text"] = tokenizer.decode(sequence["tokens"], skip_special_tokens=True)
+                if "stop_strings" in change:
+                    ids = case["source"] if model.decoder_only else [case["parameters"]["decoder_start_token_id"]]
+                    criteria = StopStringCriteria(tokenizer, change["stop_strings"])
+                    if sequence["tokens"][-1] not in case["parameters"]["eos_token_id"] and criteria(torch.tensor([ids + sequence["tokens"]]), None):
+                        sequence["stopped"] = True
+            cases.append(fields | made[0])
 
 
 def make_tiny(name):
@@ -281,6 +315,7 @@ def make_family(name):
         swaps += made[1]
     swaps += add_beginnings(model, family_texts.beginnings(name, spec, directory, f"{HERE}/tokenizer/{spec['tokenizer']}"), cases,
                             dropped)
+    add_text_rules(model, family_texts.load_tokenizer(spec, f"{HERE}/tokenizer/{spec['tokenizer']}"), cases, dropped)
     add_alternatives(model, cases)
     write(name, f"tests/golden/checkpoints/{name}", [], cases, tokenizer=f"tests/golden/tokenizer/{spec['tokenizer']}")
     report(name, cases, dropped, swaps)
@@ -326,6 +361,7 @@ def make_decoder_only(name):
             if case and not changes:
                 target = tokenizer(TARGET, add_special_tokens=False)["input_ids"] + ends
                 case |= {"target_text": TARGET, "target_logprobs": model.logprobs(source, source, target)}
+    add_text_rules(model, tokenizer, cases, dropped)
     add_alternatives(model, cases)
     write(name, f"tests/golden/checkpoints/{name}", [], cases, tokenizer=f"tests/golden/tokenizer/{spec['tokenizer']}",
           decoder_only=True)
@@ -356,6 +392,7 @@ def make_synopsis():
             cases.append(text | case)
     decode = lambda tokens: tokenizer.decode(tokens, skip_special_tokens=True)
     swaps += add_beginnings(model, synopsis_texts.beginnings(tokenizer, own, greedy, decode), cases, dropped)
+    add_text_rules(model, tokenizer, cases, dropped)
     add_alternatives(model, cases)
     write(SYNOPSIS, f"models/{SYNOPSIS}", [], cases)
     report(SYNOPSIS, cases, dropped, swaps)

@@ -133,8 +133,14 @@ TEST(DistributionTest, OfEquallyLikelyTokensTheLowerStays) {
 
 TEST(DistributionTest, SomethingIsAlwaysLeft) {
   const std::vector<float> banned(7, -kInfinity);
-  const Sampling all = {.temperature = 1e-5f, .top_h = 0.001, .top_k = 1, .top_p = 0, .min_p = 1, .typical_p = 0.001,
-                        .epsilon_cutoff = 0.999, .eta_cutoff = 0.999};
+  const Sampling all = {.temperature = 1e-5f,
+                        .top_h = 0.001,
+                        .top_k = 1,
+                        .top_p = 0,
+                        .min_p = 1,
+                        .typical_p = 0.001,
+                        .epsilon_cutoff = 0.999,
+                        .eta_cutoff = 0.999};
   EXPECT_THAT(Warped(banned, all).tokens(), ElementsAre(0));
   EXPECT_THAT(Warped({-kInfinity, 1e30f, -3e38f, 3e38f}, all).tokens(), ElementsAre(3));
   EXPECT_EQ(Warped({3.4e38f, -3.4e38f, 3.4e38f}, {.temperature = 0.01f, .typical_p = 0.9}).total(), 2);

@@ -49,7 +49,15 @@ TEST(RulesTest, CandidatesStayWithinTheirLimit) {
   DecodingSpec spec;
   spec.num_beams = kMaxBeams;
   spec.eos_token_id.assign(kMaxEosIds, 1);
-  EXPECT_EQ(CandidatesPerRow(spec), kMaxCandidates);
+  EXPECT_EQ(CandidatesPerRow(spec), kMaxBeams + kMaxEosIds);
+  EXPECT_LE(CandidatesPerRow(spec), kMaxCandidates);
+  spec.num_beams = 1;
+  spec.do_sample = true;
+  spec.sampling.top_k = kMaxFewTopK;
+  EXPECT_FALSE(NeedsWholeRows(spec));
+  EXPECT_EQ(CandidatesPerRow(spec), kMaxFewTopK + kMaxTies);
+  spec.sampling.top_k = kMaxFewTopK + 1;
+  EXPECT_TRUE(NeedsWholeRows(spec));
 }
 
 TEST(RulesTest, MinLengthCountsTheStartToken) {
@@ -339,6 +347,16 @@ TEST(RulesTest, BiasesAddUpAndComeBeforePenalties) {
   EXPECT_THAT(Edits(spec, {}, {0}), ElementsAre("0 -2 +0.5 add 0", "7 banned"));
   spec.forced_bos_token_id = 3;
   EXPECT_THAT(Edits(spec, {}, {0}), IsEmpty());
+}
+
+TEST(RulesTest, GroupsOfBeamsLookAtNoSequenceThatIsLongerThanTheTokens) {
+  DecodingSpec spec;
+  spec.bad_words_ids = {{0, 5}, {7}};
+  EXPECT_THAT(Edits(spec, {}, {0}), ElementsAre("5 banned", "7 banned"));
+  spec.num_beams = 4;
+  spec.num_beam_groups = 2;
+  EXPECT_THAT(Edits(spec, {}, {0}), ElementsAre("7 banned"));
+  EXPECT_THAT(Edits(spec, {}, {9, 0}), ElementsAre("5 banned", "7 banned"));
 }
 
 TEST(RulesTest, EosGrowsBehindItsStartUnlessItIsBanned) {

@@ -1,5 +1,6 @@
 #include "engine/search/stop.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,7 +22,9 @@ std::shared_ptr<const TokenBytes> Texts() {
 }
 
 bool Completes(std::vector<std::string> strings, const std::vector<int32_t>& tokens) {
-  const StopStrings stop{.texts = Texts(), .strings = std::move(strings)};
+  size_t most = 0;
+  for (const std::string& string : strings) most = std::max(most, string.size());
+  const StopStrings stop{.texts = Texts(), .strings = std::move(strings), .most_tokens = most};
   std::string window;
   return CompletesStopString(stop, tokens, &window);
 }
@@ -33,7 +36,8 @@ TEST(StopTest, AStringEndsWithinTheLastToken) {
   EXPECT_TRUE(Completes({"bxab"}, {1, 2, 4}));
   EXPECT_TRUE(Completes({"ababab"}, {3, 3, 3}));
   EXPECT_TRUE(Completes({"aba"}, {3, 1}));
-  EXPECT_TRUE(Completes({"aa"}, {1, 0, 1})) << "a token without text lies between";
+  EXPECT_TRUE(Completes({"ab\n"}, {3, 0, 5})) << "a token without text lies between";
+  EXPECT_FALSE(Completes({"aa"}, {1, 0, 1})) << "more tokens than the string has characters";
   EXPECT_FALSE(Completes({"ab"}, {1, 2, 5})) << "it was complete before";
   EXPECT_FALSE(Completes({"ab"}, {3, 0})) << "nothing came";
   EXPECT_FALSE(Completes({"ab"}, {2}));
@@ -60,7 +64,8 @@ TEST(StopTest, HypothesesEndAtTheTokenThatCompletesOne) {
     spec.eos_token_id = {2};
     spec.do_sample = sample;
     spec.sampling.top_k = 1;
-    spec.stop_strings = std::make_shared<StopStrings>(StopStrings{.texts = Texts(), .strings = {"aa\n"}});
+    spec.stop_strings =
+        std::make_shared<StopStrings>(StopStrings{.texts = Texts(), .strings = {"aa\n"}, .most_tokens = 3});
     Search search;
     search.Start(spec);
     RowWorkspace workspace;

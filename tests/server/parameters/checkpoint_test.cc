@@ -116,6 +116,20 @@ TEST_F(CheckpointTest, WhatIsNotHonouredIsRefusedByName) {
   EXPECT_THAT(Bad(R"({"guidance_scale": 3.0})"), HasSubstr("guidance_scale is 3.0; allowed is 1.0"));
 }
 
+TEST_F(CheckpointTest, SamplingThatDoesNotActIsNotLookedAt) {
+  EXPECT_FALSE(Good(R"({"do_sample": false, "temperature": 0.0, "top_p": 7})").has_temperature());
+  EXPECT_THAT(Bad(R"({"do_sample": true, "temperature": 0.0})"), HasSubstr("temperature is 0; allowed is 1e-05"));
+}
+
+TEST_F(CheckpointTest, NamesThatTransformersHasNotAreNoParameters) {
+  EXPECT_THAT(Bad(R"({"seed": 7})"), HasSubstr("seed is 7; no decoding parameter of this name is known"));
+  Write("config.json", R"({"model_type": "bart", "seed": 7, "bad_words": "x"})");
+  std::filesystem::remove(directory_ / "generation_config.json");
+  const auto loaded = Load();
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_FALSE(loaded->has_seed());
+}
+
 TEST_F(CheckpointTest, UnknownKeysAreRefused) {
   EXPECT_THAT(Bad(R"({"num_beems": 4})"), HasSubstr("num_beems is 4; no decoding parameter of this name is known"));
 }

@@ -16,8 +16,8 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-// python3 -c "from transformers import GenerationConfig as G; print(*sorted(vars(G())), sep=chr(10))", of transformers 5.23,
-// and those of 4.49 that are not there any more.
+// python3 -c "from transformers import GenerationConfig as G; print(*sorted(vars(G())), sep=chr(10))", of
+// transformers 5.23, and those of 4.49 that are not there any more.
 TEST(OtherKeysTest, KnowsEveryKeyOfGenerationConfig) {
   std::ifstream keys(ELSERVE_SOURCE_DIR "/tests/server/parameters/generation_config_keys.txt");
   int parameters = 0, refused = 0, idle = 0;

@@ -248,7 +248,8 @@ TEST(ResolveTest, TheDecaysFactorIsBoundByTheLength) {
   EXPECT_EQ(Resolve({"exponential_decay_length_penalty=[4, 1000]", "max_new_tokens=14"})
                 .spec.exponential_decay_length_penalty.factor,
             1000);
-  EXPECT_THAT(Refusal({"exponential_decay_length_penalty=[4, 1000]", "max_new_tokens=15"}),
+  EXPECT_THAT(Refusal({"exponential_decay_length_penalty=[4, 1.5]"}), HasSubstr("no eos_token_id is set"));
+  EXPECT_THAT(Refusal({"exponential_decay_length_penalty=[4, 1000]", "max_new_tokens=15", "eos_token_id=2"}),
               HasSubstr("exponential_decay_length_penalty.factor is 1000 for 11 places up to max_length; allowed is at "
                         "most 533.67"));
 }
@@ -281,6 +282,9 @@ TEST(ResolveTest, GroupsDivideTheBeamsAndKeepApart) {
   EXPECT_THAT(Refusal({"num_beams=4", "num_beam_groups=3", "diversity_penalty=1"}),
               HasSubstr("num_beam_groups is 3; allowed are divisors of num_beams, which is 4"));
   EXPECT_THAT(Refusal({"num_beams=4", "num_beam_groups=2"}), HasSubstr("diversity_penalty is 0; allowed is above 0"));
+  EXPECT_THAT(Refusal({"num_beams=4", "diversity_penalty=1"}), HasSubstr("diversity_penalty is 1; allowed is 0 where"));
+  EXPECT_THAT(Refusal({"num_beams=4", "num_beam_groups=2", "diversity_penalty=1", "pad_token_id=100"}),
+              HasSubstr("pad_token_id is 100; allowed is 0 to 99"));
   EXPECT_THAT(Refusal({"do_sample=true", "num_beam_groups=2"}),
               HasSubstr("num_beam_groups is 2 and do_sample is true"));
 }
@@ -293,13 +297,29 @@ TEST(ResolveTest, StopStringsAreForOneBeam) {
   EXPECT_EQ(Resolve({"stop_strings=['']", "num_beams=2"}).spec.num_beams, 2);
 }
 
-TEST(MergeTest, DoSampleThatIsFalseDropsWhatIsBelow) {
+TEST(MergeTest, ACheckpointsSamplingActsOnceALayerAboveSamples) {
   const auto checkpoint = Layer({"do_sample=false", "temperature=0.7", "top_k=5"});
   EXPECT_EQ(Merge({checkpoint, Layer({"do_sample=true"})}).temperature(), 0.7);
   EXPECT_EQ(Merge({checkpoint, Layer({"do_sample=true", "top_k=9"})}).top_k(), 9);
-  const auto merged = Merge({checkpoint, Layer({"do_sample=false"}), Layer({"do_sample=true"})});
-  EXPECT_FALSE(merged.has_temperature());
-  EXPECT_FALSE(merged.has_top_k());
+  // It was never asked for, so what does not act is no error.
+  EXPECT_FALSE(Merge({checkpoint}).do_sample());
+}
+
+TEST(MergeTest, BadWordsOfEitherKindReplaceThoseBelow) {
+  const auto below = Layer({"bad_words=[a]", "bad_words_ids=[[1]]"});
+  const auto ids = Merge({below, Layer({"bad_words_ids=[[2]]"})}), texts = Merge({below, Layer({"bad_words=[b]"})});
+  EXPECT_EQ(ids.bad_words_size(), 0);
+  EXPECT_THAT(ids.bad_words_ids(0).ids(), ElementsAre(2));
+  EXPECT_THAT(texts.bad_words(), ElementsAre("b"));
+  EXPECT_EQ(texts.bad_words_ids_size(), 0);
+}
+
+TEST(ResolveTest, WhatIsForcedIsNotAllSuppressed) {
+  EXPECT_THAT(Refusal({"forced_bos_token_id=5", "suppress_tokens=[4, 5]"}),
+              HasSubstr("suppress_tokens has every token of forced_bos_token_id"));
+  EXPECT_THAT(Refusal({"forced_eos_token_id=[5, 6]", "suppress_tokens=[4, 5, 6]"}), HasSubstr("forced_eos_token_id"));
+  Resolve({"forced_eos_token_id=[5, 6]", "suppress_tokens=[4, 5]"});
+  Resolve({"forced_bos_token_id=-1", "forced_eos_token_id=-1", "suppress_tokens=[4, 5]"});
 }
 
 TEST(MergeTest, MessagesReplaceAsAWhole) {
@@ -336,9 +356,10 @@ TEST(EffectiveTest, HasEveryHonouredParameter) {
   EXPECT_FALSE(effective.has_temperature());
 }
 
-TEST(EffectiveTest, HasMaxTimeOnlyWhereThereIsOne) {
-  EXPECT_FALSE(Resolve({}).effective.has_max_time());
-  EXPECT_FALSE(Resolve({"max_time=3", "max_time=null"}).effective.has_max_time());
+TEST(EffectiveTest, SaysWhereMaxTimeIsOff) {
+  EXPECT_EQ(Resolve({}).effective.max_time(), -1);
+  EXPECT_EQ(Resolve({"max_time=3", "max_time=null"}).effective.max_time(), -1);
+  EXPECT_EQ(Resolve({"max_time=-1"}).effective.max_time(), -1);
 }
 
 TEST(EffectiveTest, SentBackItMeansTheSame) {

@@ -49,7 +49,7 @@ TEST(RulesTest, BoundsAreAllowedAndWhatIsBeyondIsNot) {
       {"max_new_tokens", {"1", "63"}, {"-5", "0", "64"}, "1 to 63"},
       {"min_length", {"0", "1000000"}, {"-1"}, "0 to 2147483647"},
       {"min_new_tokens", {"0", "2147483646"}, {"-1", "2147483647"}, "0 to 2147483646"},
-      {"max_time", {"0.001", "86400"}, {"-1", "0", "86400.5", "1e300"}, "above 0 to 86400"},
+      {"max_time", {"0.001", "86400", "-1"}, {"-2", "0", "86400.5", "1e300"}, "above 0 to 86400, or -1: off"},
       {"num_beams", {"1", "32"}, {"-1", "0", "33"}, "1 to 32"},
       {"num_return_sequences", {"1", "32"}, {"0", "33"}, "1 to 32"},
       {"length_penalty", {"-10", "0", "10"}, {"-10.5", "11", "1e300"}, "-10 to 10"},
@@ -125,7 +125,7 @@ TEST(RulesTest, SamplingHasItsRangesWhetherOrNotItActs) {
       {"eta_cutoff", {"0", "0.999"}, {"-0.1", "1"}, "0 to below 1"},
       {"num_beam_groups", {"0", "1", "32"}, {"-1", "33"}, "0 to 32"},
       {"diversity_penalty", {"0", "1.5"}, {"-0.5"}, "0 to 10000"},
-      {"pad_token_id", {"-1", "0", "99"}, {"-2", "100"}, "0 to 99, or -1: off"},
+      {"pad_token_id", {"-1", "0", "99", "100"}, {"-2"}, "0 to 2147483647, or -1: off"},
       {"stop_strings", {"[x, '.']", "['']"}, {"[x, '']"}, "texts of 1 to 256 bytes, or an empty one alone: off"},
       {"bad_words", {"[x, y z]"}, {"['']"}, "texts of 1 to 256 bytes"},
   };

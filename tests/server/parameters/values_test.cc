@@ -97,6 +97,7 @@ TEST(SetParameterTest, BadValuesNameParameterAndValue) {
       {"exponential_decay_length_penalty=[1.5, 2]",
        "exponential_decay_length_penalty.start_index is 1.5; allowed is an integer"},
       {"stop_strings=[1]", "stop_strings is 1; allowed is a text"},
+      {"stop_strings=[\"a\xff\"]", "allowed is a text in UTF-8"},
   };
   for (const auto& test : kCases) {
     v1::DecodingParameters parameters;
