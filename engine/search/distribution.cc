@@ -10,6 +10,8 @@ namespace elserve {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+// Into so many equal parts LastOf cuts the range of the keys.
+constexpr size_t kBins = 2048;
 
 }  // namespace
 
@@ -18,6 +20,8 @@ void Distribution::Reserve(int vocab) {
   tokens_.reserve(size);
   values_.reserve(size);
   weights_.reserve(size);
+  keys_.reserve(size);
+  bins_.reserve(kBins);
   ranked_.reserve(size);
 }
 
@@ -53,15 +57,11 @@ void Distribution::Weigh(float temperature) {
   constexpr float kMost = std::numeric_limits<float>::max() / 2;
   for (float& value : values_) value = std::clamp(value / temperature, -kMost, kMost);
   greatest_ = GreatestOf(values_);
-  weights_.resize(values_.size());
-  for (size_t i = 0; i < values_.size(); ++i) weights_[i] = ExpOfNegative(values_[i] - greatest_);
+  ExpOfDifferences(values_, greatest_, &weights_);
   SumUp();
 }
 
-void Distribution::SumUp() {
-  total_ = 0;
-  for (const float weight : weights_) total_ += weight;
-}
+void Distribution::SumUp() { total_ = SumOf(weights_); }
 
 template <typename Stays>
 void Distribution::Keep(const Stays& stays) {
@@ -86,10 +86,26 @@ double Distribution::Entropy() const {
   return std::log(total_) - sum / total_;
 }
 
-Distribution::Ranked Distribution::LastOf(double mass) {
+// Of all tokens only those in one bin are put in order: that in which the mass is reached.
+Distribution::Ranked Distribution::LastOf(double mass, std::span<const float> weights) {
+  const float least = *std::min_element(keys_.begin(), keys_.end());
+  const double range = static_cast<double>(GreatestOf(keys_)) - least;
+  const double scale = range > 0 ? static_cast<double>(kBins - 1) / range : 0;
+  const auto bin = [&](size_t i) { return static_cast<size_t>((keys_[i] - static_cast<double>(least)) * scale); };
+  const auto weight = [weights](size_t i) { return weights.empty() ? 1.0f : weights[i]; };
+  bins_.assign(kBins, 0);
+  for (size_t i = 0; i < keys_.size(); ++i) bins_[bin(i)] += weight(i);
+  size_t reached = 0;
+  double before = 0;  // what the bins before have
+  while (reached + 1 < kBins && before + bins_[reached] < mass) before += bins_[reached++];
+  // Where rounding leaves the mass behind all of them, the last token is it.
+  while (reached > 0 && bins_[reached] == 0) before -= bins_[--reached];
+  ranked_.clear();
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    if (bin(i) == reached) ranked_.push_back({keys_[i], tokens_[i], weight(i)});
+  }
   size_t begin = 0, end = ranked_.size();
   // Everything before `begin` is kept and has less than the mass, everything from `end` on is not kept.
-  double before = 0;
   while (end - begin > 1) {
     const size_t middle = begin + (end - begin) / 2;
     const auto at = [this](size_t i) { return ranked_.begin() + static_cast<std::ptrdiff_t>(i); };
@@ -106,49 +122,50 @@ Distribution::Ranked Distribution::LastOf(double mass) {
   return ranked_[begin];
 }
 
+void Distribution::KeepUpTo(const Ranked& last) {
+  Keep([this, last](size_t i) { return !(last < Ranked{keys_[i], tokens_[i], 0}); });
+}
+
+void Distribution::RankByValue() {
+  keys_.resize(values_.size());
+  for (size_t i = 0; i < values_.size(); ++i) keys_[i] = -values_[i];
+}
+
 // TopHLogitsWarper: among the 100 most likely, the first ones whose share of the entropy is at most top_h.
 void Distribution::TopH(double top_h) {
   constexpr size_t kMost = 100;
+  RankByValue();
+  if (tokens_.size() > kMost) {
+    KeepUpTo(LastOf(kMost, {}));
+    RankByValue();
+  }
   ranked_.clear();
-  for (size_t i = 0; i < tokens_.size(); ++i) ranked_.push_back({-values_[i], tokens_[i], weights_[i]});
-  const size_t most = std::min(kMost, ranked_.size());
-  std::partial_sort(ranked_.begin(), ranked_.begin() + static_cast<std::ptrdiff_t>(most), ranked_.end());
-  ranked_.resize(most);
-  double total = 0, entropy = 0;
-  for (const Ranked& token : ranked_) total += token.weight;
-  const auto term = [total](const Ranked& token) {
-    const double share = token.weight / total;
+  for (size_t i = 0; i < tokens_.size(); ++i) ranked_.push_back({keys_[i], tokens_[i], weights_[i]});
+  std::sort(ranked_.begin(), ranked_.end());
+  const auto term = [this](const Ranked& token) {
+    const double share = token.weight / total_;
     return share > 0 ? -share * std::log(share) : 0;
   };
+  double entropy = 0;
   for (const Ranked& token : ranked_) entropy += term(token);
   double sum = term(ranked_[0]);
   size_t kept = 1;
-  while (kept < most && ranked_[kept].weight > 0 && (sum += term(ranked_[kept])) <= entropy * top_h) ++kept;
-  const Ranked last = ranked_[kept - 1];
-  Keep([&](size_t i) { return !(last < Ranked{-values_[i], tokens_[i], 0}); });
+  while (kept < ranked_.size() && ranked_[kept].weight > 0 && (sum += term(ranked_[kept])) <= entropy * top_h) ++kept;
+  KeepUpTo(ranked_[kept - 1]);
 }
 
 // TopKLogitsWarper: those as likely as the k-th as well.
 void Distribution::TopK(int top_k) {
-  const auto k = static_cast<size_t>(top_k);
-  if (k >= tokens_.size()) return;
-  ranked_.clear();
-  for (size_t i = 0; i < tokens_.size(); ++i) ranked_.push_back({-values_[i], tokens_[i], 0});
-  std::nth_element(ranked_.begin(), ranked_.begin() + static_cast<std::ptrdiff_t>(k - 1), ranked_.end());
-  const float least = -ranked_[k - 1].key;
+  if (static_cast<size_t>(top_k) >= tokens_.size()) return;
+  RankByValue();
+  const float least = -LastOf(top_k, {}).key;
   Keep([this, least](size_t i) { return values_[i] >= least; });
 }
 
 // TopPLogitsWarper: the fewest of the most likely that have this mass together; at least one.
 void Distribution::TopP(double top_p) {
-  // Tokens below this are together less likely than what may be left out.
-  const double least = (1 - top_p) * total_ / static_cast<double>(tokens_.size());
-  ranked_.clear();
-  for (size_t i = 0; i < tokens_.size(); ++i) {
-    if (weights_[i] >= least) ranked_.push_back({-values_[i], tokens_[i], weights_[i]});
-  }
-  const Ranked last = LastOf(top_p * total_);
-  Keep([&](size_t i) { return !(last < Ranked{-values_[i], tokens_[i], 0}); });
+  RankByValue();
+  KeepUpTo(LastOf(top_p * total_, weights_));
 }
 
 // MinPLogitsWarper.
@@ -161,11 +178,10 @@ void Distribution::MinP(double min_p) {
 // are as close as the last one.
 void Distribution::TypicalP(double typical_p) {
   const double typical = greatest_ + std::log(total_) - Entropy();  // the value of a token that surprises as much
-  const auto distance = [this, typical](size_t i) { return static_cast<float>(std::abs(typical - values_[i])); };
-  ranked_.clear();
-  for (size_t i = 0; i < tokens_.size(); ++i) ranked_.push_back({distance(i), tokens_[i], weights_[i]});
-  const float farthest = LastOf(typical_p * total_).key;
-  Keep([&](size_t i) { return distance(i) <= farthest; });
+  keys_.resize(values_.size());
+  for (size_t i = 0; i < values_.size(); ++i) keys_[i] = static_cast<float>(std::abs(typical - values_[i]));
+  const float farthest = LastOf(typical_p * total_, weights_).key;
+  Keep([this, farthest](size_t i) { return keys_[i] <= farthest; });
 }
 
 // EpsilonLogitsWarper, EtaLogitsWarper: those at least so likely, and the most likely.

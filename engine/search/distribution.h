@@ -58,21 +58,29 @@ class Distribution {
   template <typename Stays>
   void Keep(const Stays& stays);
 
+  // keys_: the greatest value first.
+  void RankByValue();
   void TopH(double top_h);
   void TopK(int top_k);
   void TopP(double top_p);
   void MinP(double min_p);
   void TypicalP(double typical_p);
   void Cutoff(double least);
-  // The last token of the fewest of ranked_, in its order, that have this mass together.
-  Ranked LastOf(double mass);
+  // In the order of keys_, the lower token first among equals: the last of the fewest tokens that have `mass` together,
+  // each having its weight, or 1 where weights are empty.
+  Ranked LastOf(double mass, std::span<const float> weights);
+  // Keeps what does not come after `last` in that order.
+  void KeepUpTo(const Ranked& last);
 
   std::vector<int32_t> tokens_;
   std::vector<float> values_;
   std::vector<float> weights_;
   double total_ = 0;
-  float greatest_ = 0;          // what weights_ are relative to
-  std::vector<Ranked> ranked_;  // a warper's scratch
+  float greatest_ = 0;  // what weights_ are relative to
+  // A warper's scratch.
+  std::vector<float> keys_;  // of each token
+  std::vector<double> bins_;
+  std::vector<Ranked> ranked_;
 };
 
 }  // namespace elserve

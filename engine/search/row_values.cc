@@ -23,19 +23,6 @@ void Apply(const LogitEdit& edit, std::vector<float>* values) {
   x *= x < 0 ? edit.negative : edit.positive;
 }
 
-// Whether every value is a number below +infinity.
-bool AllNumbers(std::span<const float> values) {
-  constexpr size_t kLanes = 16;
-  int bad[kLanes] = {};
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) bad[lane] |= values[i + lane] <= kGreatest ? 0 : 1;
-  }
-  int any = *std::max_element(bad, bad + kLanes);
-  for (; i < values.size(); ++i) any |= values[i] <= kGreatest ? 0 : 1;
-  return any == 0;
-}
-
 }  // namespace
 
 bool RowValues::Sum() {
