@@ -21,6 +21,7 @@ void Distribution::Reserve(int vocab) {
   values_.reserve(size);
   weights_.reserve(size);
   keys_.reserve(size);
+  bins_of_.reserve(size);
   bins_.reserve(kBins);
   ranked_.reserve(size);
 }
@@ -88,13 +89,18 @@ double Distribution::Entropy() const {
 
 // Of all tokens only those in one bin are put in order: that in which the mass is reached.
 Distribution::Ranked Distribution::LastOf(double mass, std::span<const float> weights) {
-  const float least = *std::min_element(keys_.begin(), keys_.end());
-  const double range = static_cast<double>(GreatestOf(keys_)) - least;
-  const double scale = range > 0 ? static_cast<double>(kBins - 1) / range : 0;
-  const auto bin = [&](size_t i) { return static_cast<size_t>((keys_[i] - static_cast<double>(least)) * scale); };
+  // Half of the keys, so that the range is a number.
+  const float least = LeastOf(keys_) / 2, range = GreatestOf(keys_) / 2 - least;
+  const float scale = range > 1e-30f ? static_cast<float>(kBins - 1) / range : 0;  // else one bin, and a finite scale
+  bins_of_.resize(keys_.size());
+  for (size_t i = 0; i < keys_.size(); ++i) bins_of_[i] = static_cast<int32_t>((keys_[i] / 2 - least) * scale);
   const auto weight = [weights](size_t i) { return weights.empty() ? 1.0f : weights[i]; };
   bins_.assign(kBins, 0);
-  for (size_t i = 0; i < keys_.size(); ++i) bins_[bin(i)] += weight(i);
+  if (weights.empty()) {
+    for (const int32_t bin : bins_of_) bins_[static_cast<size_t>(bin)] += 1;
+  } else {
+    for (size_t i = 0; i < weights.size(); ++i) bins_[static_cast<size_t>(bins_of_[i])] += weights[i];
+  }
   size_t reached = 0;
   double before = 0;  // what the bins before have
   while (reached + 1 < kBins && before + bins_[reached] < mass) before += bins_[reached++];
@@ -102,7 +108,7 @@ Distribution::Ranked Distribution::LastOf(double mass, std::span<const float> we
   while (reached > 0 && bins_[reached] == 0) before -= bins_[--reached];
   ranked_.clear();
   for (size_t i = 0; i < keys_.size(); ++i) {
-    if (bin(i) == reached) ranked_.push_back({keys_[i], tokens_[i], weight(i)});
+    if (bins_of_[i] == static_cast<int32_t>(reached)) ranked_.push_back({keys_[i], tokens_[i], weight(i)});
   }
   size_t begin = 0, end = ranked_.size();
   // Everything before `begin` is kept and has less than the mass, everything from `end` on is not kept.

@@ -79,6 +79,7 @@ class Distribution {
   float greatest_ = 0;  // what weights_ are relative to
   // A warper's scratch.
   std::vector<float> keys_;  // of each token
+  std::vector<int32_t> bins_of_;
   std::vector<double> bins_;
   std::vector<Ranked> ranked_;
 };

@@ -1,4 +1,5 @@
-// In a form that the compiler makes vectors of: rows are cut into kLanes columns, and what is left of the last one follows.
+// In a form that the compiler makes vectors of: rows are cut into kLanes columns, and what is left of the last one
+// follows.
 #include "engine/search/row_sums.h"
 
 #include <algorithm>
@@ -53,6 +54,19 @@ float GreatestOf(std::span<const float> values) {
   }
   for (; i < values.size(); ++i) lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
   return *std::max_element(lanes, lanes + kLanes);
+}
+
+float LeastOf(std::span<const float> values) {
+  float lanes[kLanes];
+  for (float& lane : lanes) lane = std::numeric_limits<float>::infinity();
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = values[i + lane] < lanes[lane] ? values[i + lane] : lanes[lane];
+    }
+  }
+  for (; i < values.size(); ++i) lanes[0] = values[i] < lanes[0] ? values[i] : lanes[0];
+  return *std::min_element(lanes, lanes + kLanes);
 }
 
 float ExpOfNegative(float x) { return Exp(x); }

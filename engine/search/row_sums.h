@@ -12,6 +12,8 @@ bool AllNumbers(std::span<const float> values);
 
 // -infinity of no values. None may be NaN.
 float GreatestOf(std::span<const float> values);
+// Likewise the least; +infinity of no values.
+float LeastOf(std::span<const float> values);
 
 // exp(x) for x of 0 or less, to 2e-7 of it; 0 where it would be no normal number, as for -infinity.
 float ExpOfNegative(float x);

@@ -176,6 +176,7 @@ TEST(RowSumsTest, SumsAndGreatestOfAnyLength) {
     for (size_t i = 0; i < size; ++i) values[i] = static_cast<float>(Mix(i) % 1000) / 100 - 20;
     const float greatest = *std::max_element(values.begin(), values.end());
     EXPECT_EQ(GreatestOf(values), greatest);
+    EXPECT_EQ(LeastOf(values), *std::min_element(values.begin(), values.end()));
     double sum = 0;
     for (const float value : values) sum += std::exp(static_cast<double>(value) - greatest);
     EXPECT_NEAR(SumOfExp(values, greatest) / sum, 1, 1e-6) << size;
