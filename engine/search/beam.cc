@@ -8,15 +8,6 @@
 #include "engine/search/rules.h"
 
 namespace elserve {
-namespace {
-
-// transformers' sum of a beam that does not exist yet, the score of an empty place in the pool, and what is taken from
-// a sum that must not be chosen.
-constexpr float kDeadSum = -1e9f;
-// Sums below it are dead beams': no real sum of log-probabilities comes near.
-constexpr float kLeastLiveSum = -5e8f;
-
-}  // namespace
 
 void BeamSearch::Begin() {
   constexpr size_t kContinuations = size_t{kMaxBeams} * kMaxCandidates;
@@ -150,7 +141,7 @@ size_t BeamSearch::AddLive(std::span<Answer> answers, size_t count) const {
   if (length_ == prefix_length()) return count;
   const float divisor = LengthDivisor(length_ - prefix_length());
   int rows_taken = 0;  // rows stand in the order of their best beams
-  for (const Beam& beam : beams_) {
+  for (const RunningBeam& beam : beams_) {
     // A sequence that ended by itself has its answers in the pool; live rows only fill what is missing. One that is
     // ended takes each row once and no dead beam, but at least one answer.
     if (!done_ && (beam.row < rows_taken || (beam.sum < kLeastLiveSum && count > 0))) continue;

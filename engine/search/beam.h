@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/search/running_beam.h"
 #include "engine/search/search_state.h"
 
 namespace elserve {
@@ -24,10 +25,6 @@ class BeamSearch final : public SearchState {
   void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const override;
 
  private:
-  struct Beam {
-    int row;
-    float sum;  // float32 as torch adds it; a dead beam's is about -1e9
-  };
   // A continuation of a beam.
   struct Continuation {
     float sum;      // with its token
@@ -46,10 +43,10 @@ class BeamSearch final : public SearchState {
   // Adds what live rows can still fill in to the first `count` answers; the number of all.
   size_t AddLive(std::span<Answer> answers, size_t count) const;
 
-  std::vector<Beam> beams_;  // num_beams of them, best sum first
+  std::vector<RunningBeam> beams_;  // num_beams of them, best sum first
   FinishedPool finished_;
   // A step's scratch.
-  std::vector<Beam> next_beams_;
+  std::vector<RunningBeam> next_beams_;
   HypothesisSlots next_;
   std::vector<Continuation> continuations_;  // of all beams, best sum first
   std::vector<int> order_;

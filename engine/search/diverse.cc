@@ -6,13 +6,6 @@
 #include <utility>
 
 namespace elserve {
-namespace {
-
-// transformers' sum of a beam that does not exist yet. Sums below the second are such beams'.
-constexpr float kDeadSum = -1e9f;
-constexpr float kLeastLiveSum = -5e8f;
-
-}  // namespace
 
 void DiverseBeamSearch::Begin() {
   const int size = group_size();
@@ -71,11 +64,15 @@ void DiverseBeamSearch::CountChosen(int32_t token) {
 bool DiverseBeamSearch::Collect(const Group& group, std::span<const DecodedRow> rows, RowWorkspace& workspace) {
   continuations_.clear();
   RowValues& values = workspace.values;
+  int ranked = -1;  // the row that workspace.best is of: neighbours mostly share one where they are dead
   for (int beam = 0; beam < static_cast<int>(group.beams.size()); ++beam) {
-    const auto row = static_cast<size_t>(group.beams[static_cast<size_t>(beam)].row);
-    if (!values.Set(rows[row].logits, *rows[row].rules, chosen_)) return false;
-    if (rows[row].rules->renormalize) values.Renormalize();
-    values.Best(rows[row].rules->count, &workspace.best);
+    if (const int number = group.beams[static_cast<size_t>(beam)].row; number != ranked) {
+      ranked = number;
+      const DecodedRow& row = rows[static_cast<size_t>(number)];
+      if (!values.Set(row.logits, *row.rules, chosen_)) return false;
+      if (row.rules->renormalize) values.Renormalize();
+      values.Best(row.rules->count, &workspace.best);
+    }
     const float eos_logprob = spec_.eos_token_id.empty() ? 0 : values.LogProb(spec_.eos_token_id.front());
     for (int rank = 0; rank < static_cast<int>(workspace.best.size()); ++rank) {
       const Candidate& candidate = workspace.best[static_cast<size_t>(rank)];
@@ -202,7 +199,7 @@ void DiverseBeamSearch::Finalize(std::vector<Hypothesis>* hypotheses, std::vecto
                          .parent = ending.parent});
     }
     // Ended early: live beams come as far as they are.
-    for (const Beam& beam : group.beams) {
+    for (const RunningBeam& beam : group.beams) {
       if (done_ || group.done || length_ == prefix_length() || beam.sum < kLeastLiveSum) continue;
       add(ScoreOf(beam.sum, length_ - prefix_length()), {.tokens = tokens(beam.row),
                                                          .logprobs = live_.logprobs(beam.row, length_),

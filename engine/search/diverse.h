@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/search/running_beam.h"
 #include "engine/search/search_state.h"
 
 namespace elserve {
@@ -24,10 +25,6 @@ class DiverseBeamSearch final : public SearchState {
   void Finalize(std::vector<Hypothesis>* hypotheses, std::vector<Hypothesis>* spare = nullptr) const override;
 
  private:
-  struct Beam {
-    int row;
-    float sum;  // float32 as torch adds it
-  };
   struct Ending {
     double score;  // Python's float
     int slot;      // of the group's `finished`
@@ -36,7 +33,7 @@ class DiverseBeamSearch final : public SearchState {
     FinishReason reason;
   };
   struct Group {
-    std::vector<Beam> beams;  // best sum first
+    std::vector<RunningBeam> beams;  // best sum first
     std::vector<Ending>
         endings;  // the best so far, as many as there are beams at most, in the order in which they came
     HypothesisSlots finished;
@@ -76,7 +73,7 @@ class DiverseBeamSearch final : public SearchState {
   // A step's scratch.
   HypothesisSlots next_;
   std::vector<int32_t> next_parents_;
-  std::vector<Beam> next_beams_;
+  std::vector<RunningBeam> next_beams_;
   std::vector<int> open_;                    // ranks of a group's continuations that go on
   std::vector<Continuation> continuations_;  // of a group, best sum first
   std::vector<LogitEdit> chosen_;            // what each chosen token loses
