@@ -15,9 +15,10 @@ namespace elserve {
 // back to the file's bos_token_id (_prepare_special_tokens). A null is no value.
 //
 // The result is validated, but for ranges that depend on the model. Sampling parameters are kept where
-// do_sample is off: they act once a layer above sets it. A value that is not honoured is an error that names file, key
-// and value, unless `overrides` (the YAML's parameters, the layer above) sets or resets the same parameter; so is a key
-// that names no parameter, unless it cannot change tokens (use_cache, output_scores, ...) or its value is neutral.
+// do_sample is off, for a layer above may set it; those out of their range are left out there, as they do not act. A
+// value that is not honoured is an error that names file, key and value, unless `overrides` (the YAML's parameters, the
+// layer above) sets or resets the same parameter; so is a key that names no parameter, unless it cannot change tokens
+// (use_cache, output_scores, ...) or its value is neutral.
 absl::StatusOr<v1::DecodingParameters> LoadCheckpointParameters(std::string_view directory,
                                                                 const v1::DecodingParameters& overrides);
 
