@@ -96,8 +96,9 @@ TEST(DistributionTest, IsThatOfTransformers) {
     EditBuffer edits(2 * MaxEditsPerRow(spec, static_cast<int>(source.size())));
     const RowRules rules = RulesFor(spec, source, tokens, edits);
     EXPECT_EQ(rules.whole, NeedsWholeRows(spec));
+    const std::vector<float> logits = LogitsOf(c);
     RowValues values;
-    ASSERT_TRUE(values.Set(LogitsOf(c), rules));
+    ASSERT_TRUE(values.Set(logits, rules));
     Distribution distribution;
     distribution.Load(values.values());
     distribution.Warp(spec.sampling);
