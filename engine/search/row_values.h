@@ -17,9 +17,9 @@ class RowValues {
   // Room for a vocabulary.
   void Reserve(int vocab) { values_.reserve(static_cast<size_t>(vocab)); }
 
-  // The values of a row by its rules (RowRules::whole), up to but without the last one, `renormalize`. `logits` are read
-  // later as well and have to outlive what is asked of this. `before`: edits that come before the row's, one after the
-  // other; bans are none of them. False: some logit is not a number or +infinity, or all are -infinity, and
+  // The values of a row by its rules (RowRules::whole), up to but without the last one, `renormalize`. `logits` are
+  // read later as well and have to outlive what is asked of this. `before`: edits that come before the row's, one after
+  // the other; bans are none of them. False: some logit is not a number or +infinity, or all are -infinity, and
   // remove_invalid does not hold.
   bool Set(std::span<const float> logits, const RowRules& rules, std::span<const LogitEdit> before = {});
   // Log-softmax of the values, unless none is above -infinity.

@@ -52,11 +52,12 @@ absl::StatusOr<std::vector<int32_t>> AnswerTextIds(const ServedModel& model, con
   return std::move(encoding->ids);
 }
 
-absl::StatusOr<std::vector<int32_t>> AnswerIds(const ServedModel& model, const v1::TokenList& list,
+absl::StatusOr<std::vector<int32_t>> AnswerIds(const ServedModel& model, const std::vector<int32_t>& ids,
                                                const std::string& field, int room) {
-  if (list.ids().empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it needs at least one id"));
-  if (list.ids_size() > room) return TooMany(model, absl::StrCat(field, " has ", list.ids_size(), " ids"), room);
-  std::vector<int32_t> ids(list.ids().begin(), list.ids().end());
+  if (ids.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is empty; it needs at least one id"));
+  if (room < 0 || ids.size() > static_cast<size_t>(room)) {
+    return TooMany(model, absl::StrCat(field, " has ", ids.size(), " ids"), room);
+  }
   if (const absl::Status status = CheckIds(ids, absl::StrCat(field, ".ids"), model); !status.ok()) return status;
   return ids;
 }

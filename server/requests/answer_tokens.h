@@ -22,7 +22,7 @@ absl::StatusOr<std::vector<int32_t>> AnswerTextIds(const ServedModel& model, con
                                                    const std::string& field, int room);
 
 // Token ids as they are, at least one and at most `room`.
-absl::StatusOr<std::vector<int32_t>> AnswerIds(const ServedModel& model, const v1::TokenList& list,
+absl::StatusOr<std::vector<int32_t>> AnswerIds(const ServedModel& model, const std::vector<int32_t>& ids,
                                                const std::string& field, int room);
 
 }  // namespace elserve

@@ -1,12 +1,12 @@
 #include "server/requests/call.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "server/requests/call_deadline.h"
-#include "server/requests/log.h"
 
 namespace elserve {
 namespace {
@@ -46,92 +46,75 @@ void AddTopLogprobs(const Tokenizer& tokenizer, const Hypothesis& hypothesis, To
 // What the engine's thread holds of a call.
 class Call::Sink : public ResponseSink {
  public:
-  Sink(std::shared_ptr<Call> call, size_t part) : call_(std::move(call)), part_(part) {}
-  void OnTokens(std::span<const int32_t> tokens) override { call_->AddTokens(part_, tokens); }
-  void OnDone(JobResult result) override { call_->AddResult(part_, std::move(result)); }
+  Sink(std::shared_ptr<Call> call, Part* part) : call_(std::move(call)), part_(part) {}
+  void OnTokens(std::span<const int32_t> tokens) override { call_->AddTokens(*part_, tokens); }
+  void OnDone(JobResult result) override { call_->AddResult(*part_, std::move(result)); }
 
  private:
   const std::shared_ptr<Call> call_;
-  const size_t part_;
+  Part* const part_;  // the call's
 };
 
 Call::Call(PreparedCall prepared, const CallOrigin& origin, std::shared_ptr<CallListener> listener, Executor* executor,
            CallObserver* observer)
     : prepared_(std::move(prepared)),
       origin_(origin),
+      deadline_(DeadlineOfJobs(prepared_, origin_)),
       executor_(executor),
       observer_(observer),
-      listener_(std::move(listener)) {
-  for (size_t i = 0; i < prepared_.jobs.size(); ++i) {
-    parts_.push_back(std::make_unique<Part>(prepared_.model->tokenizer()));
-    parts_.back()->delta.job = static_cast<int>(i);
-  }
-}
+      listener_(std::move(listener)) {}
 
 Call::~Call() = default;
 
-void Call::Start() {
-  const std::optional<JobDeadline> deadline = DeadlineOfJobs(prepared_, origin_);
+void Call::Start() { Submit(std::move(prepared_.jobs)); }
+
+void Call::Submit(std::vector<PlannedJob> planned) {
+  const bool first = parts_.empty();
+  const size_t begin = parts_.size();
   std::vector<std::shared_ptr<Job>> jobs;
   {
     const std::lock_guard lock(mutex_);
-    for (size_t i = 0; i < parts_.size(); ++i) {
-      PreparedCall::Job& job = prepared_.jobs[i];
-      DecodingSpec decoding = prepared_.decoding;
-      if (job.score_from > 0) {
-        decoding.max_length = static_cast<int>(job.prefix.size());
-        decoding.prefix = std::move(job.prefix);
-        decoding.score_from = job.score_from;
-      }
-      parts_[i]->job = std::make_shared<Job>(JobSpec{.source = std::move(job.source),
-                                                     .decoding = std::move(decoding),
-                                                     .stream = IsStream(origin_.rpc),
-                                                     .deadline = deadline,
-                                                     .sink = std::make_shared<Sink>(shared_from_this(), i)});
+    for (PlannedJob& job : planned) {
+      Part& part = *parts_.emplace_back(std::make_unique<Part>(parts_.size(), prepared_.model->tokenizer()));
+      part.source_tokens = job.source_tokens;
+      part.truncated = job.truncated;
+      part.job = std::make_shared<Job>(JobSpec{.source = std::move(job.source),
+                                               .decoding = std::move(job.decoding),
+                                               .stream = IsStream(origin_.rpc),
+                                               .deadline = deadline_,
+                                               .sink = std::make_shared<Sink>(shared_from_this(), &part)});
       // A stream's first tokens; they go out with those that the engine adds.
-      if (IsStream(origin_.rpc)) parts_[i]->incoming = prepared_.answer_prefix;
-      if (cancelled_) parts_[i]->job->Cancel();
-      jobs.push_back(parts_[i]->job);
+      if (IsStream(origin_.rpc)) part.incoming = prepared_.answer_prefix;
+      if (cancelled_) part.job->Cancel();
+      jobs.push_back(part.job);
+      size_.source_tokens += part.source_tokens;
     }
+    size_.jobs = parts_.size();
   }
-  const absl::Status status = prepared_.model->inbox().Submit(jobs);
+  const absl::Status status = first ? prepared_.model->inbox().Submit(jobs, &pass_) : pass_.Submit(jobs);
   if (status.ok()) return;
-  for (size_t i = 0; i < parts_.size(); ++i) {
+  for (size_t i = begin; i < parts_.size(); ++i) {
     JobResult refused;
     refused.status = status;
-    AddResult(i, std::move(refused));
+    AddResult(*parts_[i], std::move(refused));
   }
 }
 
 void Call::Cancel() {
   const std::lock_guard lock(mutex_);
   if (!cancelled_) cancelled_ = std::chrono::steady_clock::now();
-  for (const std::unique_ptr<Part>& part : parts_) {
-    if (part->job != nullptr) part->job->Cancel();
-  }
+  for (const std::unique_ptr<Part>& part : parts_) part->job->Cancel();
 }
 
-std::optional<CallDelta> Call::TakeDelta() {
+void Call::AddTokens(Part& part, std::span<const int32_t> tokens) {
   const std::lock_guard lock(mutex_);
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    CallDelta& delta = parts_[(next_delta_ + i) % parts_.size()]->delta;
-    if (delta.tokens.empty() && delta.text.empty()) continue;
-    next_delta_ = delta.job + 1;
-    return std::exchange(delta, CallDelta{.job = delta.job, .text = {}, .tokens = {}});
-  }
-  return std::nullopt;
-}
-
-void Call::AddTokens(size_t part, std::span<const int32_t> tokens) {
-  const std::lock_guard lock(mutex_);
-  std::vector<int32_t>& incoming = parts_[part]->incoming;
-  incoming.insert(incoming.end(), tokens.begin(), tokens.end());
+  part.incoming.insert(part.incoming.end(), tokens.begin(), tokens.end());
   Schedule();
 }
 
-void Call::AddResult(size_t part, JobResult result) {
+void Call::AddResult(Part& part, JobResult result) {
   const std::lock_guard lock(mutex_);
-  parts_[part]->result = std::move(result);
+  part.result = std::move(result);
   Schedule();
 }
 
@@ -146,12 +129,14 @@ void Call::Work() {
   std::optional<JobResult> result;
   while (true) {
     bool found = false;
-    for (const std::unique_ptr<Part>& part : parts_) {
-      if (!Collect(*part, &tokens, &result)) continue;
+    // By index: a part that ends may add others.
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      Part& part = *parts_[i];
+      if (part.ended || !Collect(part, &tokens, &result)) continue;
       found = true;
       const bool failed = result && !result->status.ok();
-      if (!tokens.empty() && error_.ok() && !failed) Stream(*part, tokens, false);
-      if (result) End(*part, *std::exchange(result, std::nullopt));
+      if (!tokens.empty() && error_.ok() && !failed) Stream(part, tokens, false);
+      if (result) End(part, *std::exchange(result, std::nullopt));
     }
     if (ended_parts_ == parts_.size()) return Finish();
     if (found) continue;
@@ -173,24 +158,28 @@ bool Call::Collect(Part& part, std::vector<int32_t>* tokens, std::optional<JobRe
 }
 
 void Call::End(Part& part, JobResult result) {
+  part.ended = true;
   ++ended_parts_;
+  longest_queue_seconds_ = std::max(longest_queue_seconds_.value_or(0), result.timings.queue_seconds);
+  if (!result.status.ok()) return Fail(std::move(result.status));
+  if (result.hypotheses.empty()) return Fail(absl::InternalError("the engine ended the request without an answer"));
+  if (!error_.ok()) return;
   const std::vector<int32_t>& prefix = prepared_.answer_prefix;
   for (Hypothesis& hypothesis : result.hypotheses) {
     hypothesis.tokens.insert(hypothesis.tokens.begin(), prefix.begin(), prefix.end());
   }
-  if (!result.status.ok()) {
-    Fail(result.status);
-  } else if (result.hypotheses.empty()) {
-    Fail(absl::InternalError("the engine ended the request without an answer"));
-  } else if (IsStream(origin_.rpc) && error_.ok()) {
+  if (IsStream(origin_.rpc)) {
     const std::vector<int32_t>& best = result.hypotheses.front().tokens;
     if (part.streamed.size() > best.size() || !std::equal(part.streamed.begin(), part.streamed.end(), best.begin())) {
-      Fail(absl::InternalError("the engine took back tokens that were streamed"));
-    } else {
-      Stream(part, std::span(best).subspan(part.streamed.size()), true);
+      return Fail(absl::InternalError("the engine took back tokens that were streamed"));
     }
+    Stream(part, std::span(best).subspan(part.streamed.size()), true);
   }
-  part.ended = std::move(result);
+  CallOutput output = OutputOf(part, result);
+  size_.generated_tokens += output.usage.generated_tokens();
+  absl::StatusOr<std::vector<PlannedJob>> more = prepared_.plan->OnResult(part.index, std::move(output), &events_);
+  if (!more.ok()) return Fail(more.status());
+  if (!more->empty()) Submit(*std::move(more));
 }
 
 void Call::Stream(Part& part, std::span<const int32_t> tokens, bool last) {
@@ -199,11 +188,7 @@ void Call::Stream(Part& part, std::span<const int32_t> tokens, bool last) {
   if (last) text += part.detokenizer.Finish();
   if (tokens.empty() && text.empty()) return;
   if (!first_token_seconds_) first_token_seconds_ = SecondsSince(origin_.arrived);
-  {
-    const std::lock_guard lock(mutex_);
-    part.delta.text += text;
-    part.delta.tokens.insert(part.delta.tokens.end(), tokens.begin(), tokens.end());
-  }
+  prepared_.plan->OnText(part.index, std::move(text), tokens, &events_);
   listener_->OnDeltas();
 }
 
@@ -219,6 +204,7 @@ void Call::Finish() {
   // Behind Fold, which takes time too.
   if (absl::Status status = FinalStatus(); !status.ok()) answer = std::move(status);
   Report(answer);
+  pass_ = {};
   const std::shared_ptr<CallListener> listener = std::move(listener_);
   listener->OnAnswer(std::move(answer));
 }
@@ -233,22 +219,20 @@ absl::Status Call::FinalStatus() {
   return cancelled_ ? absl::CancelledError("the client went away") : error_;
 }
 
-CallAnswer Call::Fold() const {
-  CallAnswer answer;
-  for (size_t i = 0; i < parts_.size(); ++i) answer.jobs.push_back(FoldJob(*parts_[i], prepared_.jobs[i].truncated));
-  answer.questions = prepared_.questions;
+CallAnswer Call::Fold() {
+  CallAnswer answer = prepared_.plan->Fold();
   answer.effective = prepared_.effective;
   answer.model = prepared_.model->name();
   answer.request_id = prepared_.request_id;
   return answer;
 }
 
-CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
-  CallAnswer::Job job;
+CallOutput Call::OutputOf(const Part& part, const JobResult& result) const {
+  CallOutput output;
   TokenTexts texts;
   int generated = 0;
-  for (const Hypothesis& hypothesis : part.ended->hypotheses) {
-    v1::Hypothesis& out = job.hypotheses.emplace_back();
+  for (const Hypothesis& hypothesis : result.hypotheses) {
+    v1::Hypothesis& out = output.hypotheses.emplace_back();
     out.set_text(prepared_.model->tokenizer().Decode(hypothesis.tokens));
     out.mutable_token_ids()->Add(hypothesis.tokens.begin(), hypothesis.tokens.end());
     out.set_score(hypothesis.score);
@@ -256,39 +240,30 @@ CallAnswer::Job Call::FoldJob(const Part& part, bool truncated) const {
       out.mutable_token_logprobs()->Add(hypothesis.logprobs.begin(), hypothesis.logprobs.end());
     }
     AddTopLogprobs(prepared_.model->tokenizer(), hypothesis, &texts, &out);
-    out.set_finish_reason(ToProto(hypothesis.reason, part.ended->deadline_reached));
+    out.set_finish_reason(ToProto(hypothesis.reason, result.deadline_reached));
     generated += static_cast<int>(hypothesis.tokens.size() - prepared_.answer_prefix.size());
   }
-  const JobTimings& timings = part.ended->timings;
-  job.usage.set_source_tokens(prepared_.SourceTokens(part.job->source().size()));
-  job.usage.set_truncated(truncated);
-  job.usage.set_generated_tokens(generated);
-  job.usage.set_queue_seconds(timings.queue_seconds);
-  job.usage.set_encode_seconds(timings.encode_seconds);
-  job.usage.set_decode_seconds(timings.decode_seconds);
-  job.usage.set_steps(timings.steps);
-  return job;
+  v1::Usage& usage = output.usage;
+  usage.set_source_tokens(part.source_tokens);
+  usage.set_truncated(part.truncated);
+  usage.set_generated_tokens(generated);
+  usage.set_queue_seconds(result.timings.queue_seconds);
+  usage.set_encode_seconds(result.timings.encode_seconds);
+  usage.set_decode_seconds(result.timings.decode_seconds);
+  usage.set_steps(result.timings.steps);
+  return output;
 }
 
 void Call::Report(const absl::StatusOr<CallAnswer>& answer) const {
-  CallRecord record{.model = prepared_.model->name(),
-                    .rpc = origin_.rpc,
-                    .outcome = answer.status().code(),
-                    .seconds = SecondsSince(origin_.arrived),
-                    .first_token_seconds = first_token_seconds_,
-                    .longest_queue_seconds = std::nullopt};
-  int source_tokens = 0;
-  for (const std::unique_ptr<Part>& part : parts_) {
-    record.longest_queue_seconds =
-        std::max(record.longest_queue_seconds.value_or(0), part->ended->timings.queue_seconds);
-    source_tokens += prepared_.SourceTokens(part->job->source().size());
-  }
-  int generated_tokens = 0;
-  if (answer.ok()) {
-    for (const CallAnswer::Job& job : answer->jobs) generated_tokens += job.usage.generated_tokens();
-  }
-  LogCallEnd(prepared_.request_id, record, answer.status(),
-             {.jobs = parts_.size(), .source_tokens = source_tokens, .generated_tokens = generated_tokens});
+  const CallRecord record{.model = prepared_.model->name(),
+                          .rpc = origin_.rpc,
+                          .outcome = answer.status().code(),
+                          .seconds = SecondsSince(origin_.arrived),
+                          .first_token_seconds = first_token_seconds_,
+                          .longest_queue_seconds = longest_queue_seconds_};
+  CallSize size = size_;
+  if (!answer.ok()) size.generated_tokens = 0;
+  LogCallEnd(prepared_.request_id, record, answer.status(), size);
   observer_->OnCallEnded(record);
 }
 

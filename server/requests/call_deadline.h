@@ -4,7 +4,8 @@
 
 #include <optional>
 
-#include "server/requests/call.h"
+#include "server/requests/generation_request.h"
+#include "server/requests/prepare.h"
 #include "server/scheduling/job.h"
 
 namespace elserve {

@@ -15,39 +15,19 @@ absl::Status Draining() { return absl::UnavailableError("the server is draining 
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<Call>> Intake::Accept(const v1::SummarizeRequest& request, const CallOrigin& origin,
+absl::StatusOr<std::shared_ptr<Call>> Intake::Accept(const GenerationRequest& request,
                                                      std::shared_ptr<CallListener> listener) {
-  return AcceptAny(request, origin, std::move(listener));
-}
-
-absl::StatusOr<std::shared_ptr<Call>> Intake::Accept(const v1::GenerateRequest& request, const CallOrigin& origin,
-                                                     std::shared_ptr<CallListener> listener) {
-  return AcceptAny(request, origin, std::move(listener));
-}
-
-absl::StatusOr<std::shared_ptr<Call>> Intake::Accept(const v1::GenerateQuestionsRequest& request,
-                                                     const CallOrigin& origin, std::shared_ptr<CallListener> listener) {
-  return AcceptAny(request, origin, std::move(listener));
-}
-
-absl::StatusOr<std::shared_ptr<Call>> Intake::Accept(const v1::ScoreRequest& request, const CallOrigin& origin,
-                                                     std::shared_ptr<CallListener> listener) {
-  return AcceptAny(request, origin, std::move(listener));
-}
-
-template <typename Request>
-absl::StatusOr<std::shared_ptr<Call>> Intake::AcceptAny(const Request& request, const CallOrigin& origin,
-                                                        std::shared_ptr<CallListener> listener) {
+  const CallOrigin& origin = request.origin;
   observer_->OnCallStarted(origin.rpc);
   absl::StatusOr<PreparedCall> prepared =
-      draining() ? absl::StatusOr<PreparedCall>(Draining()) : Prepare(*models_, request, IsStream(origin.rpc));
+      draining() ? absl::StatusOr<PreparedCall>(Draining()) : Prepare(*models_, request);
   if (!prepared.ok()) {
-    const auto model = models_->Find(request.model());
-    ReportRefused(prepared.status(), origin, request.request_id(), model.ok() ? (*model)->name() : "");
+    const auto model = models_->Find(request.model);
+    ReportRefused(prepared.status(), origin, request.request_id, model.ok() ? (*model)->name() : "");
     return prepared.status();
   }
   CallSize size{.jobs = prepared->jobs.size()};
-  for (const PreparedCall::Job& job : prepared->jobs) size.source_tokens += prepared->SourceTokens(job.source.size());
+  for (const PlannedJob& job : prepared->jobs) size.source_tokens += job.source_tokens;
   LogCallStart(prepared->request_id, origin.rpc, prepared->model->name(), size);
   return std::make_shared<Call>(*std::move(prepared), origin, std::move(listener), executor_, observer_);
 }

@@ -6,10 +6,10 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "proto/elserve/v1/elserve.pb.h"
 #include "server/requests/call.h"
 #include "server/requests/call_observer.h"
 #include "server/requests/executor.h"
+#include "server/requests/generation_request.h"
 #include "server/requests/model_registry.h"
 
 namespace elserve {
@@ -24,13 +24,7 @@ class Intake {
 
   // The call, not yet started, or why there is none (UNAVAILABLE while draining, and the errors of Prepare). Tokenizes
   // on the caller's thread.
-  absl::StatusOr<std::shared_ptr<Call>> Accept(const v1::SummarizeRequest& request, const CallOrigin& origin,
-                                               std::shared_ptr<CallListener> listener);
-  absl::StatusOr<std::shared_ptr<Call>> Accept(const v1::GenerateRequest& request, const CallOrigin& origin,
-                                               std::shared_ptr<CallListener> listener);
-  absl::StatusOr<std::shared_ptr<Call>> Accept(const v1::GenerateQuestionsRequest& request, const CallOrigin& origin,
-                                               std::shared_ptr<CallListener> listener);
-  absl::StatusOr<std::shared_ptr<Call>> Accept(const v1::ScoreRequest& request, const CallOrigin& origin,
+  absl::StatusOr<std::shared_ptr<Call>> Accept(const GenerationRequest& request,
                                                std::shared_ptr<CallListener> listener);
   // A request that could not even be read: reports it and returns its error.
   absl::Status Refuse(const absl::Status& error, const CallOrigin& origin);
@@ -42,9 +36,6 @@ class Intake {
   const ModelRegistry& models() const { return *models_; }
 
  private:
-  template <typename Request>
-  absl::StatusOr<std::shared_ptr<Call>> AcceptAny(const Request& request, const CallOrigin& origin,
-                                                  std::shared_ptr<CallListener> listener);
   void ReportRefused(const absl::Status& error, const CallOrigin& origin, std::string_view request_id,
                      std::string_view model);
 

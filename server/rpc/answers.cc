@@ -15,9 +15,9 @@ void FillCommon(CallAnswer& answer, Response* response) {
 
 // `owner`: whatever holds repeated hypotheses and a usage.
 template <typename Owner>
-void FillJob(CallAnswer::Job& job, Owner* owner) {
-  for (v1::Hypothesis& hypothesis : job.hypotheses) *owner->add_hypotheses() = std::move(hypothesis);
-  *owner->mutable_usage() = std::move(job.usage);
+void FillOutput(CallOutput& output, Owner* owner) {
+  for (v1::Hypothesis& hypothesis : output.hypotheses) *owner->add_hypotheses() = std::move(hypothesis);
+  *owner->mutable_usage() = std::move(output.usage);
 }
 
 void Fill(CallDelta& delta, v1::Delta* out) {
@@ -28,33 +28,30 @@ void Fill(CallDelta& delta, v1::Delta* out) {
 }  // namespace
 
 void FillResponse(CallAnswer answer, v1::GenerateResponse* response) {
-  FillJob(answer.jobs.front(), response);
+  FillOutput(answer.outputs.front(), response);
   FillCommon(answer, response);
 }
 
 void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response) {
-  for (size_t i = 0; i < answer.jobs.size(); ++i) {
+  for (size_t i = 0; i < answer.outputs.size(); ++i) {
     v1::Question* question = response->add_questions();
-    v1::Answer* asked = question->mutable_answer();
-    asked->set_text(std::move(answer.questions[i].answer_text));
-    asked->mutable_span()->set_begin(answer.questions[i].answer_span.begin);
-    asked->mutable_span()->set_end(answer.questions[i].answer_span.end);
-    FillJob(answer.jobs[i], question);
+    *question->mutable_answer() = std::move(answer.answers[i]);
+    FillOutput(answer.outputs[i], question);
   }
   FillCommon(answer, response);
 }
 
 void FillResponse(CallAnswer answer, v1::ScoreResponse* response) {
-  for (CallAnswer::Job& job : answer.jobs) {
-    v1::Hypothesis& target = job.hypotheses.front();
+  for (CallOutput& output : answer.outputs) {
+    v1::Hypothesis& target = output.hypotheses.front();
     v1::TargetScore* score = response->add_scores();
     score->set_sum(target.score());
     score->set_mean(target.score() / static_cast<float>(target.token_ids_size()));
     *score->mutable_token_ids() = std::move(*target.mutable_token_ids());
     *score->mutable_token_logprobs() = std::move(*target.mutable_token_logprobs());
   }
-  response->set_source_tokens(answer.jobs.front().usage.source_tokens());
-  response->set_truncated(answer.jobs.front().usage.truncated());
+  response->set_source_tokens(answer.outputs.front().usage.source_tokens());
+  response->set_truncated(answer.outputs.front().usage.truncated());
   response->set_model(std::move(answer.model));
   response->set_request_id(std::move(answer.request_id));
 }
@@ -62,7 +59,7 @@ void FillResponse(CallAnswer answer, v1::ScoreResponse* response) {
 void FillDelta(CallDelta delta, v1::GenerateChunk* chunk) { Fill(delta, chunk->mutable_delta()); }
 
 void FillDelta(CallDelta delta, v1::GenerateQuestionsChunk* chunk) {
-  chunk->set_answer_index(delta.job);
+  chunk->set_answer_index(delta.output);
   Fill(delta, chunk->mutable_delta());
 }
 

@@ -7,9 +7,9 @@
 
 namespace elserve {
 
-// Of one job.
+// Of one output.
 void FillResponse(CallAnswer answer, v1::GenerateResponse* response);
-// A job for each question.
+// An output for each question.
 void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response);
 void FillResponse(CallAnswer answer, v1::ScoreResponse* response);
 

@@ -12,6 +12,7 @@
 
 #include "server/requests/intake.h"
 #include "server/rpc/answers.h"
+#include "server/rpc/requests.h"
 #include "server/rpc/wire.h"
 
 namespace elserve {
@@ -35,7 +36,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public Cal
     if (const absl::Status parsed = ParseMessage(bytes, &request); !parsed.ok()) {
       return this->Finish(ToGrpc(intake->Refuse(parsed, origin)));
     }
-    absl::StatusOr<std::shared_ptr<Call>> call = intake->Accept(request, origin, self_);
+    absl::StatusOr<std::shared_ptr<Call>> call = intake->Accept(ToGenerationRequest(std::move(request), origin), self_);
     if (!call.ok()) return this->Finish(ToGrpc(call.status()));
     call_ = *call;
     (*call)->Start();

@@ -10,6 +10,7 @@
 
 #include "server/requests/intake.h"
 #include "server/rpc/answers.h"
+#include "server/rpc/requests.h"
 #include "server/rpc/wire.h"
 
 namespace elserve {
@@ -35,7 +36,7 @@ class UnaryCall : public grpc::ServerUnaryReactor, public CallListener {
     if (const absl::Status parsed = ParseMessage(bytes, &request); !parsed.ok()) {
       return Finish(ToGrpc(intake->Refuse(parsed, origin)));
     }
-    absl::StatusOr<std::shared_ptr<Call>> call = intake->Accept(request, origin, self_);
+    absl::StatusOr<std::shared_ptr<Call>> call = intake->Accept(ToGenerationRequest(std::move(request), origin), self_);
     if (!call.ok()) return Finish(ToGrpc(call.status()));
     call_ = *call;
     (*call)->Start();

@@ -37,7 +37,7 @@ EngineLoop::~EngineLoop() {
 }
 
 void EngineLoop::Drain(TimePoint deadline) {
-  // Closed before the loop can see the deadline: once it does, the mail it takes is the last.
+  // Closed before the loop can see the deadline: once it does, what comes is from calls that were accepted.
   inbox_->Close(Draining());
   std::unique_lock lock(mutex_);
   drain_deadline_ = std::min(deadline, drain_deadline_.value_or(deadline));
@@ -69,19 +69,20 @@ bool EngineLoop::Receive() {
   while (true) {
     Publish();
     const std::optional<TimePoint> deadline = drain_deadline();
-    TakeMail(/*wait=*/scheduler_.idle() && !deadline.has_value());
-    const TimePoint now = Now();
-    if (deadline.has_value() && *deadline <= now) {
+    TakeMail(scheduler_.idle() ? deadline : Now());
+    if (deadline.has_value() && *deadline <= Now()) {
       const absl::Status status = absl::UnavailableError("the server shut down before the request was finished");
-      scheduler_.EndAll(now, /*in_flight=*/status, /*queued=*/status);
+      inbox_->CloseForGood(status);
+      TakeMail(Now());
+      scheduler_.EndAll(Now(), /*in_flight=*/status, /*queued=*/status);
     }
     if (!scheduler_.idle()) return true;
-    if (deadline.has_value()) return false;
+    if (deadline.has_value() && inbox_->ended()) return false;
   }
 }
 
-void EngineLoop::TakeMail(bool wait) {
-  inbox_->Take(wait, &mail_);
+void EngineLoop::TakeMail(std::optional<TimePoint> until) {
+  inbox_->Take(until, &mail_);
   const TimePoint now = Now();
   for (Submission& submission : mail_.submissions) {
     const std::shared_ptr<Job> job = submission.job;
@@ -115,8 +116,8 @@ void EngineLoop::Fail(const absl::Status& error) {
   healthy_.store(false, std::memory_order_release);
   const absl::Status queued = absl::UnavailableError(absl::StrCat("the model's device failed: ", error.message()));
   const absl::Status in_flight = absl::InternalError(absl::StrCat("the model's device failed: ", error.message()));
-  inbox_->Close(queued);
-  TakeMail(/*wait=*/false);
+  inbox_->CloseForGood(queued);
+  TakeMail(Now());
   scheduler_.EndAll(Now(), in_flight, queued);
   inbox_->SetTakenAndQueued(0);
   if (options_.observer != nullptr) options_.observer->OnUnhealthy(error);

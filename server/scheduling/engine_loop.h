@@ -80,8 +80,9 @@ class EngineLoop {
   // Where jobs are submitted. It may outlive the loop. UNAVAILABLE from it: the loop drains, stopped or is unhealthy.
   const std::shared_ptr<Inbox>& inbox() const { return inbox_; }
 
-  // Accepts no more work, finishes what was accepted, queued or in flight, and ends what is left at the deadline with
-  // UNAVAILABLE. Returns when all jobs are done. A second call, or Stop, from another thread may bring the end forward.
+  // Accepts no more work, finishes what was accepted, queued or in flight, and what follows from it (Inbox::Pass), and
+  // ends what is left at the deadline with UNAVAILABLE. Returns when all jobs are done. A second call, or Stop, from
+  // another thread may bring the end forward.
   void Drain(TimePoint deadline);
   // Drain with a deadline that has passed: ends all jobs after the step that runs now.
   void Stop();
@@ -94,7 +95,8 @@ class EngineLoop {
   void Run();
   // Takes what came in, and waits for it when there is nothing else to do; false when the loop is to end.
   bool Receive();
-  void TakeMail(bool wait);
+  // Waits for mail until then; nullopt: as long as it takes.
+  void TakeMail(std::optional<TimePoint> until);
   absl::Status Step();
   void Fail(const absl::Status& error);
   void RecordStep(const StepObservation& step);

@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/requests/intake.h"
+#include "server/rpc/requests.h"
 #include "tests/server/requests/fake_model.h"
 
 namespace elserve {
@@ -49,7 +50,7 @@ class CallTest : public ::testing::Test {
 
   template <typename Request>
   std::shared_ptr<Call> Accept(const Request& request, const CallOrigin& origin) {
-    auto call = intake_->Accept(request, origin, listener_);
+    auto call = intake_->Accept(ToGenerationRequest(request, origin), listener_);
     EXPECT_TRUE(call.ok()) << call.status();
     if (!call.ok()) return nullptr;
     listener_->call = call->get();
@@ -95,17 +96,17 @@ TEST_F(CallTest, AnswersWithTextUsageAndWhatWasUsed) {
   request.set_request_id("r-1");
   const auto& answer = Run(request, Rpc::kSummarize);
   ASSERT_TRUE(answer.ok()) << answer.status();
-  ASSERT_EQ(answer->jobs.size(), 1u);
-  ASSERT_EQ(answer->jobs[0].hypotheses.size(), 1u);
-  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  ASSERT_EQ(answer->outputs.size(), 1u);
+  ASSERT_EQ(answer->outputs[0].hypotheses.size(), 1u);
+  const v1::Hypothesis& hypothesis = answer->outputs[0].hypotheses[0];
   EXPECT_EQ(hypothesis.token_ids_size(), 11);
   EXPECT_EQ(hypothesis.text(), model().tokenizer().Decode(std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
   EXPECT_EQ(hypothesis.token_logprobs_size(), 0);
   EXPECT_EQ(hypothesis.finish_reason(), v1::FINISH_REASON_LENGTH);
-  EXPECT_EQ(answer->jobs[0].usage.source_tokens(),
+  EXPECT_EQ(answer->outputs[0].usage.source_tokens(),
             static_cast<int>(model().tokenizer().Encode(request.document())->ids.size()));
-  EXPECT_EQ(answer->jobs[0].usage.generated_tokens(), 11);
-  EXPECT_FALSE(answer->jobs[0].usage.truncated());
+  EXPECT_EQ(answer->outputs[0].usage.generated_tokens(), 11);
+  EXPECT_FALSE(answer->outputs[0].usage.truncated());
   EXPECT_EQ(answer->effective.max_length(), 12);
   EXPECT_EQ(answer->effective.num_beams(), 1);
   EXPECT_EQ(answer->model, "fake");
@@ -122,7 +123,7 @@ TEST_F(CallTest, AlternativesAreListedByPlace) {
   request.set_top_logprobs(2);
   const auto& answer = Run(request, Rpc::kSummarize);
   ASSERT_TRUE(answer.ok()) << answer.status();
-  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  const v1::Hypothesis& hypothesis = answer->outputs[0].hypotheses[0];
   ASSERT_EQ(hypothesis.top_logprobs_size(), 3);
   for (int place = 0; place < 3; ++place) {
     ASSERT_EQ(hypothesis.top_logprobs(place).tokens_size(), 2) << place;
@@ -149,7 +150,7 @@ TEST_F(CallTest, DeltasJoinToTheFinalAnswer) {
   Serve();
   const auto& answer = Run(Document(900), Rpc::kStreamSummarize);
   ASSERT_TRUE(answer.ok()) << answer.status();
-  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  const v1::Hypothesis& hypothesis = answer->outputs[0].hypotheses[0];
   ASSERT_EQ(listener_->texts.size(), 1u);
   EXPECT_EQ(listener_->texts[0], hypothesis.text());
   EXPECT_EQ(listener_->tokens[0], std::vector<int32_t>(hypothesis.token_ids().begin(), hypothesis.token_ids().end()));
@@ -169,12 +170,12 @@ TEST_F(CallTest, AnswersBeginWithTheirPrefix) {
   request.set_token_logprobs(true);
   const auto& answer = Run(request, Rpc::kStreamSummarize);
   ASSERT_TRUE(answer.ok()) << answer.status();
-  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  const v1::Hypothesis& hypothesis = answer->outputs[0].hypotheses[0];
   const std::vector<int32_t> ids(hypothesis.token_ids().begin(), hypothesis.token_ids().end());
   EXPECT_EQ(ids, (std::vector<int32_t>{70, 71, 0, 1, 2}));
   EXPECT_EQ(hypothesis.text(), model().tokenizer().Decode(ids));
   EXPECT_EQ(hypothesis.token_logprobs_size(), 3);
-  EXPECT_EQ(answer->jobs[0].usage.generated_tokens(), 3);
+  EXPECT_EQ(answer->outputs[0].usage.generated_tokens(), 3);
   EXPECT_EQ(answer->effective.max_length(), 6);
   EXPECT_EQ(answer->effective.max_new_tokens(), 3);
   ASSERT_EQ(listener_->tokens.size(), 1u);
@@ -187,7 +188,7 @@ TEST_F(CallTest, TokensWithoutTextAreStreamed) {
   Serve();
   const auto& answer = Run(Document(3), Rpc::kStreamSummarize);
   ASSERT_TRUE(answer.ok()) << answer.status();
-  EXPECT_EQ(answer->jobs[0].hypotheses[0].text(), "");
+  EXPECT_EQ(answer->outputs[0].hypotheses[0].text(), "");
   ASSERT_EQ(listener_->tokens.size(), 1u);
   EXPECT_EQ(listener_->tokens[0], (std::vector<int32_t>{0, 1}));
 }
@@ -201,7 +202,7 @@ TEST_F(CallTest, DeltasAreTakenFromEachJobInTurn) {
   for (const int job : {0, 1, 2}) {
     const std::optional<CallDelta> delta = call->TakeDelta();
     ASSERT_TRUE(delta.has_value());
-    EXPECT_EQ(delta->job, job);
+    EXPECT_EQ(delta->output, job);
     EXPECT_EQ(delta->tokens.size(), 19u);
   }
   EXPECT_FALSE(call->TakeDelta().has_value());
@@ -227,22 +228,23 @@ TEST_F(CallTest, DeltasThatNobodyTakesAreJoined) {
   const auto& answer = Run(Document(500), Rpc::kStreamSummarize);
   ASSERT_TRUE(answer.ok());
   EXPECT_EQ(listener_->deltas, 1);
-  EXPECT_EQ(listener_->texts[0], answer->jobs[0].hypotheses[0].text());
+  EXPECT_EQ(listener_->texts[0], answer->outputs[0].hypotheses[0].text());
 }
 
 TEST_F(CallTest, FoldsManyJobsInTheirOrder) {
   Serve();
   const auto& answer = Run(Questions(6, 9), Rpc::kStreamGenerateQuestions);
   ASSERT_TRUE(answer.ok()) << answer.status();
-  ASSERT_EQ(answer->jobs.size(), 6u);
-  ASSERT_EQ(answer->questions.size(), 6u);
+  ASSERT_EQ(answer->outputs.size(), 6u);
+  ASSERT_EQ(answer->answers.size(), 6u);
   ASSERT_EQ(listener_->texts.size(), 6u);
   for (size_t i = 0; i < 6; ++i) {
-    EXPECT_EQ(answer->jobs[i].hypotheses[0].token_ids_size(), 8);
-    EXPECT_EQ(listener_->texts[i], answer->jobs[i].hypotheses[0].text());
+    EXPECT_EQ(answer->outputs[i].hypotheses[0].token_ids_size(), 8);
+    EXPECT_EQ(listener_->texts[i], answer->outputs[i].hypotheses[0].text());
   }
-  EXPECT_EQ(answer->questions[1].answer_text, "one");
-  EXPECT_EQ(answer->questions[1].answer_span, (Span{.begin = 5, .end = 8}));
+  EXPECT_EQ(answer->answers[1].text(), "one");
+  EXPECT_EQ(answer->answers[1].span().begin(), 5);
+  EXPECT_EQ(answer->answers[1].span().end(), 8);
 }
 
 // Of a request with six jobs, where five may wait, none is computed.
@@ -381,7 +383,7 @@ TEST_F(CallTest, BestSoFarIsAnsweredBeforeTheDeadline) {
   const auto& answer =
       Run(request, {.rpc = Rpc::kStreamSummarize, .arrived = now - seconds(20), .deadline = now + milliseconds(2100)});
   ASSERT_TRUE(answer.ok()) << answer.status();
-  const v1::Hypothesis& hypothesis = answer->jobs[0].hypotheses[0];
+  const v1::Hypothesis& hypothesis = answer->outputs[0].hypotheses[0];
   EXPECT_EQ(hypothesis.finish_reason(), v1::FINISH_REASON_DEADLINE);
   EXPECT_GT(hypothesis.token_ids_size(), 0);
   EXPECT_EQ(listener_->texts[0], hypothesis.text());
@@ -397,7 +399,7 @@ TEST_F(CallTest, AtMaxTimeEachAnswerIsWhatThereIs) {
   const auto& answer =
       Run(request, {.rpc = Rpc::kGenerateQuestions, .arrived = Now() - seconds(100), .deadline = std::nullopt});
   ASSERT_TRUE(answer.ok()) << answer.status();
-  for (const CallAnswer::Job& job : answer->jobs) {
+  for (const CallOutput& job : answer->outputs) {
     EXPECT_EQ(job.hypotheses[0].finish_reason(), v1::FINISH_REASON_DEADLINE);
     EXPECT_GT(job.hypotheses[0].token_ids_size(), 0);
   }
@@ -457,7 +459,8 @@ TEST_F(CallTest, TheEnginesThreadMayLetGoOfAModel) {
 TEST_F(CallTest, DrainingRefusesAndReports) {
   Serve();
   intake_->StartDraining();
-  const auto call = intake_->Accept(Document(5), {.rpc = Rpc::kSummarize, .arrived = {}, .deadline = {}}, listener_);
+  const auto call = intake_->Accept(
+      ToGenerationRequest(Document(5), {.rpc = Rpc::kSummarize, .arrived = {}, .deadline = {}}), listener_);
   EXPECT_EQ(call.status().code(), absl::StatusCode::kUnavailable);
   ExpectOneRecord(absl::StatusCode::kUnavailable);
 }

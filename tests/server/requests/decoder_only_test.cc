@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "server/requests/prepare.h"
 #include "tests/server/requests/fake_model.h"
+#include "tests/server/requests/rpc_requests.h"
 #include "tests/test_directory.h"
 
 namespace elserve {
@@ -47,7 +48,10 @@ class DecoderOnlyTest : public ::testing::Test {
   PreparedCall Prepared(const Request& request) {
     absl::StatusOr<PreparedCall> call = Prepare(models(), request, /*stream=*/false);
     EXPECT_TRUE(call.ok()) << call.status();
-    return call.ok() ? *std::move(call) : PreparedCall{};
+    if (call.ok()) return *std::move(call);
+    PreparedCall none;
+    none.jobs.emplace_back();
+    return none;
   }
   template <typename Request>
   std::string Refused(const Request& request) {
@@ -77,33 +81,33 @@ TEST_F(DecoderOnlyTest, ThePromptIsThePrefixAndLengthsCountIt) {
   ASSERT_EQ(call.jobs.size(), 1u);
   EXPECT_THAT(call.jobs[0].source, IsEmpty());
   EXPECT_FALSE(call.jobs[0].truncated);
-  EXPECT_THAT(call.decoding.prefix, ElementsAre(0, 1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(call.jobs[0].decoding.prefix, ElementsAre(0, 1, 2, 3, 4, 5, 6));
   EXPECT_THAT(call.answer_prefix, IsEmpty());
-  EXPECT_EQ(call.decoding.max_length, 50);  // the checkpoint's
+  EXPECT_EQ(call.jobs[0].decoding.max_length, 50);  // the checkpoint's
   EXPECT_EQ(call.effective.max_new_tokens(), 43);
   EXPECT_FALSE(call.effective.has_decoder_start_token_id());
   v1::GenerateRequest request = Generate(7);
   request.mutable_parameters()->set_max_new_tokens(5);
   request.mutable_parameters()->set_min_new_tokens(3);
   call = Prepared(request);
-  EXPECT_EQ(call.decoding.max_length, 12);
-  EXPECT_EQ(call.decoding.min_length, 10);
+  EXPECT_EQ(call.jobs[0].decoding.max_length, 12);
+  EXPECT_EQ(call.jobs[0].decoding.min_length, 10);
 }
 
 TEST_F(DecoderOnlyTest, ASummarysPromptEndsWithTlDr) {
-  EXPECT_EQ(Prepared(Summarize("the fox")).decoding.prefix, IdsOf("the fox\nTL;DR:"));
+  EXPECT_EQ(Prepared(Summarize("the fox")).jobs[0].decoding.prefix, IdsOf("the fox\nTL;DR:"));
   const v1::Model model = models().models().front().served->Describe();
   EXPECT_TRUE(model.decoder_only());
   EXPECT_EQ(model.tasks().summarize().suffix(), "\nTL;DR:");
   models_.reset();
   options_.summarize_prefix = "a: ";
   options_.summarize_suffix = "";
-  EXPECT_EQ(Prepared(Summarize("the fox")).decoding.prefix, IdsOf("a: the fox"));
+  EXPECT_EQ(Prepared(Summarize("the fox")).jobs[0].decoding.prefix, IdsOf("a: the fox"));
 }
 
 // Errors name what the answer takes of the positions.
 TEST_F(DecoderOnlyTest, APromptLeavesRoomForTheAnswer) {
-  EXPECT_EQ(Prepared(Generate(49)).decoding.prefix.size(), 49u);
+  EXPECT_EQ(Prepared(Generate(49)).jobs[0].decoding.prefix.size(), 49u);
   EXPECT_THAT(Refused(Generate(50)),
               HasSubstr("token_ids has 50 tokens; model fake takes at most 49 before one more of max_length, 50"));
   v1::GenerateRequest request = Generate(87);
@@ -112,13 +116,13 @@ TEST_F(DecoderOnlyTest, APromptLeavesRoomForTheAnswer) {
                                           "10, of max_decoder_tokens, 96"));
   request.set_truncation(v1::TRUNCATION_TRUNCATE);
   PreparedCall call = Prepared(request);
-  EXPECT_EQ(call.decoding.prefix.size(), 86u);
-  EXPECT_EQ(call.decoding.max_length, 96);
+  EXPECT_EQ(call.jobs[0].decoding.prefix.size(), 86u);
+  EXPECT_EQ(call.jobs[0].decoding.max_length, 96);
   EXPECT_TRUE(call.jobs[0].truncated);
   // No length is set: 20 new ones, or as many as there is room for.
   request = Generate(80);
   request.mutable_parameters()->mutable_reset()->Add("max_length");
-  EXPECT_EQ(Prepared(request).decoding.max_length, 96);
+  EXPECT_EQ(Prepared(request).jobs[0].decoding.max_length, 96);
 }
 
 TEST_F(DecoderOnlyTest, TruncationLeavesTheSuffix) {
@@ -128,12 +132,12 @@ TEST_F(DecoderOnlyTest, TruncationLeavesTheSuffix) {
   EXPECT_THAT(Refused(request), HasSubstr("document has more than 49 tokens; model fake takes at most 49"));
   request.set_truncation(v1::TRUNCATION_TRUNCATE);
   const PreparedCall call = Prepared(request);
-  ASSERT_EQ(call.decoding.prefix.size(), 49u);
+  ASSERT_EQ(call.jobs[0].decoding.prefix.size(), 49u);
   EXPECT_TRUE(call.jobs[0].truncated);
   const Ids suffix = IdsOf("\nTL;DR:"), whole = IdsOf(text);
-  const auto cut = call.decoding.prefix.end() - static_cast<std::ptrdiff_t>(suffix.size());
-  EXPECT_EQ(Ids(cut, call.decoding.prefix.end()), suffix);
-  EXPECT_TRUE(std::equal(call.decoding.prefix.begin(), cut, whole.begin()));
+  const auto cut = call.jobs[0].decoding.prefix.end() - static_cast<std::ptrdiff_t>(suffix.size());
+  EXPECT_EQ(Ids(cut, call.jobs[0].decoding.prefix.end()), suffix);
+  EXPECT_TRUE(std::equal(call.jobs[0].decoding.prefix.begin(), cut, whole.begin()));
   request.mutable_parameters()->set_max_length(5);
   EXPECT_THAT(Refused(request), HasSubstr("document, which is cut before the task's suffix, has more than 4 tokens"));
 }
@@ -146,16 +150,15 @@ TEST_F(DecoderOnlyTest, TargetsGoOnFromThePrompt) {
   const PreparedCall call = Prepared(request);
   ASSERT_EQ(call.jobs.size(), 2u);
   const Ids prompt = IdsOf("the fox");
-  EXPECT_EQ(call.decoding.prefix, prompt);
   Ids text = prompt, ids = prompt;
   for (const int32_t id : IdsOf(" over")) text.push_back(id);
-  text.push_back(call.decoding.eos_token_id.front());
+  text.push_back(call.jobs[0].decoding.eos_token_id.front());
   ids.push_back(7);
-  EXPECT_EQ(call.jobs[0].prefix, text);
-  EXPECT_EQ(call.jobs[1].prefix, ids);
-  for (const PreparedCall::Job& job : call.jobs) {
+  EXPECT_EQ(call.jobs[0].decoding.prefix, text);
+  EXPECT_EQ(call.jobs[1].decoding.prefix, ids);
+  for (const PlannedJob& job : call.jobs) {
     EXPECT_THAT(job.source, IsEmpty());
-    EXPECT_EQ(job.score_from, static_cast<int>(prompt.size()));
+    EXPECT_EQ(job.decoding.score_from, static_cast<int>(prompt.size()));
   }
 }
 
@@ -170,7 +173,7 @@ TEST_F(DecoderOnlyTest, APromptLeavesRoomForTargets) {
   EXPECT_THAT(Refused(request), HasSubstr("targets[0].token_ids has 2 ids; allowed are at most 1"));
   request.mutable_targets(0)->mutable_token_ids()->mutable_ids()->Truncate(1);
   const PreparedCall call = Prepared(request);
-  EXPECT_EQ(call.jobs[0].prefix.size(), 96u);
+  EXPECT_EQ(call.jobs[0].decoding.prefix.size(), 96u);
   EXPECT_TRUE(call.jobs[0].truncated);
 }
 

@@ -147,14 +147,14 @@ class RecordingListener : public CallListener {
   // What the call still holds.
   void Take() {
     while (std::optional<CallDelta> delta = call->TakeDelta()) {
-      ASSERT_GE(delta->job, 0);
+      ASSERT_GE(delta->output, 0);
       ++deltas;
-      if (texts.size() <= static_cast<size_t>(delta->job)) {
-        texts.resize(static_cast<size_t>(delta->job) + 1);
+      if (texts.size() <= static_cast<size_t>(delta->output)) {
+        texts.resize(static_cast<size_t>(delta->output) + 1);
         tokens.resize(texts.size());
       }
-      texts[static_cast<size_t>(delta->job)] += delta->text;
-      auto& ids = tokens[static_cast<size_t>(delta->job)];
+      texts[static_cast<size_t>(delta->output)] += delta->text;
+      auto& ids = tokens[static_cast<size_t>(delta->output)];
       ids.insert(ids.end(), delta->tokens.begin(), delta->tokens.end());
     }
   }

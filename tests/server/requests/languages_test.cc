@@ -14,6 +14,7 @@
 #include "server/requests/prepare.h"
 #include "server/requests/tokenize.h"
 #include "tests/server/requests/fake_model.h"
+#include "tests/server/requests/rpc_requests.h"
 
 namespace elserve {
 namespace {
@@ -98,21 +99,21 @@ TEST_F(LanguagesTest, ATargetIsTheForcedBosOfMBart50) {
   Use({"mbart50", R"({"decoder_start_token_id": 2, "forced_bos_token_id": 364})"});
   PreparedCall call = Prepared(Text("fr_XX", "ro_RO"));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kFr, 52, 9, 201, 2));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, kRo);
-  EXPECT_THAT(call.decoding.prefix, ElementsAre(2));
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, kRo);
+  EXPECT_THAT(call.jobs[0].decoding.prefix, ElementsAre(2));
   EXPECT_EQ(call.effective.forced_bos_token_id(), kRo);
   call = Prepared(Text("", ""));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kEn, 52, 9, 201, 2));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, 364);
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, 364);
 }
 
 TEST_F(LanguagesTest, ATargetIsTheDecodersStartOfMBart) {
   Use({"mbart", R"({"decoder_start_token_id": 364})"});
   PreparedCall call = Prepared(Text("fr_XX", "ro_RO"));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(52, 9, 201, 2, kFr));
-  EXPECT_THAT(call.decoding.prefix, ElementsAre(kRo));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, -1);
-  EXPECT_THAT(Prepared(Text("", "")).decoding.prefix, ElementsAre(364));
+  EXPECT_THAT(call.jobs[0].decoding.prefix, ElementsAre(kRo));
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, -1);
+  EXPECT_THAT(Prepared(Text("", "")).jobs[0].decoding.prefix, ElementsAre(364));
   EXPECT_THAT(Described().target(), SizeIs(25));
 }
 
@@ -126,7 +127,7 @@ TEST_F(LanguagesTest, ADecodersStartHasToBeALanguages) {
   EXPECT_THAT(Described().source(), SizeIs(25));
   setting.defaults.set_decoder_start_token_id(kDe);
   Use(setting);
-  EXPECT_THAT(Prepared(Text("", "ro_RO")).decoding.prefix, ElementsAre(kRo));
+  EXPECT_THAT(Prepared(Text("", "ro_RO")).jobs[0].decoding.prefix, ElementsAre(kRo));
   setting.defaults.Clear();
   setting.generation = "{}";
   Use(setting);
@@ -137,8 +138,8 @@ TEST_F(LanguagesTest, ATargetStandsBeforeMariansText) {
   Use({"marian", R"({"decoder_start_token_id": 372})"});
   const PreparedCall call = Prepared(Text("", "fra"));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(369, 45, 6, 175, 0));
-  EXPECT_THAT(call.decoding.prefix, ElementsAre(372));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, -1);
+  EXPECT_THAT(call.jobs[0].decoding.prefix, ElementsAre(372));
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, -1);
   EXPECT_THAT(Prepared(Text("", "")).jobs[0].source, ElementsAre(45, 6, 175, 0));
   EXPECT_EQ(Refusal(Text("eng", "")), "source_language is \"eng\"; the model takes none");
   EXPECT_THAT(Described().source(), IsEmpty());
@@ -149,16 +150,16 @@ TEST_F(LanguagesTest, ParametersOfARequestWinOverItsTarget) {
   Use({"mbart50", R"({"decoder_start_token_id": 2})"});
   v1::GenerateRequest request = Text("", "ro_RO");
   request.mutable_parameters()->set_forced_bos_token_id(7);
-  EXPECT_EQ(Prepared(request).decoding.forced_bos_token_id, 7);
+  EXPECT_EQ(Prepared(request).jobs[0].decoding.forced_bos_token_id, 7);
   request.mutable_parameters()->set_forced_bos_token_id(-1);
-  EXPECT_EQ(Prepared(request).decoding.forced_bos_token_id, -1);
+  EXPECT_EQ(Prepared(request).jobs[0].decoding.forced_bos_token_id, -1);
   request.mutable_parameters()->clear_forced_bos_token_id();
   request.mutable_parameters()->add_reset("forced_bos_token_id");
-  EXPECT_EQ(Prepared(request).decoding.forced_bos_token_id, -1);
+  EXPECT_EQ(Prepared(request).jobs[0].decoding.forced_bos_token_id, -1);
   Use({"mbart", R"({"decoder_start_token_id": 364})"});
   request = Text("", "ro_RO");
   request.mutable_parameters()->set_decoder_start_token_id(7);
-  EXPECT_THAT(Prepared(request).decoding.prefix, ElementsAre(7));
+  EXPECT_THAT(Prepared(request).jobs[0].decoding.prefix, ElementsAre(7));
 }
 
 // The checkpoint, the configuration's language, its defaults, the request's language: each over the one before.
@@ -167,10 +168,10 @@ TEST_F(LanguagesTest, TheConfigurationHasDefaults) {
   Use(setting);
   PreparedCall call = Prepared(Text("", ""));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kFr, 52, 9, 201, 2));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, kDe);
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, kDe);
   call = Prepared(Text("de_DE", "ro_RO"));
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kDe, 52, 9, 201, 2));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, kRo);
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, kRo);
   EXPECT_EQ(Described().default_source(), "fr_XX");
   EXPECT_EQ(Described().default_target(), "de_DE");
   EXPECT_EQ(models_->models().front().served->Describe().default_parameters().forced_bos_token_id(), kDe);
@@ -181,8 +182,8 @@ TEST_F(LanguagesTest, TheConfigurationHasDefaults) {
 
   setting.defaults.set_forced_bos_token_id(7);
   Use(setting);
-  EXPECT_EQ(Prepared(Text("", "")).decoding.forced_bos_token_id, 7);
-  EXPECT_EQ(Prepared(Text("", "ro_RO")).decoding.forced_bos_token_id, kRo);
+  EXPECT_EQ(Prepared(Text("", "")).jobs[0].decoding.forced_bos_token_id, 7);
+  EXPECT_EQ(Prepared(Text("", "ro_RO")).jobs[0].decoding.forced_bos_token_id, kRo);
 
   Use({.tokenizer = "marian", .generation = R"({"decoder_start_token_id": 372})", .target_language = "fra"});
   EXPECT_THAT(Prepared(Text("", "")).jobs[0].source, ElementsAre(369, 45, 6, 175, 0));
@@ -225,7 +226,7 @@ TEST_F(LanguagesTest, AllRequestsHaveThem) {
   summarize.set_target_language("ro_RO");
   PreparedCall call = Prepared(summarize);
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kFr, 52, 9, 201, 2));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, kRo);
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, kRo);
   v1::GenerateQuestionsRequest questions;
   questions.set_context("over the fox");
   questions.add_answers()->set_text("fox");
@@ -233,7 +234,7 @@ TEST_F(LanguagesTest, AllRequestsHaveThem) {
   questions.set_target_language("ro_RO");
   call = Prepared(questions);
   EXPECT_EQ(call.jobs[0].source.front(), kFr);
-  EXPECT_EQ(call.decoding.forced_bos_token_id, kRo);
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, kRo);
 }
 
 // People count before they send: the tokens, and the refusals, are those of the request.
@@ -268,7 +269,7 @@ TEST_F(LanguagesTest, TokenIdsHaveNoLanguageOfTheirOwn) {
   request.set_target_language("ro_RO");
   const PreparedCall call = Prepared(request);
   EXPECT_THAT(call.jobs[0].source, ElementsAre(kEn, 52, 2));
-  EXPECT_EQ(call.decoding.forced_bos_token_id, kRo);
+  EXPECT_EQ(call.jobs[0].decoding.forced_bos_token_id, kRo);
   request.set_source_language("en_XX");
   EXPECT_THAT(Refusal(request), HasSubstr("source_language is \"en_XX\"; token_ids allow none"));
   Use({.tokenizer = "marian", .generation = R"({"decoder_start_token_id": 372})", .target_language = "fra"});

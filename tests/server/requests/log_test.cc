@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/requests/intake.h"
+#include "server/rpc/requests.h"
 #include "tests/server/requests/fake_model.h"
 
 namespace elserve {
@@ -86,14 +87,16 @@ TEST_F(LogTest, CountsTheTokensOfAllJobs) {
     request.add_answers()->set_text("two");
     request.mutable_parameters()->set_max_length(4);
     const auto call = intake.Accept(
-        request, {.rpc = Rpc::kGenerateQuestions, .arrived = std::chrono::steady_clock::now(), .deadline = {}},
+        ToGenerationRequest(
+            request, {.rpc = Rpc::kGenerateQuestions, .arrived = std::chrono::steady_clock::now(), .deadline = {}}),
         listener);
     ASSERT_TRUE(call.ok()) << call.status();
     listener->call = call->get();
     (*call)->Start();
     ASSERT_TRUE(listener->Wait().ok());
   }
-  const int source = listener->answer->jobs[0].usage.source_tokens() + listener->answer->jobs[1].usage.source_tokens();
+  const auto& outputs = listener->answer->outputs;
+  const int source = outputs[0].usage.source_tokens() + outputs[1].usage.source_tokens();
   EXPECT_THAT(
       lines_.str(),
       HasSubstr("started rpc=GenerateQuestions model=fake jobs=2 source_tokens=" + std::to_string(source) + "\n"));

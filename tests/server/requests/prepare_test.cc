@@ -9,7 +9,10 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/requests/questions.h"
+#include "server/requests/score.h"
 #include "tests/server/requests/fake_model.h"
+#include "tests/server/requests/rpc_requests.h"
 
 namespace elserve {
 namespace {
@@ -122,9 +125,9 @@ TEST_F(PrepareTest, MergesOverTheDefaults) {
   request.mutable_parameters()->set_max_new_tokens(7);
   const auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
-  EXPECT_EQ(call->decoding.max_length, 8);
-  EXPECT_EQ(call->decoding.num_beams, 1);  // YAML over the checkpoint's 4
-  EXPECT_THAT(call->decoding.eos_token_id, ElementsAre(2));
+  EXPECT_EQ(call->jobs[0].decoding.max_length, 8);
+  EXPECT_EQ(call->jobs[0].decoding.num_beams, 1);  // YAML over the checkpoint's 4
+  EXPECT_THAT(call->jobs[0].decoding.eos_token_id, ElementsAre(2));
   EXPECT_EQ(call->effective.eos_token_id(0), 2);
 }
 
@@ -136,12 +139,12 @@ TEST_F(PrepareTest, SamplingParametersNeedDoSampleAndGetASeed) {
   const auto first = Prepare(*one_, request, false), second = Prepare(*one_, request, false);
   ASSERT_TRUE(first.ok()) << first.status();
   ASSERT_TRUE(second.ok());
-  EXPECT_TRUE(first->decoding.do_sample);
-  EXPECT_EQ(first->decoding.sampling.temperature, 0.7f);
-  EXPECT_EQ(first->effective.seed(), first->decoding.sampling.seed);
-  EXPECT_NE(first->decoding.sampling.seed, second->decoding.sampling.seed);
+  EXPECT_TRUE(first->jobs[0].decoding.do_sample);
+  EXPECT_EQ(first->jobs[0].decoding.sampling.temperature, 0.7f);
+  EXPECT_EQ(first->effective.seed(), first->jobs[0].decoding.sampling.seed);
+  EXPECT_NE(first->jobs[0].decoding.sampling.seed, second->jobs[0].decoding.sampling.seed);
   request.mutable_parameters()->set_seed(5);
-  EXPECT_EQ(Prepare(*one_, request, false)->decoding.sampling.seed, 5u);
+  EXPECT_EQ(Prepare(*one_, request, false)->jobs[0].decoding.sampling.seed, 5u);
 }
 
 TEST_F(PrepareTest, TheConfigurationsSamplingParametersNeedDoSample) {
@@ -161,7 +164,7 @@ TEST_F(PrepareTest, BadWordsAreIdsOfBothSpellings) {
   request.mutable_parameters()->add_bad_words_ids()->add_ids(7);
   const auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
-  const TokenSequences& words = call->decoding.bad_words_ids;
+  const TokenSequences& words = call->jobs[0].decoding.bad_words_ids;
   ASSERT_EQ(words.size(), 3u);
   EXPECT_THAT(words[0], ElementsAre(7));
   const std::vector<int32_t> bare(words[1].begin(), words[1].end()), spaced(words[2].begin(), words[2].end());
@@ -177,11 +180,11 @@ TEST_F(PrepareTest, BadWordsAreIdsOfBothSpellings) {
 
 TEST_F(PrepareTest, StopStringsComeWithTheTextsOfTokens) {
   v1::SummarizeRequest request = Summarize("text");
-  EXPECT_EQ(Prepare(*one_, request, false)->decoding.stop_strings, nullptr);
+  EXPECT_EQ(Prepare(*one_, request, false)->jobs[0].decoding.stop_strings, nullptr);
   request.mutable_parameters()->add_stop_strings(". ");
   const auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
-  const StopStrings& stop = *call->decoding.stop_strings;
+  const StopStrings& stop = *call->jobs[0].decoding.stop_strings;
   EXPECT_THAT(stop.strings, ElementsAre(". "));
   const auto ids = model().tokenizer().Encode(" some text", {.add_special_tokens = false});
   std::string text;
@@ -199,14 +202,14 @@ TEST_F(PrepareTest, IdsOfAnAnswersPrefixStandBehindTheStartToken) {
   request.mutable_parameters()->set_max_new_tokens(5);
   auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
-  EXPECT_THAT(call->decoding.prefix, ElementsAre(2, 7, 2));
+  EXPECT_THAT(call->jobs[0].decoding.prefix, ElementsAre(2, 7, 2));
   EXPECT_THAT(call->answer_prefix, ElementsAre(7, 2));
-  EXPECT_EQ(call->decoding.max_length, 8);
+  EXPECT_EQ(call->jobs[0].decoding.max_length, 8);
   // The start token is there already.
   request.mutable_prefix_token_ids()->mutable_ids()->Set(0, 2);
   call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
-  EXPECT_THAT(call->decoding.prefix, ElementsAre(2, 2));
+  EXPECT_THAT(call->jobs[0].decoding.prefix, ElementsAre(2, 2));
   EXPECT_THAT(call->answer_prefix, ElementsAre(2));
 }
 
@@ -253,9 +256,9 @@ TEST_F(PrepareTest, ChecksAnswersPrefixes) {
 
 TEST_F(PrepareTest, TopLogprobsAreOfTheWholeRequest) {
   v1::SummarizeRequest request = Summarize("text");
-  EXPECT_EQ(Prepare(*one_, request, false)->decoding.top_logprobs, 0);
+  EXPECT_EQ(Prepare(*one_, request, false)->jobs[0].decoding.top_logprobs, 0);
   request.set_top_logprobs(20);
-  EXPECT_EQ(Prepare(*one_, request, false)->decoding.top_logprobs, 20);
+  EXPECT_EQ(Prepare(*one_, request, false)->jobs[0].decoding.top_logprobs, 20);
   for (const int wrong : {-1, 21}) {
     request.set_top_logprobs(wrong);
     ExpectRefused(*one_, request, {"top_logprobs is " + std::to_string(wrong), "0 to 20"});
@@ -282,15 +285,15 @@ TEST_F(PrepareTest, TargetsStandBehindTheStartTokenAndTextsEnd) {
   const auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
   ASSERT_EQ(call->jobs.size(), 2u);
-  const PreparedCall::Job &text = call->jobs[0], &ids = call->jobs[1];
+  const PlannedJob &text = call->jobs[0], &ids = call->jobs[1];
   EXPECT_EQ(text.source, ids.source);
   EXPECT_EQ(text.source, model().tokenizer().Encode("text")->ids);
-  EXPECT_EQ(text.prefix.front(), 2);
-  EXPECT_EQ(text.prefix.back(), 2);
-  EXPECT_TRUE(std::equal(word.rbegin(), word.rend(), text.prefix.rbegin() + 1));
-  EXPECT_EQ(text.prefix.size(), static_cast<size_t>(text.score_from) + word.size() + 1);
-  EXPECT_THAT(ids.prefix, ElementsAre(2, 7));
-  EXPECT_EQ(ids.score_from, 1);
+  EXPECT_EQ(text.decoding.prefix.front(), 2);
+  EXPECT_EQ(text.decoding.prefix.back(), 2);
+  EXPECT_TRUE(std::equal(word.rbegin(), word.rend(), text.decoding.prefix.rbegin() + 1));
+  EXPECT_EQ(text.decoding.prefix.size(), static_cast<size_t>(text.decoding.score_from) + word.size() + 1);
+  EXPECT_THAT(ids.decoding.prefix, ElementsAre(2, 7));
+  EXPECT_EQ(ids.decoding.score_from, 1);
 }
 
 TEST_F(PrepareTest, ChecksTargets) {
@@ -314,7 +317,7 @@ TEST_F(PrepareTest, ChecksTargets) {
   ExpectRefused(*one_, request, {"targets[0].token_ids.ids[0] is -3"});
   request.mutable_targets(0)->mutable_token_ids()->set_ids(0, 3);
   EXPECT_TRUE(Prepare(*one_, request, false).ok());
-  while (request.targets_size() <= kMaxTargets) *request.add_targets() = request.targets(0);
+  while (static_cast<size_t>(request.targets_size()) <= kMaxTargets) *request.add_targets() = request.targets(0);
   ExpectRefused(*one_, request, {"targets has 257"});
 }
 
@@ -325,22 +328,22 @@ TEST_F(PrepareTest, TasksHaveTheirOwnDefaults) {
   options.questions_defaults.set_num_beams(3);
   const ModelRegistry models(MakeFakeModels({options}));
   v1::SummarizeRequest summarize = Summarize("text");
-  EXPECT_EQ(Prepare(models, summarize, false)->decoding.num_beams, 2);
-  EXPECT_EQ(Prepare(models, summarize, false)->decoding.max_length, 10);
+  EXPECT_EQ(Prepare(models, summarize, false)->jobs[0].decoding.num_beams, 2);
+  EXPECT_EQ(Prepare(models, summarize, false)->jobs[0].decoding.max_length, 10);
   summarize.mutable_parameters()->set_num_beams(5);
-  EXPECT_EQ(Prepare(models, summarize, false)->decoding.num_beams, 5);
+  EXPECT_EQ(Prepare(models, summarize, false)->jobs[0].decoding.num_beams, 5);
   summarize.mutable_parameters()->Clear();
   summarize.mutable_parameters()->add_reset("max_new_tokens");
-  EXPECT_EQ(Prepare(models, summarize, false)->decoding.max_length, 21);
+  EXPECT_EQ(Prepare(models, summarize, false)->jobs[0].decoding.max_length, 21);
   EXPECT_EQ(Prepare(models, summarize, false)->effective.reset_size(), 0);
   v1::GenerateQuestionsRequest questions;
   questions.set_context("Vim");
   questions.add_answers()->set_text("Vim");
-  EXPECT_EQ(Prepare(models, questions, false)->decoding.num_beams, 3);
-  EXPECT_EQ(Prepare(models, questions, false)->decoding.max_length, 64);  // the checkpoint's
+  EXPECT_EQ(Prepare(models, questions, false)->jobs[0].decoding.num_beams, 3);
+  EXPECT_EQ(Prepare(models, questions, false)->jobs[0].decoding.max_length, 64);  // the checkpoint's
   v1::GenerateRequest generate;
   generate.set_text("Vim");
-  EXPECT_EQ(Prepare(models, generate, false)->decoding.num_beams, 1);
+  EXPECT_EQ(Prepare(models, generate, false)->jobs[0].decoding.num_beams, 1);
 
   const v1::Model described = models.models().front().served->Describe();
   EXPECT_EQ(described.default_parameters().num_beams(), 1);
@@ -374,17 +377,18 @@ TEST_F(PrepareTest, SummariesTakeTheCheckpointsPrefixAndParameters) {
     const auto summary = Prepare(models, Summarize("Vim"), false);
     ASSERT_TRUE(summary.ok()) << summary.status();
     EXPECT_EQ(summary->jobs[0].source, model().tokenizer().Encode(prefix ? "Vim" : "summarize: Vim")->ids);
-    EXPECT_EQ(summary->decoding.max_length, 40);       // the checkpoint's for the task, over its generation_config.json
-    EXPECT_EQ(summary->decoding.num_beams, 1);         // the configuration's for all tasks
-    EXPECT_EQ(summary->decoding.length_penalty, 2.0);  // the configuration's for the task
+    EXPECT_EQ(summary->jobs[0].decoding.max_length,
+              40);  // the checkpoint's for the task, over its generation_config.json
+    EXPECT_EQ(summary->jobs[0].decoding.num_beams, 1);         // the configuration's for all tasks
+    EXPECT_EQ(summary->jobs[0].decoding.length_penalty, 2.0);  // the configuration's for the task
     EXPECT_EQ(models.models().front().served->Describe().tasks().summarize().prefix(), prefix.value_or("summarize: "));
     v1::GenerateQuestionsRequest questions;
     questions.set_context("Vim");
     questions.add_answers()->set_text("Vim");
-    EXPECT_EQ(Prepare(models, questions, false)->decoding.max_length, 64);
+    EXPECT_EQ(Prepare(models, questions, false)->jobs[0].decoding.max_length, 64);
     v1::GenerateRequest generate;
     generate.set_text("Vim");
-    EXPECT_EQ(Prepare(models, generate, false)->decoding.max_length, 64);
+    EXPECT_EQ(Prepare(models, generate, false)->jobs[0].decoding.max_length, 64);
   }
   fs::remove_all(folder);
 }
@@ -468,7 +472,7 @@ TEST_F(PrepareTest, MarksAnswers) {
   ASSERT_EQ(call->jobs.size(), 2u);
   EXPECT_EQ(call->jobs[0].source, model().tokenizer().Encode("generate question: Vim is an <hl> editor <hl>.")->ids);
   EXPECT_EQ(call->jobs[1].source, model().tokenizer().Encode("generate question: <hl> Vim <hl> is an editor.")->ids);
-  EXPECT_EQ(call->questions[1].answer_text, "Vim");
+  EXPECT_EQ(call->plan->Fold().answers[1].text(), "Vim");
 }
 
 // A response's answer, sent again, means the same.
@@ -481,8 +485,9 @@ TEST_F(PrepareTest, TakesAnswersWithTextAndSpan) {
   answer->mutable_span()->set_end(15);
   const auto call = Prepare(*one_, request, false);
   ASSERT_TRUE(call.ok()) << call.status();
-  EXPECT_EQ(call->questions[0].answer_span.begin, 12);
-  EXPECT_EQ(call->questions[0].answer_text, "Vim");
+  const v1::Answer asked = call->plan->Fold().answers[0];
+  EXPECT_EQ(asked.span().begin(), 12);
+  EXPECT_EQ(asked.text(), "Vim");
 }
 
 TEST_F(PrepareTest, ChecksAnswers) {
@@ -504,7 +509,7 @@ TEST_F(PrepareTest, ChecksAnswers) {
   answer->mutable_span()->set_begin(-1);
   ExpectRefused(*one_, request, {"answers[0].span", "-1"});
   request.clear_answers();
-  for (int i = 0; i < kMaxAnswers; ++i) request.add_answers()->set_text("Vim");
+  for (size_t i = 0; i < kMaxAnswers; ++i) request.add_answers()->set_text("Vim");
   EXPECT_TRUE(Prepare(*one_, request, false).ok());
   request.add_answers()->set_text("Vim");
   ExpectRefused(*one_, request, {"answers", "257", "256"});

@@ -1,15 +1,15 @@
 // A request's source: its text becomes token ids, and what is too long is cut or refused.
-#ifndef ELSERVE_SERVER_REQUESTS_PREPARE_SOURCE_H_
-#define ELSERVE_SERVER_REQUESTS_PREPARE_SOURCE_H_
+#ifndef ELSERVE_SERVER_REQUESTS_SOURCE_H_
+#define ELSERVE_SERVER_REQUESTS_SOURCE_H_
 
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "proto/elserve/v1/elserve.pb.h"
-#include "server/requests/call.h"
+#include "server/requests/generation_request.h"
 #include "server/requests/languages.h"
 #include "server/requests/served_model.h"
 #include "server/text/prompts.h"
@@ -25,17 +25,21 @@ struct SourceRules {
   std::string why;         // so many: what of a decoder-only model's positions the answer takes
 };
 
+struct EncodedSource {
+  std::vector<int32_t> ids;
+  bool truncated = false;
+};
+
 // Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is
 // refused costs no more than its first tokens, so it is not known how many it has. `suffix`: the prompt ends with the
 // task's, which truncation leaves.
-absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
-                                              std::string_view prompt, const std::string& field, bool suffix = false);
+absl::StatusOr<EncodedSource> EncodeText(const ServedModel& model, const SourceRules& rules, std::string_view prompt,
+                                         const std::string& field, bool suffix = false);
 
-// The source of a request that has `text` or `token_ids`: GenerateRequest and ScoreRequest.
-template <typename Request>
-absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel& model, const SourceRules& rules,
-                                               const Request& request);
+// The source of a request that has `text` or `token_ids`: Generate and Score.
+absl::StatusOr<EncodedSource> EncodeInput(const ServedModel& model, const SourceRules& rules,
+                                          const GenerationRequest& request);
 
 }  // namespace elserve
 
-#endif  // ELSERVE_SERVER_REQUESTS_PREPARE_SOURCE_H_
+#endif  // ELSERVE_SERVER_REQUESTS_SOURCE_H_

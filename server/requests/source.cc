@@ -1,7 +1,8 @@
-#include "server/requests/prepare_source.h"
+#include "server/requests/source.h"
 
 #include <cstdint>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -47,33 +48,31 @@ absl::StatusOr<std::vector<int32_t>> CutBeforeSuffix(const ServedModel& model, c
 }
 
 // Cuts token ids that are too many, or refuses them.
-absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, PreparedCall::Job* job) {
+absl::Status LimitIds(const ServedModel& model, const SourceRules& rules, EncodedSource* source) {
   const size_t limit = rules.most_tokens;
-  if (job->source.size() <= limit) return absl::OkStatus();
+  if (source->ids.size() <= limit) return absl::OkStatus();
   if (rules.truncation != v1::TRUNCATION_TRUNCATE) {
-    return TooLong(model, rules, "token_ids", absl::StrCat(job->source.size()));
+    return TooLong(model, rules, "token_ids", absl::StrCat(source->ids.size()));
   }
-  job->source.resize(limit);
-  job->truncated = true;
+  source->ids.resize(limit);
+  source->truncated = true;
   return absl::OkStatus();
 }
 
 // Nothing is put around token ids: a language that stands there would be ignored.
-template <typename Request>
-absl::Status CheckLanguagesOfIds(const ServedModel& model, const Request& request) {
+absl::Status CheckLanguagesOfIds(const ServedModel& model, const TextLanguages& languages) {
   const bool target_in_source = model.tokenizer().target_language_use() == TargetLanguageUse::kBeforeText;
-  const bool source = !request.source_language().empty();
-  if (!source && (!target_in_source || request.target_language().empty())) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(source ? "source_language" : "target_language", " is \"",
-                   source ? request.source_language() : request.target_language(),
-                   "\"; token_ids allow none: the encoder gets them as they are, the language's token among them"));
+  const bool source = !languages.source.empty();
+  if (!source && (!target_in_source || languages.target.empty())) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      source ? "source_language" : "target_language", " is \"", source ? languages.source : languages.target,
+      "\"; token_ids allow none: the encoder gets them as they are, the language's token among them"));
 }
 
 }  // namespace
 
-absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const SourceRules& rules,
-                                              std::string_view prompt, const std::string& field, bool suffix) {
+absl::StatusOr<EncodedSource> EncodeText(const ServedModel& model, const SourceRules& rules, std::string_view prompt,
+                                         const std::string& field, bool suffix) {
   const size_t limit = rules.most_tokens;
   const bool truncate = rules.truncation == v1::TRUNCATION_TRUNCATE;
   absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, {.source_language = rules.languages.source,
@@ -89,33 +88,27 @@ absl::StatusOr<PreparedCall::Job> PrepareText(const ServedModel& model, const So
     if (!cut.ok()) return cut.status();
     encoding->ids = *std::move(cut);
   }
-  PreparedCall::Job job{.source = std::move(encoding->ids), .truncated = encoding->too_long};
   // A tokenizer with more tokens than the checkpoint has embeddings.
-  if (const absl::Status status = CheckIds(job.source, absl::StrCat(field, ": token "), model); !status.ok()) {
+  if (const absl::Status status = CheckIds(encoding->ids, absl::StrCat(field, ": token "), model); !status.ok()) {
     return status;
   }
-  return job;
+  return EncodedSource{.ids = std::move(encoding->ids), .truncated = encoding->too_long};
 }
 
-template <typename Request>
-absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel& model, const SourceRules& rules,
-                                               const Request& request) {
-  if (request.has_text()) {
-    if (const absl::Status status = CheckText(request.text(), "text"); !status.ok()) return status;
-    return PrepareText(model, rules, request.text(), "text");
+absl::StatusOr<EncodedSource> EncodeInput(const ServedModel& model, const SourceRules& rules,
+                                          const GenerationRequest& request) {
+  if (const auto* text = std::get_if<std::string>(&request.input)) {
+    if (const absl::Status status = CheckText(*text, "text"); !status.ok()) return status;
+    return EncodeText(model, rules, *text, "text");
   }
-  if (!request.has_token_ids()) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
-  PreparedCall::Job job{.source = {request.token_ids().ids().begin(), request.token_ids().ids().end()}};
-  if (job.source.empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
-  if (const absl::Status status = CheckLanguagesOfIds(model, request); !status.ok()) return status;
-  if (const absl::Status status = LimitIds(model, rules, &job); !status.ok()) return status;
-  if (const absl::Status status = CheckIds(job.source, "token_ids.ids", model); !status.ok()) return status;
-  return job;
+  const auto* ids = std::get_if<std::vector<int32_t>>(&request.input);
+  if (ids == nullptr) return absl::InvalidArgumentError("input is not set; it needs text or token_ids");
+  if (ids->empty()) return absl::InvalidArgumentError("token_ids is empty; it needs at least one id");
+  EncodedSource source{.ids = *ids};
+  if (const absl::Status status = CheckLanguagesOfIds(model, request.languages); !status.ok()) return status;
+  if (const absl::Status status = LimitIds(model, rules, &source); !status.ok()) return status;
+  if (const absl::Status status = CheckIds(source.ids, "token_ids.ids", model); !status.ok()) return status;
+  return source;
 }
-
-template absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel&, const SourceRules&,
-                                                        const v1::GenerateRequest&);
-template absl::StatusOr<PreparedCall::Job> PrepareInput(const ServedModel&, const SourceRules&,
-                                                        const v1::ScoreRequest&);
 
 }  // namespace elserve
