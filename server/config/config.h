@@ -32,6 +32,21 @@ struct QuestionsTask {
   v1::DecodingParameters defaults;  // as SummarizeTask::defaults
 };
 
+// How the summaries of a document's windows become one.
+enum class ChunkJoin {
+  kConcatenate,  // one behind the other
+  kResummarize,  // and summarized again, until that is one window
+};
+
+// What requests get that want a document in windows and do not say how (TRUNCATION_CHUNK).
+struct ChunkDefaults {
+  int window_tokens = 0;  // of a window with its prompt; 0: the model's max_source_tokens
+  int overlap_tokens = 32;
+  ChunkJoin join = ChunkJoin::kConcatenate;
+  int max_rounds = 4;                    // of summarizing again
+  int64_t max_document_bytes = 1 << 20;  // of a document or context
+};
+
 struct ServedModelConfig {
   std::string name;  // unique; 1 to 128 of A-Z a-z 0-9 . _ -
   std::string path;  // an existing directory: what FindCheckpoint() found, from the configuration file's directory on
@@ -59,6 +74,7 @@ struct ServedModelConfig {
   // Without `tasks` in the file: summarize. With it: those that it names.
   std::optional<SummarizeTask> summarize = SummarizeTask();
   std::optional<QuestionsTask> questions;
+  ChunkDefaults chunk;
 };
 
 struct LoggingConfig {

@@ -176,9 +176,12 @@ void Call::End(Part& part, JobResult result) {
     Stream(part, std::span(best).subspan(part.streamed.size()), true);
   }
   CallOutput output = OutputOf(part, result);
-  size_.generated_tokens += output.usage.generated_tokens();
-  absl::StatusOr<std::vector<PlannedJob>> more = prepared_.plan->OnResult(part.index, std::move(output), &events_);
+  size_.generated_tokens += output.usage->generated_tokens();
+  const bool stream = IsStream(origin_.rpc);
+  absl::StatusOr<std::vector<PlannedJob>> more =
+      prepared_.plan->OnResult(part.index, std::move(output), stream ? &events_ : nullptr);
   if (!more.ok()) return Fail(more.status());
+  if (stream) listener_->OnEvents();
   if (!more->empty()) Submit(*std::move(more));
 }
 
@@ -189,7 +192,7 @@ void Call::Stream(Part& part, std::span<const int32_t> tokens, bool last) {
   if (tokens.empty() && text.empty()) return;
   if (!first_token_seconds_) first_token_seconds_ = SecondsSince(origin_.arrived);
   prepared_.plan->OnText(part.index, std::move(text), tokens, &events_);
-  listener_->OnDeltas();
+  listener_->OnEvents();
 }
 
 void Call::Fail(absl::Status error) {
@@ -243,7 +246,7 @@ CallOutput Call::OutputOf(const Part& part, const JobResult& result) const {
     out.set_finish_reason(ToProto(hypothesis.reason, result.deadline_reached));
     generated += static_cast<int>(hypothesis.tokens.size() - prepared_.answer_prefix.size());
   }
-  v1::Usage& usage = output.usage;
+  v1::Usage& usage = output.usage.emplace();
   usage.set_source_tokens(part.source_tokens);
   usage.set_truncated(part.truncated);
   usage.set_generated_tokens(generated);

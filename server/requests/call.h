@@ -29,9 +29,9 @@ namespace elserve {
 class CallListener {
  public:
   virtual ~CallListener() = default;
-  // Streams: TakeDelta has something to give.
-  virtual void OnDeltas() = 0;
-  // The last word, exactly once. What TakeDelta still holds belongs before it. A stream's deltas join to text and
+  // Streams: TakeEvent has something to give.
+  virtual void OnEvents() = 0;
+  // The last word, exactly once. What TakeEvent still holds belongs before it. A stream's deltas join to text and
   // token_ids of the first hypothesis of their output.
   virtual void OnAnswer(absl::StatusOr<CallAnswer> answer) = 0;
 };
@@ -52,8 +52,8 @@ class Call : public std::enable_shared_from_this<Call> {
   // The client waits no longer: ends the call with CANCELLED, or DEADLINE_EXCEEDED where its deadline is the reason;
   // nothing if it is done. From any thread, at any time, also before Start.
   void Cancel();
-  // Streams: what came since the last one, of one output; nullopt: nothing now.
-  std::optional<CallDelta> TakeDelta() { return events_.Take(); }
+  // Streams: what the client is to be told next; nullopt: nothing now.
+  std::optional<CallEvent> TakeEvent() { return events_.Take(); }
 
   const std::string& request_id() const { return prepared_.request_id; }
 

@@ -9,9 +9,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "proto/elserve/v1/elserve.pb.h"
 
 namespace elserve {
 
@@ -22,19 +24,24 @@ struct CallDelta {
   std::vector<int32_t> tokens;
 };
 
-// In the order in which they came, but that deltas of one output that wait are joined: so a reader who is slow, or
-// never reads, keeps one answer's worth of text and nothing more, and no output waits for another. Thread-safe.
+// A part of the answer that is complete.
+using CallEvent = std::variant<CallDelta, v1::Part>;
+
+// In the order in which they came, but that a delta joins an earlier one of its output that waits: so a reader who is
+// slow, or never reads, keeps one answer's worth of text and nothing more, and no output waits for another.
+// Thread-safe.
 class CallEvents {
  public:
   void AddDelta(int output, std::string_view text, std::span<const int32_t> tokens);
+  void AddPart(v1::Part part);
   // nullopt: nothing now.
-  std::optional<CallDelta> Take();
+  std::optional<CallEvent> Take();
 
  private:
   std::mutex mutex_;
   // Guarded by mutex_.
-  std::list<CallDelta> waiting_;
-  absl::flat_hash_map<int, std::list<CallDelta>::iterator> deltas_;  // of waiting_, by output
+  std::list<CallEvent> waiting_;
+  absl::flat_hash_map<int, CallDelta*> deltas_;  // of waiting_, by output
 };
 
 }  // namespace elserve

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,13 +27,14 @@ struct PlannedJob {
 // What one job came to, or several together.
 struct CallOutput {
   std::vector<v1::Hypothesis> hypotheses;  // best first
-  v1::Usage usage;
+  std::optional<v1::Usage> usage;          // of a job: set
 };
 
 // The answer that is made of all results.
 struct CallAnswer {
   std::vector<CallOutput> outputs;   // at least one, but for questions
   std::vector<v1::Answer> answers;   // of GenerateQuestions: by what each output is answered; else none
+  std::vector<v1::Part> parts;       // what the outputs were made of, where they are no job's
   v1::DecodingParameters effective;  // the parameters used
   std::string model;
   std::string request_id;
@@ -48,9 +50,9 @@ class CallPlan {
   // More of what a job will answer, which nothing takes back; `text` is whole characters. What the client is told of
   // it goes to `events`.
   virtual void OnText(size_t job, std::string text, std::span<const int32_t> tokens, CallEvents* events) = 0;
-  // Of a job that ended well. Returns the jobs that follow from it.
+  // Of a job that ended well. Returns the jobs that follow from it. `events`: null for a call that is no stream.
   virtual absl::StatusOr<std::vector<PlannedJob>> OnResult(size_t job, CallOutput output, CallEvents* events) = 0;
-  // `outputs` and `answers`; the rest is the call's.
+  // `outputs`, `answers` and `parts`; the rest is the call's.
   virtual CallAnswer Fold() = 0;
 };
 

@@ -43,6 +43,7 @@ struct GenerationRequest {
   TextOrIds input;  // kSummarize: the document; kQuestions: the context
   v1::DecodingParameters parameters;
   v1::Truncation truncation = v1::TRUNCATION_UNSPECIFIED;
+  std::optional<v1::ChunkOptions> chunk;
   TextLanguages languages;  // "": not named
   TextOrIds answer_prefix;
   std::vector<AskedAnswer> answers;  // of kQuestions

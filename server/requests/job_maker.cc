@@ -38,8 +38,8 @@ absl::StatusOr<std::vector<int32_t>> AnswerPrefix(const ServedModel& model, cons
   return AnswerIds(model, *ids, "prefix_token_ids", room);
 }
 
-absl::Status CheckOptions(const GenerationRequest& request) {
-  absl::Status status = CheckTruncation(request.truncation);
+absl::Status CheckOptions(const GenerationRequest& request, bool may_chunk) {
+  absl::Status status = CheckTruncation(request.truncation, may_chunk);
   status.Update(CheckOnDeadline(request.on_deadline));
   if (!status.ok()) return status;
   if (request.top_logprobs >= 0 && request.top_logprobs <= kMaxTopLogprobs) return absl::OkStatus();
@@ -51,12 +51,14 @@ absl::Status CheckOptions(const GenerationRequest& request) {
 
 absl::StatusOr<JobMaker> JobMaker::Create(std::shared_ptr<const ServedModel> model, const GenerationRequest& request,
                                           ServedTask task) {
-  if (const absl::Status status = CheckOptions(request); !status.ok()) return status;
+  const bool may_chunk = request.task != GenerationRequest::Task::kGenerate;
+  if (const absl::Status status = CheckOptions(request, may_chunk); !status.ok()) return status;
   JobMaker maker;
   maker.model_ = std::move(model);
   maker.rules_.prompt = std::move(task.prompt);
   maker.rules_.languages = maker.model_->LanguagesOf(request.languages.source, request.languages.target);
   maker.rules_.truncation = request.truncation;
+  maker.rules_.may_chunk = may_chunk;
   maker.rules_.most_tokens = static_cast<size_t>(maker.model_->info().max_source_tokens);
   maker.top_logprobs_ = request.top_logprobs;
   maker.stream_ = IsStream(request.origin.rpc);
@@ -150,6 +152,14 @@ absl::StatusOr<PlannedJob> JobMaker::OfText(std::string_view prompt, const std::
   return OfSource(*std::move(source));
 }
 
+absl::StatusOr<std::optional<PlannedJob>> JobMaker::OfTextIfItFits(std::string_view prompt, const std::string& field,
+                                                                   size_t most_tokens) {
+  absl::StatusOr<std::optional<EncodedSource>> source = EncodeIfItFits(*model_, rules_, prompt, field, most_tokens);
+  if (!source.ok()) return source.status();
+  if (!*source) return std::nullopt;
+  return OfSource(**std::move(source));
+}
+
 absl::StatusOr<PlannedJob> JobMaker::OfInput(const GenerationRequest& request) {
   absl::StatusOr<EncodedSource> source = EncodeInput(*model_, rules_, request);
   if (!source.ok()) return source.status();
@@ -171,6 +181,15 @@ absl::StatusOr<PlannedJob> JobMaker::OfSource(EncodedSource source) {
   return job;
 }
 
+absl::Status JobMaker::CheckOneText(const GenerationRequest& request, std::string_view who) const {
+  if (merged_.num_return_sequences() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_return_sequences is ", merged_.num_return_sequences(), "; ", std::string(who), " allows 1"));
+  }
+  if (std::holds_alternative<std::monostate>(request.answer_prefix)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("answer_prefix is set; ", std::string(who), " allows none"));
+}
+
 absl::Status JobMaker::CheckAlternatives(std::span<const PlannedJob> jobs) const {
   int64_t all = 0, tokens = 0;
   for (const PlannedJob& job : jobs) {
@@ -178,11 +197,10 @@ absl::Status JobMaker::CheckAlternatives(std::span<const PlannedJob> jobs) const
     all = tokens * static_cast<int64_t>(jobs.size()) * job.decoding.num_return_sequences * top_logprobs_;
   }
   if (all <= kMaxAlternatives) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("top_logprobs is ", top_logprobs_, ", which for ", jobs.size(),
-                                                 " answers of ", jobs.front().decoding.num_return_sequences,
-                                                 " hypotheses of up to ", tokens, " tokens is ", all,
-                                                 " alternatives; allowed are at most ", kMaxAlternatives,
-                                                 " in one request"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("top_logprobs is ", top_logprobs_, ", which for ", jobs.size(), " answers of ",
+                   jobs.front().decoding.num_return_sequences, " hypotheses of up to ", tokens, " tokens is ", all,
+                   " alternatives; allowed are at most ", kMaxAlternatives, " in one request"));
 }
 
 }  // namespace elserve

@@ -32,11 +32,18 @@ class JobMaker {
   // Of a prompt; `field` is what the client calls the text. `suffix`: the prompt ends with the task's, which truncation
   // leaves.
   absl::StatusOr<PlannedJob> OfText(std::string_view prompt, const std::string& field, bool suffix = false);
+  // The same of at most so many tokens; nullopt: it has more.
+  absl::StatusOr<std::optional<PlannedJob>> OfTextIfItFits(std::string_view prompt, const std::string& field,
+                                                           size_t most_tokens);
   // Of what a Generate has.
   absl::StatusOr<PlannedJob> OfInput(const GenerationRequest& request);
 
   // All hypotheses of all jobs are kept until the last one has ended.
   absl::Status CheckAlternatives(std::span<const PlannedJob> jobs) const;
+
+  // Of what is joined or split: one hypothesis a job, with nothing of the request's at its beginning. `who` allows no
+  // more.
+  absl::Status CheckOneText(const GenerationRequest& request, std::string_view who) const;
 
   const ServedModel& model() const { return *model_; }
   const SourceRules& source_rules() const { return rules_; }

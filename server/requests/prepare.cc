@@ -6,6 +6,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/requests/chunked_summary.h"
+#include "server/requests/chunks.h"
 #include "server/requests/job_maker.h"
 #include "server/requests/outputs_plan.h"
 #include "server/requests/questions.h"
@@ -48,15 +50,24 @@ absl::StatusOr<std::unique_ptr<CallPlan>> OneOutput(absl::StatusOr<PlannedJob> j
   return std::make_unique<OutputsPlan>(std::move(jobs));
 }
 
-absl::StatusOr<std::unique_ptr<CallPlan>> PlanSummary(JobMaker& maker, const GenerationRequest& request) {
+absl::StatusOr<std::unique_ptr<CallPlan>> PlanSummary(std::shared_ptr<JobMaker> maker,
+                                                      const GenerationRequest& request) {
   const std::string& document = std::get<std::string>(request.input);
   if (const absl::Status status = CheckText(document, "document"); !status.ok()) return status;
-  const TaskPrompt& prompt = maker.source_rules().prompt;
-  return OneOutput(maker.OfText(SummaryPrompt(prompt, document), "document", /*suffix=*/!prompt.suffix.empty()));
+  if (request.truncation == v1::TRUNCATION_CHUNK) {
+    const absl::StatusOr<ChunkRules> rules = ChunkRulesOf(*maker, request, document);
+    if (!rules.ok()) return rules.status();
+    if (const absl::Status status = maker->CheckOneText(request, "TRUNCATION_CHUNK"); !status.ok()) return status;
+    return std::make_unique<ChunkedSummary>(std::move(maker), *rules, document);
+  }
+  const TaskPrompt& prompt = maker->source_rules().prompt;
+  return OneOutput(maker->OfText(SummaryPrompt(prompt, document), "document", /*suffix=*/!prompt.suffix.empty()));
 }
 
-absl::StatusOr<std::unique_ptr<CallPlan>> PlanOf(JobMaker& maker, const GenerationRequest& request) {
-  if (request.task == Task::kGenerate) return OneOutput(maker.OfInput(request));
+absl::StatusOr<std::unique_ptr<CallPlan>> PlanOf(const std::shared_ptr<JobMaker>& maker,
+                                                 const GenerationRequest& request) {
+  if (request.task == Task::kGenerate) return OneOutput(maker->OfInput(request));
+  if (const absl::Status status = CheckNoChunkOptions(request); !status.ok()) return status;
   if (!std::holds_alternative<std::string>(request.input)) {
     return absl::InvalidArgumentError("input is token ids; tasks allow text alone: their prompts stand around it");
   }
@@ -67,9 +78,10 @@ absl::StatusOr<std::unique_ptr<CallPlan>> PlanOf(JobMaker& maker, const Generati
 absl::Status PrepareGeneration(const GenerationRequest& request, PreparedCall* call) {
   absl::StatusOr<ServedTask> task = TaskOf(*call->model, request.task);
   if (!task.ok()) return task.status();
-  absl::StatusOr<JobMaker> maker = JobMaker::Create(call->model, request, *std::move(task));
-  if (!maker.ok()) return maker.status();
-  absl::StatusOr<std::unique_ptr<CallPlan>> plan = PlanOf(*maker, request);
+  absl::StatusOr<JobMaker> made = JobMaker::Create(call->model, request, *std::move(task));
+  if (!made.ok()) return made.status();
+  const auto maker = std::make_shared<JobMaker>(*std::move(made));
+  absl::StatusOr<std::unique_ptr<CallPlan>> plan = PlanOf(maker, request);
   if (!plan.ok()) return plan.status();
   call->plan = *std::move(plan);
   absl::StatusOr<std::vector<PlannedJob>> jobs = call->plan->Start();

@@ -78,9 +78,10 @@ absl::Status CheckAnswers(const GenerationRequest& request, std::string_view con
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(JobMaker& maker, const GenerationRequest& request) {
+absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(const std::shared_ptr<JobMaker>& maker,
+                                                        const GenerationRequest& request) {
   const std::string& context = std::get<std::string>(request.input);
-  const SourceRules& rules = maker.source_rules();
+  const SourceRules& rules = maker->source_rules();
   if (const absl::Status status = CheckText(context, "context"); !status.ok()) return status;
   if (const absl::Status status = CheckAnswers(request, context, rules.prompt); !status.ok()) return status;
   // All answers are looked at before the first is tokenized.
@@ -97,11 +98,11 @@ absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(JobMaker& maker, const G
   }
   std::vector<PlannedJob> jobs;
   for (size_t i = 0; i < spans.size(); ++i) {
-    absl::StatusOr<PlannedJob> job = maker.OfText(HighlightPrompt(rules.prompt, context, spans[i]), "context");
+    absl::StatusOr<PlannedJob> job = maker->OfText(HighlightPrompt(rules.prompt, context, spans[i]), "context");
     if (!job.ok()) return job.status();
     if (job->truncated) {
       const absl::Status kept =
-          CheckAnswerKept(maker.model(), rules, context, spans[i], absl::StrCat("answers[", i, "]"));
+          CheckAnswerKept(maker->model(), rules, context, spans[i], absl::StrCat("answers[", i, "]"));
       if (!kept.ok()) return kept;
     }
     jobs.push_back(*std::move(job));

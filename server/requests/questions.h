@@ -18,7 +18,8 @@ inline constexpr size_t kMaxAnswers = 256;
 inline constexpr size_t kMaxPromptBytes = size_t{64} << 20;
 
 // The request's input is text.
-absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(JobMaker& maker, const GenerationRequest& request);
+absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(const std::shared_ptr<JobMaker>& maker,
+                                                        const GenerationRequest& request);
 
 }  // namespace elserve
 

@@ -31,10 +31,12 @@ absl::StatusOr<std::string> RequestId(const std::string& id) {
   return id;
 }
 
-absl::Status CheckTruncation(v1::Truncation truncation) {
-  if (v1::Truncation_IsValid(truncation)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("truncation is ", static_cast<int>(truncation),
-                                                 "; allowed are TRUNCATION_REJECT (1) and TRUNCATION_TRUNCATE (2)"));
+absl::Status CheckTruncation(v1::Truncation truncation, bool may_chunk) {
+  if (v1::Truncation_IsValid(truncation) && (may_chunk || truncation != v1::TRUNCATION_CHUNK)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "truncation is ", static_cast<int>(truncation), "; allowed are TRUNCATION_REJECT (1)",
+      may_chunk ? ", TRUNCATION_TRUNCATE (2) and TRUNCATION_CHUNK (3)" : " and TRUNCATION_TRUNCATE (2)",
+      truncation == v1::TRUNCATION_CHUNK ? "; TRUNCATION_CHUNK is for Summarize and GenerateQuestions" : ""));
 }
 
 absl::Status CheckOnDeadline(v1::OnDeadline on_deadline) {

@@ -16,7 +16,8 @@ namespace elserve {
 
 // The request's own name, checked, or a new one where it has none.
 absl::StatusOr<std::string> RequestId(const std::string& id);
-absl::Status CheckTruncation(v1::Truncation truncation);
+// `may_chunk`: the task knows TRUNCATION_CHUNK.
+absl::Status CheckTruncation(v1::Truncation truncation, bool may_chunk);
 absl::Status CheckOnDeadline(v1::OnDeadline on_deadline);
 // Valid UTF-8 and not empty.
 absl::Status CheckText(std::string_view text, const std::string& field);

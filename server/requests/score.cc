@@ -15,7 +15,7 @@ namespace elserve {
 namespace {
 
 absl::StatusOr<SourceRules> RulesOf(const ServedModel& model, const GenerationRequest& request) {
-  if (const absl::Status status = CheckTruncation(request.truncation); !status.ok()) return status;
+  if (const absl::Status status = CheckTruncation(request.truncation, /*may_chunk=*/false); !status.ok()) return status;
   SourceRules rules;
   rules.languages = model.LanguagesOf(request.languages.source, request.languages.target);
   rules.truncation = request.truncation;

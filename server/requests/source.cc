@@ -1,6 +1,8 @@
 #include "server/requests/source.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -17,8 +19,9 @@ namespace {
 absl::Status TooLong(const ServedModel& model, const SourceRules& rules, std::string_view field,
                      std::string_view length) {
   return absl::InvalidArgumentError(absl::StrFormat(
-      "%s has %s tokens; model %s takes at most %d%s (truncation: TRUNCATION_TRUNCATE cuts the %s off)", field, length,
-      model.name(), rules.most_tokens, rules.why, model.tokenizer().truncates_left() ? "beginning" : "end"));
+      "%s has %s tokens; model %s takes at most %d%s (truncation: TRUNCATION_TRUNCATE cuts the %s off%s)", field,
+      length, model.name(), rules.most_tokens, rules.why, model.tokenizer().truncates_left() ? "beginning" : "end",
+      rules.may_chunk ? ", TRUNCATION_CHUNK takes it in parts" : ""));
 }
 
 // A prompt that is too long, its suffix whole and the text before it cut.
@@ -45,6 +48,20 @@ absl::StatusOr<std::vector<int32_t>> CutBeforeSuffix(const ServedModel& model, c
     ids.insert(ids.end(), part.begin(), part.end());
   }
   return ids;
+}
+
+absl::StatusOr<Encoding> Encode(const ServedModel& model, const SourceRules& rules, std::string_view prompt,
+                                const std::string& field, EncodeOptions options) {
+  options.source_language = rules.languages.source;
+  options.target_language = rules.languages.target;
+  absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, options);
+  if (encoding.ok()) return encoding;
+  return absl::Status(encoding.status().code(), absl::StrCat(field, ": ", encoding.status().message()));
+}
+
+// A tokenizer may have more tokens than the checkpoint has embeddings.
+absl::Status CheckTokens(std::span<const int32_t> ids, const std::string& field, const ServedModel& model) {
+  return CheckIds(ids, absl::StrCat(field, ": token "), model);
 }
 
 // Cuts token ids that are too many, or refuses them.
@@ -75,24 +92,27 @@ absl::StatusOr<EncodedSource> EncodeText(const ServedModel& model, const SourceR
                                          const std::string& field, bool suffix) {
   const size_t limit = rules.most_tokens;
   const bool truncate = rules.truncation == v1::TRUNCATION_TRUNCATE;
-  absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, {.source_language = rules.languages.source,
-                                                                        .target_language = rules.languages.target,
-                                                                        .max_tokens = limit,
-                                                                        .truncate = truncate});
-  if (!encoding.ok()) {
-    return absl::Status(encoding.status().code(), absl::StrCat(field, ": ", encoding.status().message()));
-  }
+  absl::StatusOr<Encoding> encoding = Encode(model, rules, prompt, field, {.max_tokens = limit, .truncate = truncate});
+  if (!encoding.ok()) return encoding.status();
   if (encoding->too_long && !truncate) return TooLong(model, rules, field, absl::StrCat("more than ", limit));
   if (encoding->too_long && suffix) {
     absl::StatusOr<std::vector<int32_t>> cut = CutBeforeSuffix(model, rules, prompt, field);
     if (!cut.ok()) return cut.status();
     encoding->ids = *std::move(cut);
   }
-  // A tokenizer with more tokens than the checkpoint has embeddings.
-  if (const absl::Status status = CheckIds(encoding->ids, absl::StrCat(field, ": token "), model); !status.ok()) {
-    return status;
-  }
+  if (const absl::Status status = CheckTokens(encoding->ids, field, model); !status.ok()) return status;
   return EncodedSource{.ids = std::move(encoding->ids), .truncated = encoding->too_long};
+}
+
+absl::StatusOr<std::optional<EncodedSource>> EncodeIfItFits(const ServedModel& model, const SourceRules& rules,
+                                                            std::string_view prompt, const std::string& field,
+                                                            size_t most_tokens) {
+  absl::StatusOr<Encoding> encoding =
+      Encode(model, rules, prompt, field, {.max_tokens = std::min(most_tokens, rules.most_tokens)});
+  if (!encoding.ok()) return encoding.status();
+  if (encoding->too_long) return std::nullopt;
+  if (const absl::Status status = CheckTokens(encoding->ids, field, model); !status.ok()) return status;
+  return EncodedSource{.ids = std::move(encoding->ids)};
 }
 
 absl::StatusOr<EncodedSource> EncodeInput(const ServedModel& model, const SourceRules& rules,

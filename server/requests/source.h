@@ -3,6 +3,8 @@
 #define ELSERVE_SERVER_REQUESTS_SOURCE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +25,7 @@ struct SourceRules {
   v1::Truncation truncation = v1::TRUNCATION_UNSPECIFIED;
   size_t most_tokens = 0;  // of a source
   std::string why;         // so many: what of a decoder-only model's positions the answer takes
+  bool may_chunk = false;  // the task knows TRUNCATION_CHUNK
 };
 
 struct EncodedSource {
@@ -35,6 +38,11 @@ struct EncodedSource {
 // task's, which truncation leaves.
 absl::StatusOr<EncodedSource> EncodeText(const ServedModel& model, const SourceRules& rules, std::string_view prompt,
                                          const std::string& field, bool suffix = false);
+
+// The same where the caller finds another prompt if this one has more than `most_tokens`, at most the rules': nullopt.
+absl::StatusOr<std::optional<EncodedSource>> EncodeIfItFits(const ServedModel& model, const SourceRules& rules,
+                                                            std::string_view prompt, const std::string& field,
+                                                            size_t most_tokens);
 
 // The source of a request that has `text` or `token_ids`: Generate and Score.
 absl::StatusOr<EncodedSource> EncodeInput(const ServedModel& model, const SourceRules& rules,

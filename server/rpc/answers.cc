@@ -1,6 +1,7 @@
 #include "server/rpc/answers.h"
 
 #include <utility>
+#include <variant>
 
 namespace elserve {
 namespace {
@@ -17,18 +18,29 @@ void FillCommon(CallAnswer& answer, Response* response) {
 template <typename Owner>
 void FillOutput(CallOutput& output, Owner* owner) {
   for (v1::Hypothesis& hypothesis : output.hypotheses) *owner->add_hypotheses() = std::move(hypothesis);
-  *owner->mutable_usage() = std::move(output.usage);
+  if (output.usage) *owner->mutable_usage() = *std::move(output.usage);
 }
 
-void Fill(CallDelta& delta, v1::Delta* out) {
-  out->set_text(std::move(delta.text));
-  out->mutable_token_ids()->Add(delta.tokens.begin(), delta.tokens.end());
+void FillParts(std::vector<v1::Part>& parts, google::protobuf::RepeatedPtrField<v1::Part>* out) {
+  for (v1::Part& part : parts) out->Add(std::move(part));
+}
+
+template <typename Chunk>
+void FillEvent(CallEvent& event, Chunk* chunk) {
+  if (auto* const part = std::get_if<v1::Part>(&event)) {
+    *chunk->mutable_part() = std::move(*part);
+    return;
+  }
+  auto& delta = std::get<CallDelta>(event);
+  chunk->mutable_delta()->set_text(std::move(delta.text));
+  chunk->mutable_delta()->mutable_token_ids()->Add(delta.tokens.begin(), delta.tokens.end());
 }
 
 }  // namespace
 
 void FillResponse(CallAnswer answer, v1::GenerateResponse* response) {
   FillOutput(answer.outputs.front(), response);
+  FillParts(answer.parts, response->mutable_parts());
   FillCommon(answer, response);
 }
 
@@ -38,6 +50,7 @@ void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response) {
     *question->mutable_answer() = std::move(answer.answers[i]);
     FillOutput(answer.outputs[i], question);
   }
+  FillParts(answer.parts, response->mutable_parts());
   FillCommon(answer, response);
 }
 
@@ -50,17 +63,17 @@ void FillResponse(CallAnswer answer, v1::ScoreResponse* response) {
     *score->mutable_token_ids() = std::move(*target.mutable_token_ids());
     *score->mutable_token_logprobs() = std::move(*target.mutable_token_logprobs());
   }
-  response->set_source_tokens(answer.outputs.front().usage.source_tokens());
-  response->set_truncated(answer.outputs.front().usage.truncated());
+  response->set_source_tokens(answer.outputs.front().usage->source_tokens());
+  response->set_truncated(answer.outputs.front().usage->truncated());
   response->set_model(std::move(answer.model));
   response->set_request_id(std::move(answer.request_id));
 }
 
-void FillDelta(CallDelta delta, v1::GenerateChunk* chunk) { Fill(delta, chunk->mutable_delta()); }
+void FillChunk(CallEvent event, v1::GenerateChunk* chunk) { FillEvent(event, chunk); }
 
-void FillDelta(CallDelta delta, v1::GenerateQuestionsChunk* chunk) {
-  chunk->set_answer_index(delta.output);
-  Fill(delta, chunk->mutable_delta());
+void FillChunk(CallEvent event, v1::GenerateQuestionsChunk* chunk) {
+  if (const auto* const delta = std::get_if<CallDelta>(&event)) chunk->set_answer_index(delta->output);
+  FillEvent(event, chunk);
 }
 
 }  // namespace elserve

@@ -13,8 +13,8 @@ void FillResponse(CallAnswer answer, v1::GenerateResponse* response);
 void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response);
 void FillResponse(CallAnswer answer, v1::ScoreResponse* response);
 
-void FillDelta(CallDelta delta, v1::GenerateChunk* chunk);
-void FillDelta(CallDelta delta, v1::GenerateQuestionsChunk* chunk);
+void FillChunk(CallEvent event, v1::GenerateChunk* chunk);
+void FillChunk(CallEvent event, v1::GenerateQuestionsChunk* chunk);
 
 }  // namespace elserve
 

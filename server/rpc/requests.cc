@@ -49,6 +49,7 @@ GenerationRequest Generation(Task task, Request& request, const CallOrigin& orig
 GenerationRequest ToGenerationRequest(v1::SummarizeRequest request, const CallOrigin& origin) {
   GenerationRequest out = Generation(Task::kSummarize, request, origin);
   out.input = std::move(*request.mutable_document());
+  if (request.has_chunk()) out.chunk = request.chunk();
   return out;
 }
 
@@ -61,6 +62,7 @@ GenerationRequest ToGenerationRequest(v1::GenerateRequest request, const CallOri
 GenerationRequest ToGenerationRequest(v1::GenerateQuestionsRequest request, const CallOrigin& origin) {
   GenerationRequest out = Generation(Task::kQuestions, request, origin);
   out.input = std::move(*request.mutable_context());
+  if (request.has_chunk()) out.chunk = request.chunk();
   for (v1::Answer& answer : *request.mutable_answers()) {
     GenerationRequest::AskedAnswer& asked = out.answers.emplace_back();
     asked.text = std::move(*answer.mutable_text());

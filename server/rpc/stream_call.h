@@ -43,7 +43,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public Cal
   }
 
   // CallListener: the executor's threads.
-  void OnDeltas() override { Advance(); }
+  void OnEvents() override { Advance(); }
   void OnAnswer(absl::StatusOr<CallAnswer> answer) override {
     {
       const std::lock_guard lock(mutex_);
@@ -87,8 +87,8 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public Cal
     if (writing_ || finished_) return Next::kNothing;
     Chunk chunk;
     if (!broken_) {
-      if (std::optional<CallDelta> delta = call_->TakeDelta()) {
-        FillDelta(*std::move(delta), &chunk);
+      if (std::optional<CallEvent> event = call_->TakeEvent()) {
+        FillChunk(*std::move(event), &chunk);
         message_ = SerializeMessage(chunk);
         writing_ = true;
         return Next::kWrite;

@@ -43,7 +43,7 @@ class UnaryCall : public grpc::ServerUnaryReactor, public CallListener {
   }
 
   // CallListener: the executor's threads.
-  void OnDeltas() override {}
+  void OnEvents() override {}
   void OnAnswer(absl::StatusOr<CallAnswer> answer) override {
     if (!answer.ok()) return Finish(ToGrpc(answer.status()));
     Response response;

@@ -10,10 +10,10 @@
 
 namespace elserve {
 
-// The bytes at which the sentences of a text end, ascending; the last one is the text's end, and an empty text has none.
-// White space behind a sentence belongs to it, and what the text begins with to the first. A line's end inside a
-// paragraph ends no sentence, since texts are wrapped; an empty line does. The text must be valid UTF-8 and below 2 GiB.
-// Linear time. INTERNAL if ICU cannot.
+// The bytes at which the sentences of a text end, ascending; the last one is the text's end, and an empty text has
+// none. White space behind a sentence belongs to it, and what the text begins with to the first. A line's end inside a
+// paragraph ends no sentence, since texts are wrapped; an empty line does. The text must be valid UTF-8 and below 2
+// GiB. Linear time. INTERNAL if ICU cannot.
 absl::StatusOr<std::vector<uint32_t>> SentenceEnds(std::string_view text);
 
 // Likewise where a line may be broken: behind a word and the white space that follows it, between ideographs.

@@ -20,13 +20,13 @@ struct TextCuts {
   std::vector<uint32_t> sentence_ends;
   std::vector<uint32_t> word_ends;
   // Of its tokens, in their order. White space that a token begins with does not count, so that none reaches across the
-  // end of a sentence. Where tokens overlap or jump back, one counts from the first byte of it and of all that follow, up
-  // to the last byte of it and of all before. One without bytes counts with the byte before it.
+  // end of a sentence. Where tokens overlap or jump back, one counts from the first byte of it and of all that follow,
+  // up to the last byte of it and of all before. One without bytes counts with the byte before it.
   std::vector<TextSpan> tokens = {};
 };
 
-// A text is tokenized once, as a whole; a window's tokens are those of the text that it touches. Alone, or with a prompt
-// around it, it may have a few more or less: who encodes it and finds it too long asks again with less room.
+// A text is tokenized once, as a whole; a window's tokens are those of the text that it touches. Alone, or with a
+// prompt around it, it may have a few more or less: who encodes it and finds it too long asks again with less room.
 class TextWindows {
  public:
   // Cuts and tokens of a text, which has to outlive this. INVALID_ARGUMENT if it is not valid UTF-8.
@@ -41,8 +41,8 @@ class TextWindows {
 
   // The window that follows one which does not end the text: it begins with the sentences of that one's end that are
   // at most `overlap` tokens and leave room for the next sentence; where the window ends inside a sentence that is too
-  // long, with words of it. It begins and ends behind it, and leaves nothing out between. `overlap` should be at most half of
-  // `room`: the more, the more windows.
+  // long, with words of it. It begins and ends behind it, and leaves nothing out between. `overlap` should be at most
+  // half of `room`: the more, the more windows.
   TextSpan Next(TextSpan window, size_t room, size_t overlap) const;
 
   // The part of at most `room` tokens that holds `inside`, whole characters, with whole sentences around it: as many as

@@ -103,10 +103,10 @@ TEST_F(CallTest, AnswersWithTextUsageAndWhatWasUsed) {
   EXPECT_EQ(hypothesis.text(), model().tokenizer().Decode(std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
   EXPECT_EQ(hypothesis.token_logprobs_size(), 0);
   EXPECT_EQ(hypothesis.finish_reason(), v1::FINISH_REASON_LENGTH);
-  EXPECT_EQ(answer->outputs[0].usage.source_tokens(),
+  EXPECT_EQ(answer->outputs[0].usage->source_tokens(),
             static_cast<int>(model().tokenizer().Encode(request.document())->ids.size()));
-  EXPECT_EQ(answer->outputs[0].usage.generated_tokens(), 11);
-  EXPECT_FALSE(answer->outputs[0].usage.truncated());
+  EXPECT_EQ(answer->outputs[0].usage->generated_tokens(), 11);
+  EXPECT_FALSE(answer->outputs[0].usage->truncated());
   EXPECT_EQ(answer->effective.max_length(), 12);
   EXPECT_EQ(answer->effective.num_beams(), 1);
   EXPECT_EQ(answer->model, "fake");
@@ -175,7 +175,7 @@ TEST_F(CallTest, AnswersBeginWithTheirPrefix) {
   EXPECT_EQ(ids, (std::vector<int32_t>{70, 71, 0, 1, 2}));
   EXPECT_EQ(hypothesis.text(), model().tokenizer().Decode(ids));
   EXPECT_EQ(hypothesis.token_logprobs_size(), 3);
-  EXPECT_EQ(answer->outputs[0].usage.generated_tokens(), 3);
+  EXPECT_EQ(answer->outputs[0].usage->generated_tokens(), 3);
   EXPECT_EQ(answer->effective.max_length(), 6);
   EXPECT_EQ(answer->effective.max_new_tokens(), 3);
   ASSERT_EQ(listener_->tokens.size(), 1u);
@@ -200,12 +200,12 @@ TEST_F(CallTest, DeltasAreTakenFromEachJobInTurn) {
   call->Start();
   ASSERT_TRUE(listener_->Wait().ok());
   for (const int job : {0, 1, 2}) {
-    const std::optional<CallDelta> delta = call->TakeDelta();
-    ASSERT_TRUE(delta.has_value());
-    EXPECT_EQ(delta->output, job);
-    EXPECT_EQ(delta->tokens.size(), 19u);
+    const std::optional<CallEvent> event = call->TakeEvent();
+    ASSERT_TRUE(event.has_value());
+    EXPECT_EQ(std::get<CallDelta>(*event).output, job);
+    EXPECT_EQ(std::get<CallDelta>(*event).tokens.size(), 19u);
   }
-  EXPECT_FALSE(call->TakeDelta().has_value());
+  EXPECT_FALSE(call->TakeEvent().has_value());
 }
 
 // What was streamed is not taken back, whatever the engine does.

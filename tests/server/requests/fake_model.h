@@ -134,7 +134,7 @@ inline std::vector<RunningModel> MakeFakeModels(const std::vector<FakeModelOptio
 // Joins the deltas as they come, unless it is told to leave them.
 class RecordingListener : public CallListener {
  public:
-  void OnDeltas() override {
+  void OnEvents() override {
     ++notices;
     if (take) Take();
   }
@@ -146,16 +146,21 @@ class RecordingListener : public CallListener {
 
   // What the call still holds.
   void Take() {
-    while (std::optional<CallDelta> delta = call->TakeDelta()) {
-      ASSERT_GE(delta->output, 0);
+    while (std::optional<CallEvent> event = call->TakeEvent()) {
+      if (const auto* const part = std::get_if<v1::Part>(&*event)) {
+        parts.push_back(*part);
+        continue;
+      }
+      const auto& delta = std::get<CallDelta>(*event);
+      ASSERT_GE(delta.output, 0);
+      const auto output = static_cast<size_t>(delta.output);
       ++deltas;
-      if (texts.size() <= static_cast<size_t>(delta->output)) {
-        texts.resize(static_cast<size_t>(delta->output) + 1);
+      if (texts.size() <= output) {
+        texts.resize(output + 1);
         tokens.resize(texts.size());
       }
-      texts[static_cast<size_t>(delta->output)] += delta->text;
-      auto& ids = tokens[static_cast<size_t>(delta->output)];
-      ids.insert(ids.end(), delta->tokens.begin(), delta->tokens.end());
+      texts[output] += delta.text;
+      tokens[output].insert(tokens[output].end(), delta.tokens.begin(), delta.tokens.end());
     }
   }
   const absl::StatusOr<CallAnswer>& Wait() {
@@ -166,8 +171,9 @@ class RecordingListener : public CallListener {
   Call* call = nullptr;  // set before it is started
   bool take = true;
   int notices = 0, deltas = 0;
-  std::vector<std::string> texts;            // by job
-  std::vector<std::vector<int32_t>> tokens;  // by job
+  std::vector<std::string> texts;            // by output
+  std::vector<std::vector<int32_t>> tokens;  // by output
+  std::vector<v1::Part> parts;
   absl::StatusOr<CallAnswer> answer = absl::UnknownError("nothing yet");
   Event done;
 };

@@ -96,7 +96,7 @@ TEST_F(LogTest, CountsTheTokensOfAllJobs) {
     ASSERT_TRUE(listener->Wait().ok());
   }
   const auto& outputs = listener->answer->outputs;
-  const int source = outputs[0].usage.source_tokens() + outputs[1].usage.source_tokens();
+  const int source = outputs[0].usage->source_tokens() + outputs[1].usage->source_tokens();
   EXPECT_THAT(
       lines_.str(),
       HasSubstr("started rpc=GenerateQuestions model=fake jobs=2 source_tokens=" + std::to_string(source) + "\n"));

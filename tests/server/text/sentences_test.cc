@@ -75,7 +75,8 @@ TEST(Words, EndBehindTheirWhiteSpace) {
 
 TEST(Sentences, EndOnCharactersAscending) {
   std::mt19937 random(7);
-  const std::vector<std::string> parts = {"a", "B", ".", "?", " ", "\n", "\r", "é", "日", "。", "😀", "\u2028", "1", ")", "\u0301", "ก"};
+  const std::vector<std::string> parts = {"a",  "B",  ".", "?",      " ", "\n", "\r",     "é",
+                                          "日", "。", "😀", "\u2028", "1", ")",  "\u0301", "ก"};
   for (int round = 0; round < 2000; ++round) {
     std::string text;
     for (size_t i = random() % 40; i > 0; --i) text += parts[random() % parts.size()];
@@ -93,8 +94,9 @@ TEST(Sentences, EndOnCharactersAscending) {
 
 // A megabyte of what makes a cutter look ahead or go back; linear work is some hundredths of a second.
 TEST(Sentences, HostileTextsTakeLinearTime) {
-  for (const std::string part : {"\n", " ", ". ", "a. ", "1.", ".)", "a.)\n", "Aa", "é", "日", "。", "\u0301", "😀", "กา", "မြန်", "\u200D😀",
-                                 "🇩", "\"", "«»", "1,", "\u2028", "- ", "한"}) {
+  for (const std::string part :
+       {"\n", " ",  ". ",  "a. ",     "1.", ".)", "a.)\n", "Aa", "é",      "日", "。", "\u0301",
+        "😀",  "กา", "မြန်", "\u200D😀", "🇩",  "\"", "«»",    "1,", "\u2028", "- ", "한"}) {
     std::string text;
     while (text.size() < (1 << 20)) text += part;
     const auto begin = std::chrono::steady_clock::now();

@@ -174,9 +174,11 @@ TEST(Windows, AnEmptyTextHasNone) {
 class RandomWindows {
  public:
   explicit RandomWindows(uint32_t seed) : random_(seed) {
-    const std::vector<std::vector<std::string>> kinds = {
-        {"word ", "a ", "End. ", "Stop! ", "line\n", "\n\n"}, {"日", "本", "。", "😀", "é"}, {"x"}, {"x", "é"},
-        {"word ", "é ", "日本", ". ", "\n\n", "  "}};
+    const std::vector<std::vector<std::string>> kinds = {{"word ", "a ", "End. ", "Stop! ", "line\n", "\n\n"},
+                                                         {"日", "本", "。", "😀", "é"},
+                                                         {"x"},
+                                                         {"x", "é"},
+                                                         {"word ", "é ", "日本", ". ", "\n\n", "  "}};
     const std::vector<std::string>& parts = kinds[Draw(kinds.size())];
     for (size_t i = 1 + Draw(60); i > 0; --i) text_ += parts[Draw(parts.size())];
     cuts_ = {.sentence_ends = *SentenceEnds(text_), .word_ends = *WordEnds(text_)};
@@ -202,9 +204,8 @@ class RandomWindows {
   }
 
   size_t Count(size_t begin, size_t end) const {
-    return static_cast<size_t>(std::count_if(counted_.begin(), counted_.end(), [&](TextSpan token) {
-      return token.begin < end && token.end > begin;
-    }));
+    return static_cast<size_t>(std::count_if(counted_.begin(), counted_.end(),
+                                             [&](TextSpan token) { return token.begin < end && token.end > begin; }));
   }
 
   size_t From(size_t begin, size_t room) const {
@@ -302,8 +303,8 @@ TEST(WindowsProperty, AroundHoldsWhatItIsAskedFor) {
     const TextWindows windows(given.text(), given.cuts());
     const size_t room = given.Draw(30);
     const TextSpan inside = given.DrawSpan();
-    SCOPED_TRACE(testing::Message() << seed << " \"" << given.text() << "\" room " << room << " inside "
-                                    << inside.begin << " " << inside.end);
+    SCOPED_TRACE(testing::Message() << seed << " \"" << given.text() << "\" room " << room << " inside " << inside.begin
+                                    << " " << inside.end);
     const std::optional<TextSpan> window = windows.Around(inside, room);
     ASSERT_EQ(window.has_value(), given.Count(inside.begin, inside.end) <= room);
     if (!window) continue;
@@ -342,7 +343,8 @@ class TokenizedWindowsTest : public testing::TestWithParam<const char*> {
 TEST_P(TokenizedWindowsTest, WindowsHaveAboutAsManyTokensAlone) {
   std::string text;
   while (text.size() < 20000) {
-    text += "The quick brown fox, 7 years old, jumps over the lazy dog. L'été, \"où\" naïve?\nwrapped 日本語。\n\nNext: ";
+    text +=
+        "The quick brown fox, 7 years old, jumps over the lazy dog. L'été, \"où\" naïve?\nwrapped 日本語。\n\nNext: ";
   }
   const auto windows = TextWindows::Create(*tokenizer_, text);
   ASSERT_TRUE(windows.ok()) << windows.status();

@@ -1,0 +1,117 @@
+#include "server/requests/chunked_summary.h"
+
+#include <algorithm>
+#include <string_view>
+
+namespace elserve {
+namespace {
+
+constexpr std::string_view kBetween = " ";
+
+// Of several hypotheses that are joined: what cut one of them cut the whole.
+v1::FinishReason Joined(v1::FinishReason a, v1::FinishReason b) {
+  for (const auto reason : {v1::FINISH_REASON_DEADLINE, v1::FINISH_REASON_LENGTH, v1::FINISH_REASON_STOP_STRING}) {
+    if (a == reason || b == reason) return reason;
+  }
+  return v1::FINISH_REASON_EOS;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::StartRound() {
+  const absl::StatusOr<WindowJobs> windows = WindowJobs::Create(maker_.get(), rules_, text_, "document");
+  if (!windows.ok()) return windows.status();
+  absl::StatusOr<std::vector<Window>> all = windows->All([this](TextSpan part) {
+    return SummaryPrompt(maker_->source_rules().prompt,
+                         std::string_view(text_).substr(part.begin, part.end - part.begin));
+  });
+  if (!all.ok()) return all.status();
+  std::vector<PlannedJob> jobs;
+  std::vector<Span> sources;
+  for (Window& window : *all) {
+    jobs.push_back(std::move(window.job));
+    sources.push_back(SourceOf(window.span));
+  }
+  count_ = jobs.size();
+  parts_ = OrderedParts(round_, sources);
+  return jobs;
+}
+
+Span ChunkedSummary::SourceOf(TextSpan window) const {
+  if (origins_.empty()) return {.begin = window.begin, .end = window.end};
+  const auto first = std::find_if(origins_.begin(), origins_.end() - 1,
+                                  [&](const Origin& origin) { return origin.end > window.begin; });
+  const auto last = std::find_if(origins_.rbegin(), origins_.rend() - 1,
+                                 [&](const Origin& origin) { return origin.begin < window.end; });
+  return {.begin = first->source.begin, .end = last->source.end};
+}
+
+void ChunkedSummary::OnText(size_t job, std::string text, std::span<const int32_t>, CallEvents* events) {
+  parts_.AddText(job - first_job_, text);
+  Advance(events);
+}
+
+absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::OnResult(size_t job, CallOutput output, CallEvents* events) {
+  parts_.End(job - first_job_, std::move(output));
+  Advance(events);
+  if (!parts_.all_told()) return std::vector<PlannedJob>();
+  parts_.MoveTo(&told_);
+  const bool blank = joined_.find_first_not_of(' ') == std::string::npos;
+  if (IsLast() || reason_ == v1::FINISH_REASON_DEADLINE || blank) {
+    if (!IsLast() && events != nullptr) events->AddDelta(0, joined_, {});
+    return std::vector<PlannedJob>();
+  }
+  ++round_;
+  first_job_ += count_;
+  text_ = std::exchange(joined_, {});
+  origins_ = std::exchange(joined_origins_, {});
+  untold_.reset();
+  reason_ = v1::FINISH_REASON_UNSPECIFIED;
+  return StartRound();
+}
+
+void ChunkedSummary::Advance(CallEvents* events) {
+  while (const std::optional<OrderedParts::News> news = parts_.Next()) {
+    const v1::Part& part = parts_[news->part];
+    Join(news->text, {.begin = part.source().begin(), .end = part.source().end()}, news->ended, events);
+    if (!news->ended) continue;
+    reason_ = Joined(reason_, part.hypothesis().finish_reason());
+    if (events != nullptr) events->AddPart(part);
+  }
+}
+
+// `source`: of the part that `text` is more of.
+void ChunkedSummary::Join(const std::string& text, Span source, bool ended, CallEvents* events) {
+  if (!text.empty()) {
+    const std::string between(begun_ || joined_.empty() ? "" : kBetween);
+    if (!begun_) {
+      const size_t begin = joined_.size() + between.size();
+      joined_origins_.push_back(
+          {.begin = begin, .end = begin, .source = {.begin = untold_.value_or(source.begin), .end = source.end}});
+      untold_.reset();
+      begun_ = true;
+    }
+    joined_ += between;
+    joined_ += text;
+    joined_origins_.back().end = joined_.size();
+    if (IsLast() && events != nullptr) events->AddDelta(0, between + text, {});
+  }
+  if (!ended) return;
+  // Of a part that came to nothing a neighbour tells.
+  if (!begun_ && joined_origins_.empty()) untold_ = untold_.value_or(source.begin);
+  if (!begun_ && !joined_origins_.empty()) joined_origins_.back().source.end = source.end;
+  begun_ = false;
+}
+
+CallAnswer ChunkedSummary::Fold() {
+  CallAnswer answer;
+  CallOutput& output = answer.outputs.emplace_back();
+  v1::Hypothesis& hypothesis = output.hypotheses.emplace_back();
+  hypothesis.set_text(std::move(joined_));
+  hypothesis.set_finish_reason(reason_);
+  output.usage = SumOfUsage(told_);
+  answer.parts = std::move(told_);
+  return answer;
+}
+
+}  // namespace elserve
