@@ -33,11 +33,12 @@ class ServingTest : public ::testing::Test {
   }
   // A call that lasts until somebody ends it.
   std::shared_ptr<Call> Start(Rpc rpc, const std::shared_ptr<RecordingListener>& listener) {
-    v1::SummarizeRequest request;
-    request.set_document("Frob reads mail.");
-    request.mutable_parameters()->set_max_length(kEndless);
-    auto call = serving_->intake().Accept(
-        request, {.rpc = rpc, .arrived = std::chrono::steady_clock::now(), .deadline = std::nullopt}, listener);
+    GenerationRequest request;
+    request.task = GenerationRequest::Task::kSummarize;
+    request.input = "Frob reads mail.";
+    request.parameters.set_max_length(kEndless);
+    request.origin = {.rpc = rpc, .arrived = std::chrono::steady_clock::now(), .deadline = std::nullopt};
+    auto call = serving_->intake().Accept(request, listener);
     EXPECT_TRUE(call.ok()) << call.status();
     if (!call.ok()) return nullptr;
     listener->call = call->get();
