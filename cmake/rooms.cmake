@@ -22,7 +22,7 @@ set(ELSERVE_ROOMS
   "engine       | engine/                      | engine_api model search memory memory_plan backend cpu cuda reference"
   "proto        | proto/                       |"
   "parameters   | server/parameters/           | proto decoding"
-  "config       | server/config/               | parameters engine_api"
+  "config       | server/config/               | parameters engine_api text"
   "text         | server/text/                 |"
   "scheduling   | server/scheduling/           | engine_api"
   "requests     | server/requests/             | text config parameters scheduling"

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/config/address.h"
 #include "server/config/checkpoint_path.h"
+#include "server/config/question_format_keys.h"
 #include "server/config/yaml_map.h"
 #include "server/parameters/bounded_file.h"
 #include "server/parameters/parameters.h"
@@ -108,12 +109,7 @@ void ReadTasks(const YamlValue& value, ServedModelConfig* model, YamlErrors* err
   if (const auto questions = map.Take("questions")) {
     QuestionsTask& task = model->questions.emplace();
     YamlMap keys(*questions, errors);
-    bool highlight_format = true;
-    keys.Choice<bool>("format", {{"highlight", true}}, "", &highlight_format);
-    keys.Text("prefix", &task.prefix);
-    if (const auto highlight = keys.Text("highlight", &task.highlight); highlight && task.highlight.empty()) {
-      RefuseYaml(*highlight, "a text that is not empty", errors);
-    }
+    ReadQuestionFormat(&keys, &task.format, errors);
     if (const auto defaults = keys.Take("defaults")) ReadDefaults(*defaults, &task.defaults, errors);
     keys.Finish();
   }

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "proto/elserve/v1/decoding_parameters.pb.h"
+#include "server/text/question_format.h"
 
 namespace elserve {
 
@@ -25,10 +26,8 @@ struct SummarizeTask {
   v1::DecodingParameters defaults;  // of this task's requests, over ServedModelConfig::defaults
 };
 
-// format: highlight. The prompt is prefix + before + highlight + " " + answer + " " + highlight + after.
 struct QuestionsTask {
-  std::string prefix = "generate question: ";
-  std::string highlight = "<hl>";
+  QuestionFormat format;
   v1::DecodingParameters defaults;  // as SummarizeTask::defaults
 };
 

@@ -82,6 +82,11 @@ absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(const std::shared_ptr<Jo
                                                         const GenerationRequest& request) {
   const std::string& context = std::get<std::string>(request.input);
   const SourceRules& rules = maker->source_rules();
+  // There is no plan for the others yet.
+  const QuestionFormat& format = maker->model().config().questions->format;
+  if (format.kind != QuestionFormat::Kind::kHighlight || format.spaces != QuestionFormat::Spaces::kInside) {
+    return absl::UnimplementedError("tasks.questions of the model's configuration: this format is not served yet");
+  }
   if (const absl::Status status = CheckText(context, "context"); !status.ok()) return status;
   if (const absl::Status status = CheckAnswers(request, context, rules.prompt); !status.ok()) return status;
   // All answers are looked at before the first is tokenized.

@@ -30,6 +30,27 @@ v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig&
   return limits;
 }
 
+// What the format does not have stays unset.
+void DescribeFormat(const QuestionFormat& format, v1::Model::Tasks::Questions* questions) {
+  questions->set_format(std::string(NameOf(format.kind)));
+  switch (format.kind) {
+    case QuestionFormat::Kind::kHighlight:
+      questions->set_prefix(format.prefix);
+      questions->set_highlight(format.highlight);
+      questions->set_spaces(std::string(NameOf(format.spaces)));
+      break;
+    case QuestionFormat::Kind::kTemplate:
+      questions->set_template_(format.pattern.text());
+      break;
+    case QuestionFormat::Kind::kEndToEnd:
+      questions->set_prefix(format.prefix);
+      questions->set_suffix(format.suffix);
+      questions->set_separator(format.separator);
+      if (format.item) questions->set_item(format.item->text());
+      break;
+  }
+}
+
 }  // namespace
 
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
@@ -122,7 +143,8 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
   if (config_.questions) {
     layers.checkpoint_task.Clear();
     layers.configuration_task = config_.questions->defaults;
-    questions_ = {.prompt = {.prefix = config_.questions->prefix, .highlight = config_.questions->highlight},
+    const QuestionFormat& format = config_.questions->format;
+    questions_ = {.prompt = {.prefix = format.prefix, .highlight = format.highlight},
                   .defaults = MergeDefaults(layers)};
   }
   absl::Status valid = SettleDefaults(config_.defaults, &defaults_);
@@ -162,9 +184,7 @@ v1::Model::Tasks ServedModel::DescribeTasks() const {
     *tasks.mutable_summarize()->mutable_default_parameters() = summarize_->defaults;
   }
   if (questions_) {
-    tasks.mutable_questions()->set_format("highlight");
-    tasks.mutable_questions()->set_prefix(questions_->prompt.prefix);
-    tasks.mutable_questions()->set_highlight(questions_->prompt.highlight);
+    DescribeFormat(config_.questions->format, tasks.mutable_questions());
     *tasks.mutable_questions()->mutable_default_parameters() = questions_->defaults;
   }
   return tasks;

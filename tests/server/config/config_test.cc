@@ -75,6 +75,34 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_FALSE(model.questions);
 }
 
+QuestionFormat Format(const std::string& keys) {
+  return Good(Model("tasks: {questions: {" + keys + "}}")).models[0].questions.value_or(QuestionsTask()).format;
+}
+
+TEST(ConfigTest, QuestionsHaveAFormat) {
+  const QuestionFormat marked = Format("prefix: \"\", highlight: \"[HL]\", spaces: none");
+  EXPECT_EQ(marked.kind, QuestionFormat::Kind::kHighlight);
+  EXPECT_EQ(marked.prefix, "");
+  EXPECT_EQ(marked.spaces, QuestionFormat::Spaces::kNone);
+  EXPECT_EQ(Format("spaces: inside").spaces, QuestionFormat::Spaces::kInside);
+  EXPECT_EQ(Format("spaces: outside").spaces, QuestionFormat::Spaces::kOutside);
+  const QuestionFormat filled = Format("format: template, template: \"answer: {answer}  context: {context}\"");
+  EXPECT_EQ(filled.kind, QuestionFormat::Kind::kTemplate);
+  EXPECT_EQ(MakeQuestionPrompt(filled, "a b", {2, 3}).text, "answer: b  context: a b");
+  const QuestionFormat alone = Format("format: end_to_end");
+  EXPECT_EQ(alone.kind, QuestionFormat::Kind::kEndToEnd);
+  EXPECT_EQ(alone.prefix, "generate questions: ");
+  EXPECT_EQ(alone.suffix, "");
+  EXPECT_EQ(alone.separator, "<sep>");
+  EXPECT_FALSE(alone.item.has_value());
+  const QuestionFormat pairs = Format(
+      "format: end_to_end, prefix: \"p: \", suffix: \" s\", separator: \" | \", item: \"q: {question}, a: {answer}\"");
+  EXPECT_EQ(pairs.prefix, "p: ");
+  EXPECT_EQ(pairs.suffix, " s");
+  EXPECT_EQ(pairs.separator, " | ");
+  EXPECT_EQ(pairs.item->text(), "q: {question}, a: {answer}");
+}
+
 TEST(ConfigTest, EveryKeyIsRead) {
   const ServerConfig config = Good(R"(
 server: {listen: "[::1]:0", ops_listen: "", max_message_bytes: 1MiB, drain_seconds: 0.5, threads: 3}
@@ -98,7 +126,7 @@ models:
     target_language: "ro_RO"
     defaults: {num_beams: 4, max_new_tokens: 60, early_stopping: never, eos_token_id: [2, 3], length_penalty: 0.6}
     tasks:
-      questions: {format: highlight, prefix: "ask: ", highlight: "**"}
+      questions: {format: highlight, prefix: "ask: ", highlight: "**", spaces: both}
   - {name: b, path: ../engine, device: cuda, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: ", suffix: " Short:"}}}
   - {name: c, path: ../engine, device: "cuda:3", memory: 1048576, tasks: {questions: {}}}
 logging: {level: debug, format: json}
@@ -132,8 +160,10 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.defaults.length_penalty(), 0.6);
   EXPECT_FALSE(a.summarize);
   ASSERT_TRUE(a.questions);
-  EXPECT_EQ(a.questions->prefix, "ask: ");
-  EXPECT_EQ(a.questions->highlight, "**");
+  EXPECT_EQ(a.questions->format.kind, QuestionFormat::Kind::kHighlight);
+  EXPECT_EQ(a.questions->format.prefix, "ask: ");
+  EXPECT_EQ(a.questions->format.highlight, "**");
+  EXPECT_EQ(a.questions->format.spaces, QuestionFormat::Spaces::kBoth);
   const ServedModelConfig& b = config.models[1];
   EXPECT_EQ(b.path, ELSERVE_SOURCE_DIR "/engine");
   EXPECT_EQ(b.precision, Precision::kFloat32);
@@ -145,8 +175,10 @@ logging: {level: debug, format: json}
   EXPECT_EQ(b.summarize->suffix, " Short:");
   EXPECT_FALSE(b.questions);
   EXPECT_EQ(config.models[2].memory_bytes, 1 << 20);
-  EXPECT_EQ(config.models[2].questions->prefix, "generate question: ");
-  EXPECT_EQ(config.models[2].questions->highlight, "<hl>");
+  EXPECT_EQ(config.models[2].questions->format.kind, QuestionFormat::Kind::kHighlight);
+  EXPECT_EQ(config.models[2].questions->format.prefix, "generate question: ");
+  EXPECT_EQ(config.models[2].questions->format.highlight, "<hl>");
+  EXPECT_EQ(config.models[2].questions->format.spaces, QuestionFormat::Spaces::kInside);
   EXPECT_EQ(config.logging.level, LogLevel::kDebug);
   EXPECT_EQ(config.logging.format, LogFormat::kJson);
 }
@@ -374,7 +406,35 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"DefaultsNoMap", Model("defaults: 4"), 4, "models[0].defaults is 4; allowed is a map"},
         BadCase{"TaskUnknown", Model("tasks: {translate: {}}"), 4, "tasks has the key translate; allowed is summarize"},
         BadCase{"TaskKey", Model("tasks: {summarize: {infix: x}}"), 4, "tasks.summarize has the key infix"},
-        BadCase{"TaskFormat", Model("tasks: {questions: {format: t5}}"), 4, "format is t5; allowed is highlight"},
+        BadCase{"TaskFormat", Model("tasks: {questions: {format: t5}}"), 4,
+                "format is t5; allowed is highlight, template, end_to_end"},
+        BadCase{"TaskSpaces", Model("tasks: {questions: {spaces: left}}"), 4,
+                "spaces is left; allowed is inside, outside, both, none"},
+        BadCase{"KeyOfHighlight", Model("tasks: {questions: {format: end_to_end, highlight: x}}"), 4,
+                "tasks.questions.highlight is set with format: end_to_end; it is allowed with format: highlight"},
+        BadCase{"SpacesOfHighlight", Model("tasks: {questions: {format: end_to_end, spaces: none}}"), 4,
+                "tasks.questions.spaces is set with format: end_to_end; it is allowed with format: highlight"},
+        BadCase{"KeyOfTemplate", Model("tasks: {questions: {template: x}}"), 4,
+                "template is set with format: highlight; it is allowed with format: template"},
+        BadCase{"KeyOfEndToEnd", Model("tasks: {questions: {separator: x}}"), 4,
+                "separator is set with format: highlight; it is allowed with format: end_to_end"},
+        BadCase{"ItemOfEndToEnd", Model("tasks: {questions: {item: x}}"), 4, "item is set with format: highlight"},
+        BadCase{"SuffixOfEndToEnd", Model("tasks: {questions: {suffix: x}}"), 4,
+                "suffix is set with format: highlight"},
+        BadCase{"KeyOfTwo", Model("tasks: {questions: {format: template, prefix: x}}"), 4,
+                "prefix is set with format: template; it is allowed with format: highlight or end_to_end"},
+        BadCase{"TemplateMissing", Model("tasks: {questions: {format: template}}"), 4,
+                "models[0].tasks.questions.template is missing"},
+        BadCase{
+            "TemplateWithoutContext", Model("tasks: {questions: {format: template, template: '{answer}'}}"), 4,
+            "template is {answer}; allowed is a text with {answer} and {context} once each, and {{ and }} for braces; "
+            "this has no {context}"},
+        BadCase{"ItemWithoutAnswer", Model("tasks: {questions: {format: end_to_end, item: '{question}'}}"), 4,
+                "item is {question}; allowed is a text with {question} and {answer} once each"},
+        BadCase{"SeparatorEmpty", Model("tasks: {questions: {format: end_to_end, separator: ''}}"), 4,
+                "separator is empty; allowed is a text that is not empty"},
+        BadCase{"QuestionsUnknown", Model("tasks: {questions: {mark: x}}"), 4,
+                "tasks.questions has the key mark; allowed is format, prefix, highlight, spaces, template,"},
         BadCase{"TaskHighlight", Model("tasks: {questions: {highlight: \"\"}}"), 4, "highlight is empty; allowed"},
         BadCase{"ListenNoPort", Server("listen: localhost"), 2, "server.listen is localhost; allowed is HOST:PORT"},
         BadCase{"ListenPort", Server("listen: 127.0.0.1:65536"), 2, "server.listen is 127.0.0.1:65536"},

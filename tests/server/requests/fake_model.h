@@ -89,6 +89,7 @@ struct FakeModelOptions {
   bool fail_steps = false;
   std::function<void(std::vector<int32_t>*)> on_finished = nullptr;
   bool questions = true;
+  QuestionFormat question_format = {};
   v1::DecodingParameters summarize_defaults = {}, questions_defaults = {};
   std::optional<std::string> summarize_prefix = std::nullopt, summarize_suffix = std::nullopt;
   LoopObserver* observer = nullptr;
@@ -103,7 +104,9 @@ inline ServedModelConfig FakeModelConfig(const FakeModelOptions& options = {}) {
   config.summarize->defaults = options.summarize_defaults;
   config.summarize->prefix = options.summarize_prefix;
   config.summarize->suffix = options.summarize_suffix;
-  if (options.questions) config.questions.emplace().defaults = options.questions_defaults;
+  if (options.questions) {
+    config.questions = QuestionsTask{.format = options.question_format, .defaults = options.questions_defaults};
+  }
   // The checkpoint's lengths and beams would be in the way: an answer is max_length - 1 tokens.
   config.defaults.set_num_beams(1);
   config.defaults.set_min_length(0);

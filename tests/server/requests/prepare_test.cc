@@ -604,9 +604,29 @@ TEST_F(PrepareTest, DescribesItsModel) {
   EXPECT_EQ(described.limits().encoder_memory_tokens(), (1 << 20) * 64);
   EXPECT_EQ(described.limits().decoder_memory_tokens(), (1 << 20) * 16);
   EXPECT_TRUE(described.limits().encoder_cache());
+  EXPECT_EQ(described.tasks().questions().format(), "highlight");
+  EXPECT_EQ(described.tasks().questions().prefix(), "generate question: ");
   EXPECT_EQ(described.tasks().questions().highlight(), "<hl>");
+  EXPECT_EQ(described.tasks().questions().spaces(), "inside");
+  EXPECT_EQ(described.tasks().questions().template_(), "");
   EXPECT_EQ(described.default_parameters().num_beams(), 1);
   EXPECT_FALSE(two_->models()[1].served->Describe().tasks().has_questions());
+}
+
+TEST_F(PrepareTest, DescribesWhatTheFormatOfQuestionsHas) {
+  const auto describe = [](const QuestionFormat& format) {
+    const ModelRegistry models(MakeFakeModels({{.question_format = format}}));
+    v1::Model::Tasks::Questions questions = models.models().front().served->Describe().tasks().questions();
+    questions.clear_default_parameters();
+    return questions.ShortDebugString();
+  };
+  EXPECT_EQ(describe({.kind = QuestionFormat::Kind::kTemplate, .pattern = *ParseTemplate("{answer}: {context}")}),
+            "format: \"template\" template: \"{answer}: {context}\"");
+  EXPECT_EQ(describe({.kind = QuestionFormat::Kind::kEndToEnd, .prefix = "p", .suffix = "s", .separator = "|"}),
+            "format: \"end_to_end\" prefix: \"p\" suffix: \"s\" separator: \"|\"");
+  EXPECT_EQ(
+      describe({.kind = QuestionFormat::Kind::kEndToEnd, .prefix = "", .item = *ParseItem("{question}, {answer}")}),
+      "format: \"end_to_end\" separator: \"<sep>\" item: \"{question}, {answer}\"");
 }
 
 }  // namespace
