@@ -116,6 +116,20 @@ void ReadTasks(const YamlValue& value, ServedModelConfig* model, YamlErrors* err
   map.Finish();
 }
 
+void ReadChunk(const YamlValue& value, int max_source_tokens, ChunkDefaults* chunk, YamlErrors* errors) {
+  constexpr int kMaxWindow = 1 << 20;
+  YamlMap map(value, errors);
+  map.Integer("window_tokens", 0, max_source_tokens > 0 ? max_source_tokens : kMaxWindow, &chunk->window_tokens);
+  const int most = (chunk->window_tokens > 0 ? chunk->window_tokens : kMaxWindow) / 2;
+  chunk->overlap_tokens = std::min(chunk->overlap_tokens, most);
+  map.Integer("overlap_tokens", 0, most, &chunk->overlap_tokens);
+  map.Choice<ChunkJoin>("join", {{"concatenate", ChunkJoin::kConcatenate}, {"resummarize", ChunkJoin::kResummarize}},
+                        "", &chunk->join);
+  map.Integer("max_rounds", 1, 16, &chunk->max_rounds);
+  map.Bytes("max_document_bytes", 1 << 10, 1 << 26, &chunk->max_document_bytes);
+  map.Finish();
+}
+
 void ReadNameAndPath(const fs::path& folder, YamlMap* map, ServedModelConfig* model, YamlErrors* errors) {
   constexpr std::string_view kNameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
   const auto name = map->Text("name", &model->name);
@@ -181,6 +195,7 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
   map.Text("target_language", &model.target_language);
   if (const auto defaults = map.Take("defaults")) ReadDefaults(*defaults, &model.defaults, errors);
   if (const auto tasks = map.Take("tasks")) ReadTasks(*tasks, &model, errors);
+  if (const auto chunk = map.Take("chunk")) ReadChunk(*chunk, model.max_source_tokens, &model.chunk, errors);
   map.Finish();
   return model;
 }

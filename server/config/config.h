@@ -40,9 +40,10 @@ enum class ChunkJoin {
 // What requests get that want a document in windows and do not say how (TRUNCATION_CHUNK).
 struct ChunkDefaults {
   int window_tokens = 0;  // of a window with its prompt; 0: the model's max_source_tokens
+  // That a window has of the one before, at most half a window; where that is less, the default is that.
   int overlap_tokens = 32;
   ChunkJoin join = ChunkJoin::kConcatenate;
-  int max_rounds = 4;                    // of summarizing again
+  int max_rounds = 4;                    // of JOIN_RESUMMARIZE, the first included
   int64_t max_document_bytes = 1 << 20;  // of a document or context
 };
 

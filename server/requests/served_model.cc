@@ -51,6 +51,14 @@ void DescribeFormat(const QuestionFormat& format, v1::Model::Tasks::Questions* q
   }
 }
 
+void DescribeChunk(const ChunkDefaults& defaults, v1::Model::Chunk* chunk) {
+  chunk->set_window_tokens(defaults.window_tokens);
+  chunk->set_overlap_tokens(defaults.overlap_tokens);
+  chunk->set_join(defaults.join == ChunkJoin::kConcatenate ? v1::JOIN_CONCATENATE : v1::JOIN_RESUMMARIZE);
+  chunk->set_max_rounds(defaults.max_rounds);
+  chunk->set_max_document_bytes(defaults.max_document_bytes);
+}
+
 }  // namespace
 
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
@@ -211,6 +219,7 @@ v1::Model ServedModel::Describe() const {
   *model.mutable_limits() = DescribeLimits(info_, config_);
   *model.mutable_default_parameters() = defaults_;
   *model.mutable_tasks() = DescribeTasks();
+  DescribeChunk(config_.chunk, model.mutable_chunk());
   *model.mutable_languages() = DescribeLanguages(*tokenizer_, decoder_start_, LanguagesOf("", ""));
   return model;
 }

@@ -73,6 +73,11 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   ASSERT_TRUE(model.summarize);
   EXPECT_FALSE(model.summarize->prefix.has_value());
   EXPECT_FALSE(model.questions);
+  EXPECT_EQ(model.chunk.window_tokens, 0);
+  EXPECT_EQ(model.chunk.overlap_tokens, 32);
+  EXPECT_EQ(model.chunk.join, ChunkJoin::kConcatenate);
+  EXPECT_EQ(model.chunk.max_rounds, 4);
+  EXPECT_EQ(model.chunk.max_document_bytes, 1 << 20);
 }
 
 QuestionFormat Format(const std::string& keys) {
@@ -103,6 +108,20 @@ TEST(ConfigTest, QuestionsHaveAFormat) {
   EXPECT_EQ(pairs.item->text(), "q: {question}, a: {answer}");
 }
 
+TEST(ConfigTest, AnOverlapIsAtMostHalfAWindow) {
+  const auto overlap = [](const std::string& keys) {
+    return Good(Model("chunk: {" + keys + "}")).models[0].chunk.overlap_tokens;
+  };
+  EXPECT_EQ(overlap("window_tokens: 64"), 32);
+  EXPECT_EQ(overlap("window_tokens: 21"), 10);
+  EXPECT_EQ(overlap("window_tokens: 1"), 0);
+  EXPECT_EQ(overlap("window_tokens: 21, overlap_tokens: 10"), 10);
+  EXPECT_EQ(overlap("overlap_tokens: 524288"), 524288);
+  EXPECT_FALSE(Parse(Model("chunk: {window_tokens: 21, overlap_tokens: 11}")).ok());
+  EXPECT_TRUE(Parse(Model("chunk: {window_tokens: 512}\n    max_source_tokens: 512")).ok());
+  EXPECT_FALSE(Parse(Model("chunk: {window_tokens: 513}\n    max_source_tokens: 512")).ok());
+}
+
 TEST(ConfigTest, EveryKeyIsRead) {
   const ServerConfig config = Good(R"(
 server: {listen: "[::1]:0", ops_listen: "", max_message_bytes: 1MiB, drain_seconds: 0.5, threads: 3}
@@ -127,6 +146,7 @@ models:
     defaults: {num_beams: 4, max_new_tokens: 60, early_stopping: never, eos_token_id: [2, 3], length_penalty: 0.6}
     tasks:
       questions: {format: highlight, prefix: "ask: ", highlight: "**", spaces: both}
+    chunk: {window_tokens: 256, overlap_tokens: 128, join: resummarize, max_rounds: 2, max_document_bytes: 64KiB}
   - {name: b, path: ../engine, device: cuda, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: ", suffix: " Short:"}}}
   - {name: c, path: ../engine, device: "cuda:3", memory: 1048576, tasks: {questions: {}}}
 logging: {level: debug, format: json}
@@ -164,6 +184,11 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.questions->format.prefix, "ask: ");
   EXPECT_EQ(a.questions->format.highlight, "**");
   EXPECT_EQ(a.questions->format.spaces, QuestionFormat::Spaces::kBoth);
+  EXPECT_EQ(a.chunk.window_tokens, 256);
+  EXPECT_EQ(a.chunk.overlap_tokens, 128);
+  EXPECT_EQ(a.chunk.join, ChunkJoin::kResummarize);
+  EXPECT_EQ(a.chunk.max_rounds, 2);
+  EXPECT_EQ(a.chunk.max_document_bytes, 64 << 10);
   const ServedModelConfig& b = config.models[1];
   EXPECT_EQ(b.path, ELSERVE_SOURCE_DIR "/engine");
   EXPECT_EQ(b.precision, Precision::kFloat32);
@@ -243,6 +268,13 @@ TEST(ConfigTest, BoundsAreAllowedAndWhatIsBeyondIsNot) {
       {"model", "max_queued_requests", {"1", "1000000"}, {"0", "1000001"}},
       {"model", "max_overtakes", {"0", "1000000"}, {"-1", "1000001"}},
       {"model", "encoder_cache", {"true", "false"}, {"yes", "1", "True", "[true]"}},
+      {"model",
+       "chunk",
+       {"{}", "{window_tokens: 1048576}", "{max_rounds: 1}", "{max_rounds: 16}", "{max_document_bytes: 1024}",
+        "{max_document_bytes: 64MiB}", "{overlap_tokens: 0}"},
+       {"{window_tokens: -1}", "{window_tokens: 1048577}", "{max_rounds: 0}", "{max_rounds: 17}",
+        "{max_document_bytes: 1023}", "{max_document_bytes: 65MiB}", "{overlap_tokens: -1}", "{join: both}", "{a: b}",
+        "4"}},
       {"model", "device", {"cuda:0", "cuda:63"}, {"cuda:64", "cuda0", "CPU"}},
   };
   for (const auto& test : kCases) {
@@ -435,6 +467,10 @@ INSTANTIATE_TEST_SUITE_P(
                 "separator is empty; allowed is a text that is not empty"},
         BadCase{"QuestionsUnknown", Model("tasks: {questions: {mark: x}}"), 4,
                 "tasks.questions has the key mark; allowed is format, prefix, highlight, spaces, template,"},
+        BadCase{"ChunkOverlap", Model("chunk: {window_tokens: 100, overlap_tokens: 51}"), 4,
+                "chunk.overlap_tokens is 51; allowed is 0 to 50"},
+        BadCase{"ChunkJoin", Model("chunk: {join: merge}"), 4,
+                "chunk.join is merge; allowed is concatenate, resummarize"},
         BadCase{"TaskHighlight", Model("tasks: {questions: {highlight: \"\"}}"), 4, "highlight is empty; allowed"},
         BadCase{"ListenNoPort", Server("listen: localhost"), 2, "server.listen is localhost; allowed is HOST:PORT"},
         BadCase{"ListenPort", Server("listen: 127.0.0.1:65536"), 2, "server.listen is 127.0.0.1:65536"},

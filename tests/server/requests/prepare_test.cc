@@ -609,6 +609,11 @@ TEST_F(PrepareTest, DescribesItsModel) {
   EXPECT_EQ(described.tasks().questions().highlight(), "<hl>");
   EXPECT_EQ(described.tasks().questions().spaces(), "inside");
   EXPECT_EQ(described.tasks().questions().template_(), "");
+  EXPECT_EQ(described.chunk().window_tokens(), 0);
+  EXPECT_EQ(described.chunk().overlap_tokens(), 32);
+  EXPECT_EQ(described.chunk().join(), v1::JOIN_CONCATENATE);
+  EXPECT_EQ(described.chunk().max_rounds(), 4);
+  EXPECT_EQ(described.chunk().max_document_bytes(), 1 << 20);
   EXPECT_EQ(described.default_parameters().num_beams(), 1);
   EXPECT_FALSE(two_->models()[1].served->Describe().tasks().has_questions());
 }
