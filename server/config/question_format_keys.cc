@@ -48,10 +48,9 @@ void ReadPattern(std::string_view key, absl::StatusOr<TextPattern> (*parse)(std:
 }  // namespace
 
 void ReadQuestionFormat(YamlMap* keys, QuestionFormat* format, YamlErrors* errors) {
-  keys->Choice<Kind>(
-      "format",
-      {{"highlight", Kind::kHighlight}, {"template", Kind::kTemplate}, {"end_to_end", Kind::kEndToEnd}}, "",
-      &format->kind);
+  keys->Choice<Kind>("format",
+                     {{"highlight", Kind::kHighlight}, {"template", Kind::kTemplate}, {"end_to_end", Kind::kEndToEnd}},
+                     "", &format->kind);
   const auto is_of = [&](std::initializer_list<Kind> owners, std::string_view key) {
     return IsOf(owners, *format, key, keys, errors);
   };
@@ -59,12 +58,10 @@ void ReadQuestionFormat(YamlMap* keys, QuestionFormat* format, YamlErrors* error
   if (is_of({Kind::kHighlight, Kind::kEndToEnd}, "prefix")) keys->Text("prefix", &format->prefix);
   if (is_of({Kind::kHighlight}, "highlight")) ReadNotEmpty("highlight", &format->highlight, keys, errors);
   if (is_of({Kind::kHighlight}, "spaces")) {
-    keys->Choice<Spaces>("spaces",
-                         {{"inside", Spaces::kInside},
-                          {"outside", Spaces::kOutside},
-                          {"both", Spaces::kBoth},
-                          {"none", Spaces::kNone}},
-                         "", &format->spaces);
+    keys->Choice<Spaces>(
+        "spaces",
+        {{"inside", Spaces::kInside}, {"outside", Spaces::kOutside}, {"both", Spaces::kBoth}, {"none", Spaces::kNone}},
+        "", &format->spaces);
   }
   if (is_of({Kind::kTemplate}, "template")) {
     std::optional<TextPattern> pattern;
