@@ -25,9 +25,8 @@ absl::Status CheckJoin(const v1::ChunkOptions& options, bool summary) {
         absl::StrCat("chunk.max_rounds is ", options.max_rounds(), "; only Summarize allows it"));
   }
   if (!v1::Join_IsValid(options.join())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("chunk.join is ", static_cast<int>(options.join()),
-                     "; allowed are JOIN_CONCATENATE (1) and JOIN_RESUMMARIZE (2)"));
+    return absl::InvalidArgumentError(absl::StrCat("chunk.join is ", static_cast<int>(options.join()),
+                                                   "; allowed are JOIN_CONCATENATE (1) and JOIN_RESUMMARIZE (2)"));
   }
   if (options.has_max_rounds() && (options.max_rounds() < 1 || options.max_rounds() > kMaxRounds)) {
     return OutOfRange("max_rounds", options.max_rounds(), absl::StrCat("1 to ", kMaxRounds));
@@ -48,10 +47,9 @@ absl::StatusOr<ChunkRules> ChunkRulesOf(const JobMaker& maker, const GenerationR
   const v1::ChunkOptions options = request.chunk.value_or(v1::ChunkOptions());
   const bool summary = request.task == GenerationRequest::Task::kSummarize;
   if (text.size() > static_cast<size_t>(defaults.max_document_bytes)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s has %d bytes; with TRUNCATION_CHUNK model %s takes at most %d (chunk.max_document_bytes)",
-                        summary ? "document" : "context", text.size(), maker.model().name(),
-                        defaults.max_document_bytes));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s has %d bytes; with TRUNCATION_CHUNK model %s takes at most %d (chunk.max_document_bytes)",
+        summary ? "document" : "context", text.size(), maker.model().name(), defaults.max_document_bytes));
   }
   if (const absl::Status status = CheckJoin(options, summary); !status.ok()) return status;
   ChunkRules rules;
@@ -62,6 +60,11 @@ absl::StatusOr<ChunkRules> ChunkRulesOf(const JobMaker& maker, const GenerationR
   }
   // The configuration's may be more than a decoder-only model's answer leaves.
   window = window == 0 ? most : std::min(window, most);
+  if (!request.answers.empty() && options.has_overlap_tokens()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk.overlap_tokens is ", options.overlap_tokens(),
+                     "; questions with answers allow none: each has a window of its own"));
+  }
   int64_t overlap = options.has_overlap_tokens() ? options.overlap_tokens() : defaults.overlap_tokens;
   if (overlap < 0 || (options.has_overlap_tokens() && overlap > window / 2)) {
     return OutOfRange("overlap_tokens", overlap, absl::StrCat("0 to ", window / 2, ", half of a window"));
@@ -82,7 +85,8 @@ absl::StatusOr<ChunkRules> ChunkRulesOf(const JobMaker& maker, const GenerationR
 absl::StatusOr<WindowJobs> WindowJobs::Create(JobMaker* maker, const ChunkRules& rules, std::string_view text,
                                               std::string field) {
   absl::StatusOr<TextWindows> windows = TextWindows::Create(maker->model().tokenizer(), text);
-  if (!windows.ok()) return absl::Status(windows.status().code(), absl::StrCat(field, ": ", windows.status().message()));
+  if (!windows.ok())
+    return absl::Status(windows.status().code(), absl::StrCat(field, ": ", windows.status().message()));
   return WindowJobs(maker, rules, text, std::move(field), *std::move(windows));
 }
 
@@ -136,13 +140,13 @@ absl::StatusOr<std::vector<Window>> WindowJobs::All(const Prompt& prompt) const 
 absl::StatusOr<Window> WindowJobs::Around(TextSpan inside, const Prompt& prompt, const std::string& what) const {
   const absl::StatusOr<std::optional<size_t>> room = Room(inside, prompt);
   if (!room.ok()) return room.status();
-  absl::StatusOr<std::optional<Window>> window =
-      Fit(room->value_or(0), [&](size_t less) { return windows_.Around(inside, less); }, prompt);
+  absl::StatusOr<std::optional<Window>> window = Fit(
+      room->value_or(0), [&](size_t less) { return windows_.Around(inside, less); }, prompt);
   if (!window.ok()) return window.status();
   if (*window) return **std::move(window);
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "%s does not fit into a window of %d tokens (chunk.window_tokens) beside the prompt of the task", what,
-      rules_.window_tokens));
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s does not fit into a window of %d tokens (chunk.window_tokens) beside the prompt of the task",
+                      what, rules_.window_tokens));
 }
 
 }  // namespace elserve

@@ -52,8 +52,8 @@ class WindowJobs {
   // All windows, which leave no byte out; at least one. INVALID_ARGUMENT for more than a queue can hold, and where not
   // even a character fits.
   absl::StatusOr<std::vector<Window>> All(const Prompt& prompt) const;
-  // The window that holds `inside`, with as much around it as fits. INVALID_ARGUMENT where it does not fit; `what` names
-  // it ("answers[2]").
+  // The window that holds `inside`, with as much around it as fits. INVALID_ARGUMENT where it does not fit; `what`
+  // names it ("answers[2]").
   absl::StatusOr<Window> Around(TextSpan inside, const Prompt& prompt, const std::string& what) const;
 
  private:

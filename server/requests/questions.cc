@@ -1,5 +1,6 @@
 #include "server/requests/questions.h"
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,9 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/requests/chunks.h"
+#include "server/requests/end_to_end_questions.h"
 #include "server/requests/outputs_plan.h"
 #include "server/requests/request_checks.h"
 #include "server/text/prompts.h"
+#include "server/text/question_format.h"
 
 namespace elserve {
 namespace {
@@ -36,21 +40,14 @@ absl::StatusOr<Span> FindSpan(const GenerationRequest::AskedAnswer& answer, std:
   return span;
 }
 
-// The marked answer has to be among the tokens that truncation leaves: the prompt up to its end has to fit, or from its
-// beginning on.
-absl::Status CheckAnswerKept(const ServedModel& model, const SourceRules& rules, std::string_view context, Span span,
-                             const std::string& field) {
+// What stays of a prompt that is cut has to hold the answer, as the format says.
+absl::Status CheckAnswerKept(const JobMaker& maker, const QuestionPrompt& prompt, const std::string& field) {
+  const ServedModel& model = maker.model();
+  const SourceRules& rules = maker.source_rules();
   const bool left = model.tokenizer().truncates_left();
-  const auto begin = static_cast<size_t>(left ? span.begin : 0);
-  const auto end = left ? context.size() : static_cast<size_t>(span.end);
-  TaskPrompt part_task = rules.prompt;
-  if (left) part_task.prefix.clear();
-  const std::string part = HighlightPrompt(
-      part_task, context.substr(begin, end - begin),
-      {.begin = span.begin - static_cast<int64_t>(begin), .end = span.end - static_cast<int64_t>(begin)});
   const size_t kept = model.KeptTokens(rules.most_tokens, rules.languages);
   const absl::StatusOr<Encoding> encoding =
-      model.tokenizer().Encode(part, {.add_special_tokens = false, .max_tokens = kept});
+      model.tokenizer().Encode(prompt.KeptPart(left), {.add_special_tokens = false, .max_tokens = kept});
   if (!encoding.ok()) return encoding.status();
   if (!encoding->too_long) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrFormat(
@@ -59,21 +56,85 @@ absl::Status CheckAnswerKept(const ServedModel& model, const SourceRules& rules,
       field, left ? "last" : "first", kept));
 }
 
-absl::Status CheckAnswers(const GenerationRequest& request, std::string_view context, const TaskPrompt& task) {
-  if (request.answers.empty()) {
-    return absl::InvalidArgumentError("answers is empty; the highlight format needs at least one answer");
+absl::Status CheckAnswers(const GenerationRequest& request, const QuestionFormat& format, std::string_view context) {
+  const size_t count = request.answers.size();
+  if (const absl::Status status = CheckAnswerCount(format, count); !status.ok()) return status;
+  if (count > kMaxAnswers) {
+    return absl::InvalidArgumentError(absl::StrCat("answers has ", count, " entries; allowed are 1 to ", kMaxAnswers));
   }
-  if (request.answers.size() > kMaxAnswers) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("answers has ", request.answers.size(), " entries; allowed are 1 to ", kMaxAnswers));
-  }
-  const size_t prompt = task.prefix.size() + context.size();
-  if (prompt > kMaxPromptBytes / request.answers.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("context has ", context.size(), " bytes and answers ",
-                                                   request.answers.size(), " entries; allowed are ", kMaxPromptBytes,
+  if (count > 0 && context.size() > kMaxPromptBytes / count) {
+    return absl::InvalidArgumentError(absl::StrCat("context has ", context.size(), " bytes and answers ", count,
+                                                   " entries; allowed are ", kMaxPromptBytes,
                                                    " bytes of prompts in one request"));
   }
-  return absl::OkStatus();
+  return CheckContext(format, context);
+}
+
+// Makes the job of each answer.
+class AnswerJobs {
+ public:
+  AnswerJobs(JobMaker* maker, const QuestionFormat& format, std::string_view context)
+      : maker_(maker), format_(format), context_(context) {}
+  // With TRUNCATION_CHUNK: before the first.
+  absl::Status UseWindows(const ChunkRules& rules) {
+    absl::StatusOr<WindowJobs> windows = WindowJobs::Create(maker_, rules, context_, "context");
+    if (windows.ok()) windows_ = *std::move(windows);
+    return windows.status();
+  }
+
+  absl::StatusOr<PlannedJob> Make(Span answer, const std::string& field) const {
+    if (!windows_) return OfWhole(answer, field);
+    const TextSpan inside{static_cast<uint32_t>(answer.begin), static_cast<uint32_t>(answer.end)};
+    const auto prompt = [&](TextSpan part) {
+      return MakeQuestionPrompt(format_, context_.substr(part.begin, part.end - part.begin),
+                                {.begin = answer.begin - part.begin, .end = answer.end - part.begin})
+          .text;
+    };
+    absl::StatusOr<Window> window = windows_->Around(inside, prompt, field);
+    if (!window.ok()) return window.status();
+    return std::move(window->job);
+  }
+
+ private:
+  absl::StatusOr<PlannedJob> OfWhole(Span answer, const std::string& field) const {
+    const QuestionPrompt prompt = MakeQuestionPrompt(format_, context_, answer);
+    absl::StatusOr<PlannedJob> job = maker_->OfText(prompt.text, "context");
+    if (!job.ok() || !job->truncated) return job;
+    if (const absl::Status kept = CheckAnswerKept(*maker_, prompt, field); !kept.ok()) return kept;
+    return job;
+  }
+
+  JobMaker* const maker_;
+  const QuestionFormat& format_;
+  const std::string_view context_;
+  std::optional<WindowJobs> windows_;
+};
+
+absl::StatusOr<std::unique_ptr<CallPlan>> PlanEndToEnd(const std::shared_ptr<JobMaker>& maker,
+                                                       const QuestionFormat& format, const GenerationRequest& request,
+                                                       const std::string& context) {
+  if (const absl::Status status = maker->CheckOneText(request, "the end_to_end format"); !status.ok()) return status;
+  std::optional<ChunkRules> rules;
+  if (request.truncation == v1::TRUNCATION_CHUNK) {
+    const absl::StatusOr<ChunkRules> chunk = ChunkRulesOf(*maker, request, context);
+    if (!chunk.ok()) return chunk.status();
+    rules = *chunk;
+  }
+  return std::make_unique<EndToEndQuestions>(maker, format, rules, context);
+}
+
+// Each answer as responses have it. All are looked at before the first is tokenized.
+absl::StatusOr<std::vector<v1::Answer>> FindAnswers(const GenerationRequest& request, std::string_view context) {
+  std::vector<v1::Answer> answers;
+  for (size_t i = 0; i < request.answers.size(); ++i) {
+    const absl::StatusOr<Span> span = FindSpan(request.answers[i], context, absl::StrCat("answers[", i, "]"));
+    if (!span.ok()) return span.status();
+    v1::Answer& answer = answers.emplace_back();
+    answer.set_text(std::string(Held(context, *span)));
+    answer.mutable_span()->set_begin(span->begin);
+    answer.mutable_span()->set_end(span->end);
+  }
+  return answers;
 }
 
 }  // namespace
@@ -81,38 +142,27 @@ absl::Status CheckAnswers(const GenerationRequest& request, std::string_view con
 absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(const std::shared_ptr<JobMaker>& maker,
                                                         const GenerationRequest& request) {
   const std::string& context = std::get<std::string>(request.input);
-  const SourceRules& rules = maker->source_rules();
-  // There is no plan for the others yet.
   const QuestionFormat& format = maker->model().config().questions->format;
-  if (format.kind != QuestionFormat::Kind::kHighlight || format.spaces != QuestionFormat::Spaces::kInside) {
-    return absl::UnimplementedError("tasks.questions of the model's configuration: this format is not served yet");
-  }
   if (const absl::Status status = CheckText(context, "context"); !status.ok()) return status;
-  if (const absl::Status status = CheckAnswers(request, context, rules.prompt); !status.ok()) return status;
-  // All answers are looked at before the first is tokenized.
-  std::vector<Span> spans;
-  std::vector<v1::Answer> answers;
-  for (size_t i = 0; i < request.answers.size(); ++i) {
-    const absl::StatusOr<Span> span = FindSpan(request.answers[i], context, absl::StrCat("answers[", i, "]"));
-    if (!span.ok()) return span.status();
-    spans.push_back(*span);
-    v1::Answer& answer = answers.emplace_back();
-    answer.set_text(std::string(Held(context, *span)));
-    answer.mutable_span()->set_begin(span->begin);
-    answer.mutable_span()->set_end(span->end);
+  if (const absl::Status status = CheckAnswers(request, format, context); !status.ok()) return status;
+  if (format.kind == QuestionFormat::Kind::kEndToEnd) return PlanEndToEnd(maker, format, request, context);
+  absl::StatusOr<std::vector<v1::Answer>> answers = FindAnswers(request, context);
+  if (!answers.ok()) return answers.status();
+  AnswerJobs make(maker.get(), format, context);
+  if (request.truncation == v1::TRUNCATION_CHUNK) {
+    const absl::StatusOr<ChunkRules> rules = ChunkRulesOf(*maker, request, context);
+    if (!rules.ok()) return rules.status();
+    if (const absl::Status status = make.UseWindows(*rules); !status.ok()) return status;
   }
   std::vector<PlannedJob> jobs;
-  for (size_t i = 0; i < spans.size(); ++i) {
-    absl::StatusOr<PlannedJob> job = maker->OfText(HighlightPrompt(rules.prompt, context, spans[i]), "context");
+  for (size_t i = 0; i < answers->size(); ++i) {
+    const v1::Span& span = (*answers)[i].span();
+    absl::StatusOr<PlannedJob> job =
+        make.Make({.begin = span.begin(), .end = span.end()}, absl::StrCat("answers[", i, "]"));
     if (!job.ok()) return job.status();
-    if (job->truncated) {
-      const absl::Status kept =
-          CheckAnswerKept(maker->model(), rules, context, spans[i], absl::StrCat("answers[", i, "]"));
-      if (!kept.ok()) return kept;
-    }
     jobs.push_back(*std::move(job));
   }
-  return std::make_unique<OutputsPlan>(std::move(jobs), std::move(answers));
+  return std::make_unique<OutputsPlan>(std::move(jobs), *std::move(answers));
 }
 
 }  // namespace elserve

@@ -1,4 +1,4 @@
-// GenerateQuestions: a job for each answer that is asked about.
+// GenerateQuestions, by the format of the model: a job for each answer that is asked about, or one for all questions.
 #ifndef ELSERVE_SERVER_REQUESTS_QUESTIONS_H_
 #define ELSERVE_SERVER_REQUESTS_QUESTIONS_H_
 

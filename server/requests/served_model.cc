@@ -151,9 +151,8 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
   if (config_.questions) {
     layers.checkpoint_task.Clear();
     layers.configuration_task = config_.questions->defaults;
-    const QuestionFormat& format = config_.questions->format;
-    questions_ = {.prompt = {.prefix = format.prefix, .highlight = format.highlight},
-                  .defaults = MergeDefaults(layers)};
+    // What stands around the context is the format's; truncation leaves its suffix.
+    questions_ = {.prompt = {.suffix = config_.questions->format.suffix}, .defaults = MergeDefaults(layers)};
   }
   absl::Status valid = SettleDefaults(config_.defaults, &defaults_);
   if (summarize_) valid.Update(SettleDefaults(config_.summarize->defaults, &summarize_->defaults));

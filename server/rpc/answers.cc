@@ -47,7 +47,7 @@ void FillResponse(CallAnswer answer, v1::GenerateResponse* response) {
 void FillResponse(CallAnswer answer, v1::GenerateQuestionsResponse* response) {
   for (size_t i = 0; i < answer.outputs.size(); ++i) {
     v1::Question* question = response->add_questions();
-    *question->mutable_answer() = std::move(answer.answers[i]);
+    if (!answer.answers[i].text().empty()) *question->mutable_answer() = std::move(answer.answers[i]);
     FillOutput(answer.outputs[i], question);
   }
   FillParts(answer.parts, response->mutable_parts());

@@ -58,15 +58,4 @@ absl::Status CheckSpan(std::string_view context, Span span, std::string_view fie
   return absl::OkStatus();
 }
 
-std::string HighlightPrompt(const TaskPrompt& task, std::string_view context, Span answer) {
-  const auto begin = static_cast<size_t>(answer.begin);
-  const auto end = static_cast<size_t>(answer.end);
-  std::string prompt = task.prefix;
-  prompt.reserve(prompt.size() + context.size() + 2 * task.highlight.size() + 2);
-  prompt.append(context.substr(0, begin)).append(task.highlight).append(" ");
-  prompt.append(context.substr(begin, end - begin)).append(" ").append(task.highlight);
-  prompt.append(context.substr(end));
-  return prompt;
-}
-
 }  // namespace elserve

@@ -13,9 +13,8 @@ namespace elserve {
 
 // A task's settings as the configuration gives them.
 struct TaskPrompt {
-  std::string prefix;              // what stands before the document or the context
-  std::string suffix = {};         // summaries: what stands behind the document
-  std::string highlight = "<hl>";  // questions: the mark on both sides of the answer
+  std::string prefix = {};  // what stands before the text
+  std::string suffix = {};  // what stands behind it
 };
 
 // A part of a text: offsets in bytes of UTF-8, begin included, end not. 64 bits and signed, so that whatever a client
@@ -37,10 +36,6 @@ absl::StatusOr<Span> FindAnswer(std::string_view context, std::string_view answe
 // `field`.begin or `field`.end ("answers[2].span.begin") with the value and what is allowed. The context must be valid
 // UTF-8.
 absl::Status CheckSpan(std::string_view context, Span span, std::string_view field);
-
-// prefix + before + "<hl> " + answer + " <hl>" + after, with task.highlight as the mark. The span must have passed
-// CheckSpan.
-std::string HighlightPrompt(const TaskPrompt& task, std::string_view context, Span answer);
 
 }  // namespace elserve
 

@@ -128,15 +128,16 @@ TEST_F(ChunkedSummaryTest, EachWindowIsTokenizedAsADocumentOfItsOwn) {
   PreparedCall call = Prepared(Chunked(document, 40));
   ASSERT_GT(call.jobs.size(), 5u);
   Told told;
-  AnswerAll(call, [](size_t) { return Output("x"); }, &told);
+  AnswerAll(
+      call, [](size_t) { return Output("x"); }, &told);
   ASSERT_EQ(told.parts.size(), call.jobs.size());
   int64_t end = 0;
   for (size_t i = 0; i < call.jobs.size(); ++i) {
     const v1::Span& source = told.parts[i].source();
     EXPECT_EQ(source.begin(), end);
     end = source.end();
-    const std::string part = document.substr(static_cast<size_t>(source.begin()),
-                                             static_cast<size_t>(source.end() - source.begin()));
+    const std::string part =
+        document.substr(static_cast<size_t>(source.begin()), static_cast<size_t>(source.end() - source.begin()));
     EXPECT_EQ(part.substr(part.size() - 2), ". ") << "cut where no sentence ends: " << part;
     EXPECT_EQ(call.jobs[i].source, tokenizer().Encode(part)->ids);
     EXPECT_LE(call.jobs[i].source.size(), 40u);
@@ -151,7 +152,8 @@ TEST_F(ChunkedSummaryTest, WindowsOverlapByWholeSentences) {
   request.mutable_chunk()->set_overlap_tokens(15);
   PreparedCall call = Prepared(request);
   Told told;
-  AnswerAll(call, [](size_t) { return Output("x"); }, &told);
+  AnswerAll(
+      call, [](size_t) { return Output("x"); }, &told);
   int overlapping = 0;
   for (size_t i = 1; i < told.parts.size(); ++i) {
     const auto begin = static_cast<size_t>(told.parts[i].source().begin());
@@ -169,7 +171,8 @@ TEST_F(ChunkedSummaryTest, WhatFitsIsOnePart) {
   PreparedCall call = Prepared(Chunked("One sentence.", 0));
   ASSERT_EQ(call.jobs.size(), 1u);
   Told told;
-  const CallAnswer answer = AnswerAll(call, [](size_t) { return Output("A summary."); }, &told);
+  const CallAnswer answer = AnswerAll(
+      call, [](size_t) { return Output("A summary."); }, &told);
   ASSERT_EQ(answer.outputs.size(), 1u);
   ASSERT_EQ(answer.outputs[0].hypotheses.size(), 1u);
   const v1::Hypothesis& joined = answer.outputs[0].hypotheses[0];
@@ -193,8 +196,8 @@ TEST_F(ChunkedSummaryTest, StreamsInTheOrderOfTheText) {
       if (!texts.back().empty()) joined += (joined.empty() ? "" : " ") + texts.back();
     }
     Told told;
-    const CallAnswer answer =
-        Answer(*call.plan, call.jobs, [&](size_t job) { return Output(texts[job]); }, &random, &told);
+    const CallAnswer answer = Answer(
+        *call.plan, call.jobs, [&](size_t job) { return Output(texts[job]); }, &random, &told);
     ASSERT_EQ(told.text, joined);
     ASSERT_EQ(answer.outputs[0].hypotheses[0].text(), joined);
     ASSERT_EQ(told.parts.size(), texts.size());
@@ -214,7 +217,8 @@ TEST_F(ChunkedSummaryTest, UsageIsTheSumOfTheParts) {
   PreparedCall call = Prepared(Chunked(Sentences(30), 40));
   const auto parts = static_cast<int>(call.jobs.size());
   Told told;
-  const CallAnswer answer = AnswerAll(call, [](size_t) { return Output("x"); }, &told);
+  const CallAnswer answer = AnswerAll(
+      call, [](size_t) { return Output("x"); }, &told);
   const v1::Usage& usage = *answer.outputs[0].usage;
   EXPECT_EQ(usage.source_tokens(), 5 * parts);
   EXPECT_EQ(usage.generated_tokens(), 3 * parts);
@@ -266,8 +270,8 @@ TEST_F(ResummarizeTest, GoesOnUntilOneWindowIsLeft) {
   PreparedCall call = Prepared(Rounds(document, 16));
   const size_t first = call.jobs.size();
   Told told;
-  const CallAnswer answer =
-      AnswerAll(call, [](size_t job) { return Output("Summary number " + std::to_string(job) + "."); }, &told);
+  const CallAnswer answer = AnswerAll(
+      call, [](size_t job) { return Output("Summary number " + std::to_string(job) + "."); }, &told);
   ASSERT_GT(answer.parts.size(), first + 1);
   const v1::Part& last = answer.parts.back();
   EXPECT_EQ(last.count(), 1);
@@ -283,8 +287,8 @@ TEST_F(ResummarizeTest, TheLastRoundThatIsAllowedIsJoined) {
   for (const int most : {1, 2}) {
     PreparedCall call = Prepared(Rounds(document, most));
     Told told;
-    const CallAnswer answer =
-        AnswerAll(call, [](size_t) { return Output("A summary of many words that is not short at all."); }, &told);
+    const CallAnswer answer = AnswerAll(
+        call, [](size_t) { return Output("A summary of many words that is not short at all."); }, &told);
     EXPECT_EQ(answer.parts.back().round(), most);
     EXPECT_GT(answer.parts.back().count(), 1);
     EXPECT_THAT(answer.outputs[0].hypotheses[0].text(), HasSubstr("at all. A summary"));
@@ -344,7 +348,9 @@ TEST_F(ChunkedSummaryTest, OptionsAreChecked) {
     EXPECT_EQ(with([=](auto* r) { r->mutable_chunk()->set_max_rounds(rounds); }),
               "chunk.max_rounds is " + std::to_string(rounds) + "; allowed are 1 to 16");
   }
-  EXPECT_EQ(with([](auto* r) { r->mutable_parameters()->set_num_beams(2), r->mutable_parameters()->set_num_return_sequences(2); }),
+  EXPECT_EQ(with([](auto* r) {
+              r->mutable_parameters()->set_num_beams(2), r->mutable_parameters()->set_num_return_sequences(2);
+            }),
             "num_return_sequences is 2; TRUNCATION_CHUNK allows 1");
   EXPECT_EQ(with([](auto* r) { r->set_prefix_text("a"); }), "answer_prefix is set; TRUNCATION_CHUNK allows none");
   EXPECT_THAT(with([](auto* r) { r->set_truncation(v1::TRUNCATION_TRUNCATE); }), HasSubstr("chunk is set"));
@@ -377,7 +383,8 @@ TEST_F(ChunkedSummaryTest, CancellingReturnsEverything) {
   v1::SummarizeRequest request = Chunked(Sentences(60), 40);
   request.mutable_parameters()->set_max_length(kEndless);
   const auto call = intake.Accept(
-      ToGenerationRequest(request, {.rpc = Rpc::kStreamSummarize, .arrived = std::chrono::steady_clock::now(), .deadline = {}}),
+      ToGenerationRequest(request,
+                          {.rpc = Rpc::kStreamSummarize, .arrived = std::chrono::steady_clock::now(), .deadline = {}}),
       listener);
   ASSERT_TRUE(call.ok()) << call.status();
   listener->call = call->get();

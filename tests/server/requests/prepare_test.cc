@@ -462,71 +462,6 @@ TEST_F(PrepareTest, TakesTokenIds) {
   ExpectRefused(*one_, request, {"token_ids", "1025", "1024"});
 }
 
-TEST_F(PrepareTest, MarksAnswers) {
-  v1::GenerateQuestionsRequest request;
-  request.set_context("Vim is an editor.");
-  request.add_answers()->set_text("editor");
-  request.add_answers()->mutable_span()->set_end(3);
-  const auto call = Prepare(*one_, request, false);
-  ASSERT_TRUE(call.ok()) << call.status();
-  ASSERT_EQ(call->jobs.size(), 2u);
-  EXPECT_EQ(call->jobs[0].source, model().tokenizer().Encode("generate question: Vim is an <hl> editor <hl>.")->ids);
-  EXPECT_EQ(call->jobs[1].source, model().tokenizer().Encode("generate question: <hl> Vim <hl> is an editor.")->ids);
-  EXPECT_EQ(call->plan->Fold().answers[1].text(), "Vim");
-}
-
-// A response's answer, sent again, means the same.
-TEST_F(PrepareTest, TakesAnswersWithTextAndSpan) {
-  v1::GenerateQuestionsRequest request;
-  request.set_context("Vim or vim, Vim.");
-  v1::Answer* answer = request.add_answers();
-  answer->set_text("Vim");
-  answer->mutable_span()->set_begin(12);
-  answer->mutable_span()->set_end(15);
-  const auto call = Prepare(*one_, request, false);
-  ASSERT_TRUE(call.ok()) << call.status();
-  const v1::Answer asked = call->plan->Fold().answers[0];
-  EXPECT_EQ(asked.span().begin(), 12);
-  EXPECT_EQ(asked.text(), "Vim");
-}
-
-TEST_F(PrepareTest, ChecksAnswers) {
-  v1::GenerateQuestionsRequest request;
-  request.set_context("Vim is an éditor.");
-  ExpectRefused(*one_, request, {"answers", "empty"});
-  v1::Answer* answer = request.add_answers();
-  ExpectRefused(*one_, request, {"answers[0]", "text", "span"});
-  answer->set_text("emacs");
-  ExpectRefused(*one_, request, {"answers[0].text", "does not occur"});
-  answer->mutable_span()->set_end(3);
-  ExpectRefused(*one_, request, {"answers[0].text", "answers[0].span", "0 to 3"});
-  answer->clear_text();
-  answer->mutable_span()->set_begin(3);
-  ExpectRefused(*one_, request, {"answers[0].span"});
-  answer->mutable_span()->set_end(12);  // inside é
-  answer->mutable_span()->set_begin(11);
-  ExpectRefused(*one_, request, {"answers[0].span"});
-  answer->mutable_span()->set_begin(-1);
-  ExpectRefused(*one_, request, {"answers[0].span", "-1"});
-  request.clear_answers();
-  for (size_t i = 0; i < kMaxAnswers; ++i) request.add_answers()->set_text("Vim");
-  EXPECT_TRUE(Prepare(*one_, request, false).ok());
-  request.add_answers()->set_text("Vim");
-  ExpectRefused(*one_, request, {"answers", "257", "256"});
-  request.set_model("second");
-  ExpectRefused(*two_, request, {"second", "questions"});
-}
-
-TEST_F(PrepareTest, TruncationMustNotCutTheAnswer) {
-  v1::GenerateQuestionsRequest request;
-  request.set_context("first " + Words(3000) + "last");
-  request.set_truncation(v1::TRUNCATION_TRUNCATE);
-  request.add_answers()->set_text("first");
-  EXPECT_TRUE(Prepare(*one_, request, false).ok());
-  request.add_answers()->set_text("last");
-  ExpectRefused(*one_, request, {"answers[1]", "truncation"});
-}
-
 // A tokenizer whose truncation_side is left: the end of a text stays.
 TEST_F(PrepareTest, TruncatesWhereTheTokenizerSays) {
   const std::filesystem::path model_path = FakeModelOptions().path;
@@ -559,40 +494,11 @@ TEST_F(PrepareTest, TruncatesWhereTheTokenizerSays) {
   ExpectRefused(left, questions, {"answers[1]", "the last 1022 tokens", "truncation"});
 }
 
-// To the token: the last answer that truncation leaves whole, and the first that it does not.
-TEST_F(PrepareTest, TruncationKeepsTheLastAnswerThatFits) {
-  v1::GenerateQuestionsRequest request;
-  request.set_context(Words(3000));
-  request.set_truncation(v1::TRUNCATION_TRUNCATE);
-  v1::Span* span = request.add_answers()->mutable_span();
-  const TaskPrompt& task = model().questions()->prompt;
-  const size_t kept = model().KeptTokens(1024, {});
-  bool last_fitted = true;
-  for (int64_t begin = 5 * 980; begin < 5 * 1030; begin += 5) {
-    span->set_begin(begin);
-    span->set_end(begin + 4);
-    const std::string head = HighlightPrompt(task, request.context().substr(0, static_cast<size_t>(begin) + 4),
-                                             {.begin = begin, .end = begin + 4});
-    const bool fits = model().tokenizer().Encode(head, {.add_special_tokens = false})->ids.size() <= kept;
-    EXPECT_EQ(Prepare(*one_, request, false).ok(), fits) << begin;
-    EXPECT_TRUE(last_fitted || !fits);
-    last_fitted = fits;
-  }
-  EXPECT_FALSE(last_fitted);
-}
-
 TEST_F(PrepareTest, SendsLogprobsWhereAskedFor) {
   v1::SummarizeRequest request = Summarize("text");
   EXPECT_FALSE(Prepare(*one_, request, false)->token_logprobs);
   request.set_token_logprobs(true);
   EXPECT_TRUE(Prepare(*one_, request, false)->token_logprobs);
-}
-
-TEST_F(PrepareTest, BoundsThePromptsOfARequest) {
-  v1::GenerateQuestionsRequest request;
-  request.set_context(std::string(1 << 20, 'a'));
-  for (int i = 0; i < 100; ++i) request.add_answers()->set_text("a");
-  ExpectRefused(*one_, request, {"context", "answers", std::to_string(kMaxPromptBytes)});
 }
 
 TEST_F(PrepareTest, DescribesItsModel) {

@@ -12,18 +12,9 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const TaskPrompt kTask{.prefix = "generate question: ", .highlight = "<hl>"};
-
 TEST(Prompts, SummaryIsPrefixAndDocument) {
   EXPECT_EQ(SummaryPrompt({}, "a text"), "a text");
   EXPECT_EQ(SummaryPrompt({.prefix = "summarize: "}, "a text"), "summarize: a text");
-}
-
-TEST(Prompts, HighlightsTheAnswer) {
-  EXPECT_EQ(HighlightPrompt(kTask, "libfoo is a library.", {10, 19}),
-            "generate question: libfoo is <hl> a library <hl>.");
-  EXPECT_EQ(HighlightPrompt({.prefix = "", .highlight = "[A]"}, "abc", {0, 3}), "[A] abc [A]");
-  EXPECT_EQ(HighlightPrompt({}, "é日x", {2, 5}), "é<hl> 日 <hl>x");
 }
 
 TEST(Prompts, TheFirstOccurrenceIsTaken) {
