@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace elserve {
@@ -46,6 +47,8 @@ struct Sampling {
   double eta_cutoff = 0;      // 0 to below 1; 0: off
   // Token n of hypothesis h is drawn by a number that depends on seed, n and h alone.
   uint64_t seed = 0;
+
+  bool operator==(const Sampling&) const = default;
 };
 
 enum class EarlyStopping { kFalse, kTrue, kNever };
@@ -75,6 +78,12 @@ class TokenSequences {
     }
     return false;
   }
+  bool operator==(const TokenSequences&) const = default;
+  template <typename H>
+  friend H AbslHashValue(H hash, const TokenSequences& sequences) {
+    return H::combine(std::move(hash), sequences.ids_, sequences.ends_);
+  }
+  size_t heap_bytes() const { return ids_.capacity() * sizeof(int32_t) + ends_.capacity() * sizeof(size_t); }
 
  private:
   std::vector<int32_t> ids_;
@@ -96,6 +105,7 @@ class TokenBytes {
     const size_t begin = i == 0 ? 0 : ends_[i - 1];
     return std::string_view(bytes_).substr(begin, ends_[i] - begin);
   }
+  bool operator==(const TokenBytes&) const = default;
 
  private:
   std::string bytes_;
@@ -108,6 +118,9 @@ struct StopStrings {
   std::vector<std::string> strings;  // at most kMaxStopStrings, each of 1 to kMaxStopStringBytes bytes
   // A string is looked for in so many tokens, the last one included: those that have no text may be too many.
   size_t most_tokens = kMaxStopStringBytes;
+
+  // By what the texts are, wherever they stand.
+  bool operator==(const StopStrings& other) const;
 };
 
 // The decoding parameters of one sequence under transformers' names (GenerationConfig). Lengths count tokens of the
@@ -150,6 +163,7 @@ struct DecodingSpec {
   struct ExponentialDecay {
     int start_index = 0;
     double factor = 1.0;  // 1: off
+    bool operator==(const ExponentialDecay&) const = default;
   };
   ExponentialDecay exponential_decay_length_penalty;
   std::vector<int32_t> suppress_tokens;  // they do not come, not even where they are forced; at most kMaxSuppressTokens
@@ -167,7 +181,15 @@ struct DecodingSpec {
 
   // The most rows that are live at once.
   int most_rows() const { return do_sample ? num_return_sequences : num_beams; }
+
+  // Sequences of equal sources and equal specs have the same answer.
+  bool operator==(const DecodingSpec& other) const;
 };
+
+// Equal for equal specs, within one process.
+size_t HashOf(const DecodingSpec& spec);
+// What the spec's lists and texts take beside the struct; without StopStrings::texts, which a model's specs share.
+size_t HeapBytes(const DecodingSpec& spec);
 
 enum class FinishReason { kEos, kLength, kStopString };
 
