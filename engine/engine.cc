@@ -198,12 +198,12 @@ void ModelEngine::End(const EndSequence& end) {
       std::find_if(sequences_.begin(), sequences_.end(), [&end](const Sequence* s) { return s->id == end.id; });
   if (it == sequences_.end()) return;  // it finished in the step before
   Sequence* s = *it;
-  if (end.kind == EndKind::kFinish) {
+  if (end.kind != EndKind::kDiscard) {
     SequenceUpdate& update = updates_.Of(*s);
-    update.finished = true;
+    update.finished = end.kind == EndKind::kFinish;
     if (s->stage == Sequence::Stage::kDecoding) s->search().Finalize(&update.hypotheses, updates_.hypotheses());
   }
-  Release(s);
+  if (end.kind != EndKind::kReport) Release(s);
 }
 
 void ModelEngine::Start(Sequence& sequence) {

@@ -123,8 +123,9 @@ struct Admission {
   bool stream = false;  // report tokens as they become certain (SequenceUpdate::tokens)
 };
 
-// kDiscard: forget the sequence (cancelled). kFinish: end it now and report what it has (a deadline).
-enum class EndKind { kDiscard, kFinish };
+// kDiscard: forget the sequence (cancelled). kFinish: end it now and report what it has (a deadline). kReport: report
+// what it has, and let it go on (a deadline of one of those who wait for it).
+enum class EndKind { kDiscard, kFinish, kReport };
 struct EndSequence {
   SequenceId id = 0;
   EndKind kind = EndKind::kDiscard;
@@ -147,7 +148,9 @@ struct SequenceUpdate {
   std::vector<int32_t>
       tokens;             // Admission::stream: tokens that no later step takes back, following those reported before
   bool finished = false;  // ended and its memory returned, `hypotheses` holds its answers
-  std::vector<Hypothesis> hypotheses;  // num_return_sequences of them, best first; after kFinish perhaps fewer, or none
+  // num_return_sequences of them, best first; after kFinish perhaps fewer, or none. After kReport those from before
+  // this step, perhaps fewer or none; but the answers where the sequence finished in this step.
+  std::vector<Hypothesis> hypotheses;
 };
 
 // Seconds on the engine's thread; `encode`: of encoding and of prefixes. A device with streams of its own is only
