@@ -189,6 +189,8 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
   map.Integer("decoder_memory_tokens", 16, int64_t{1} << 31, &model.decoder_memory_tokens);
   map.Integer("encode_tokens_per_step", 1, 1 << 20, &model.encode_tokens_per_step);
   map.Choice<bool>("encoder_cache", {{"true", true}, {"false", false}}, "", &model.encoder_cache);
+  map.Choice<bool>("single_flight", {{"true", true}, {"false", false}}, "", &model.single_flight);
+  map.Bytes("answer_cache", 0, kMaxBytes, &model.answer_cache_bytes);
   map.Integer("max_queued_requests", 1, 1000000, &model.max_queued_requests);
   map.Integer("max_overtakes", 0, 1000000, &model.max_overtakes);
   map.Text("source_language", &model.source_language);

@@ -66,6 +66,8 @@ struct ServedModelConfig {
   bool encoder_cache = true;          // EngineOptions::encoder_cache
   int max_queued_requests = 1024;     // requests that may wait
   int max_overtakes = 16;             // times that later requests may be admitted before the oldest one
+  bool single_flight = true;          // SchedulerOptions
+  int64_t answer_cache_bytes = 0;     // `answer_cache`; SchedulerOptions
   bool admit_only_when_idle = false;  // SchedulerOptions: static batching, to compare with; no key sets it
   // Codes of requests that name none; the loaded tokenizer has to know them. Empty: as the checkpoint has it.
   std::string source_language;

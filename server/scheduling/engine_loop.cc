@@ -84,12 +84,7 @@ bool EngineLoop::Receive() {
 void EngineLoop::TakeMail(std::optional<TimePoint> until) {
   inbox_->Take(until, &mail_);
   const TimePoint now = Now();
-  for (Submission& submission : mail_.submissions) {
-    const std::shared_ptr<Job> job = submission.job;
-    scheduler_.Add(std::move(submission));
-    // Its cancellation may have come with earlier mail, when nobody knew its id.
-    if (job->cancelled()) scheduler_.Cancel(now, job->id());
-  }
+  for (Submission& submission : mail_.submissions) scheduler_.Add(now, std::move(submission));
   for (const SequenceId id : mail_.cancelled) scheduler_.Cancel(now, id);
   inbox_->SetTakenAndQueued(scheduler_.queued());
 }
@@ -149,6 +144,7 @@ void EngineLoop::Publish() {
   snapshot_.used = used;
   snapshot_.peak_used = Max(snapshot_.peak_used, used);
   snapshot_.jobs = scheduler_.counters();
+  snapshot_.answer_cache = scheduler_.answer_cache();
 }
 
 std::optional<TimePoint> EngineLoop::drain_deadline() const {

@@ -39,7 +39,7 @@ class LoopObserver {
 
 // The state between two steps, and totals since the start.
 struct LoopSnapshot {
-  int64_t queued = 0;     // accepted, not admitted
+  int64_t queued = 0;     // accepted, not admitted; once the loop has them, those that wait for one sequence are one
   int64_t in_flight = 0;  // sequences in the engine
   int64_t peak_in_flight = 0;
   Resources capacity;   // the engine's
@@ -52,6 +52,7 @@ struct LoopSnapshot {
   int64_t rows = 0;            // decoded, over all steps
   int64_t encoded_tokens = 0;  // source tokens
   EncoderCacheCounts encoder_cache;
+  AnswerCacheCounts answer_cache;
   StepTimes times;  // seconds over all steps
   double step_seconds = 0;
 };

@@ -54,8 +54,8 @@ class Inbox : public std::enable_shared_from_this<Inbox> {
     std::shared_ptr<Inbox> inbox_;  // null: none
   };
 
-  // The engine is asked what a job takes, until CloseForGood. max_queued bounds the jobs that wait here and those that
-  // the consumer took and did not admit yet, together.
+  // The engine is asked what a job takes, until CloseForGood. max_queued bounds the jobs that wait here and the
+  // sequences that the consumer made of others and did not admit yet, together.
   Inbox(const Engine* engine, size_t max_queued) : engine_(engine), max_queued_(max_queued) {}
 
   // Takes all jobs or none. Never waits. Once it returned OK, the jobs' sinks hear of them, and `pass` was filled
@@ -76,7 +76,7 @@ class Inbox : public std::enable_shared_from_this<Inbox> {
   // The consumer's. Overwrites `mail` with all that came. Sleeps before until something came, Wake was called since the
   // last Take, or nothing more can come, but at most until `until`; nullopt: as long as it takes.
   void Take(std::optional<TimePoint> until, Mail* mail);
-  // How many of the jobs taken so far still wait for admission.
+  // How many sequences of the jobs taken so far still wait for admission.
   void SetTakenAndQueued(size_t queued);
 
   size_t queued() const;     // here and with the consumer

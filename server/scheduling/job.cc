@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/hash/hash.h"
 #include "server/scheduling/inbox.h"
 
 namespace elserve {
@@ -17,9 +16,8 @@ SequenceId NextId() {
 
 Job::Job(JobSpec spec)
     : id_(NextId()),
-      source_(std::move(spec.source)),
-      source_hash_(absl::HashOf(source_)),
-      decoding_(std::move(spec.decoding)),
+      computation_(std::make_shared<const Computation>(std::move(spec.source), std::move(spec.decoding),
+                                                       std::move(spec.principal))),
       stream_(spec.stream),
       deadline_(std::move(spec.deadline)),
       sink_(std::move(spec.sink)) {}

@@ -16,11 +16,20 @@
 #include "absl/status/status.h"
 #include "engine/decoding.h"
 #include "engine/engine.h"
+#include "server/scheduling/computation.h"
 
 namespace elserve {
 
 using TimePoint = std::chrono::steady_clock::time_point;
 
+// How a job came to its answer.
+enum class AnsweredBy {
+  kComputing,  // its own sequence in the engine; of the jobs that share one, the oldest that is still there
+  kSharing,    // the sequence of an equal job that was queued or in flight when it came
+  kCache,      // an equal job that ended before
+};
+
+// Of a job that was answered without computing, all its time is queue_seconds, and the rest is 0.
 struct JobTimings {
   double queue_seconds = 0;   // from submission to admission, or to the end of a job that was never admitted
   double encode_seconds = 0;  // from admission until the document was encoded
@@ -41,6 +50,7 @@ struct JobResult {
   // The deadline passed while decoding, and ended it: `hypotheses` (at least one) is what existed by then, and a
   // hypothesis that reports FinishReason::kLength was cut by the deadline.
   bool deadline_reached = false;
+  AnsweredBy answered_by = AnsweredBy::kComputing;
   JobTimings timings;
 };
 
@@ -64,13 +74,14 @@ class ResponseSink {
 // nothing. It is looked at between steps: the end comes up to two of them later, with the one that carries it out.
 struct JobDeadline {
   TimePoint at;
-  EndKind end = EndKind::kDiscard;
+  EndKind end = EndKind::kDiscard;    // never kReport
   std::string name = "the deadline";  // in messages, before "passed"
 };
 
 struct JobSpec {
   std::vector<int32_t> source;  // token ids, special tokens included
   DecodingSpec decoding;
+  std::string principal;                // who asked; jobs share within one alone. Empty: nobody is told apart
   bool stream = false;                  // report tokens as they become certain
   std::optional<JobDeadline> deadline;  // none: the job may take as long as it takes
   std::shared_ptr<ResponseSink> sink;
@@ -87,9 +98,9 @@ class Job {
   Job& operator=(const Job&) = delete;
 
   SequenceId id() const { return id_; }  // no other job of this process has it
-  const std::vector<int32_t>& source() const { return source_; }
-  size_t source_hash() const { return source_hash_; }  // equal for equal sources
-  const DecodingSpec& decoding() const { return decoding_; }
+  const std::shared_ptr<const Computation>& computation() const { return computation_; }
+  const std::vector<int32_t>& source() const { return computation_->source(); }
+  const DecodingSpec& decoding() const { return computation_->decoding(); }
   bool stream() const { return stream_; }
   const std::optional<JobDeadline>& deadline() const { return deadline_; }
 
@@ -107,9 +118,7 @@ class Job {
 
  private:
   const SequenceId id_;
-  const std::vector<int32_t> source_;
-  const size_t source_hash_;
-  const DecodingSpec decoding_;
+  const std::shared_ptr<const Computation> computation_;
   const bool stream_;
   const std::optional<JobDeadline> deadline_;
   std::shared_ptr<ResponseSink> sink_;  // used by the loop's thread alone once the job is submitted

@@ -112,7 +112,7 @@ class Server:
         self.values = {  # JSON is YAML
             "server": {"listen": "127.0.0.1:0", "ops_listen": "127.0.0.1:0", "drain_seconds": 5},
             "models": [{"name": "bench", "path": os.path.abspath(model), "device": "cpu", "precision": precision, "attention": attention,
-                        "memory": memory, "encoder_cache": False} |  # documents come in a circle, and peers encode each
+                        "memory": memory, "encoder_cache": False, "single_flight": False} |  # documents come in a circle; peers compute each
                         ({"max_rows": max_rows} if max_rows else {})],
             "logging": {"level": "warning"},
         }

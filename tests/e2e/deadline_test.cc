@@ -40,11 +40,11 @@ class DeadlineTest : public ::testing::Test {
         ", path: \"", checkpoint_->path(),
         "\", device: cpu, precision: float32, memory: 192MiB, max_source_tokens: 64, max_decoder_tokens: ", kEndless,
         ", tasks: {summarize: {prefix: \"\"}}");
-    server_ =
-        new ServerUnderTest({.entries = {
-                                 absl::StrCat("{name: patient, max_rows: 4", common, "}"),
-                                 absl::StrCat("{name: hurried, max_rows: 1, defaults: {max_time: 1}", common, "}"),
-                             }});
+    server_ = new ServerUnderTest(
+        {.entries = {
+             absl::StrCat("{name: patient, max_rows: 4", common, "}"),
+             absl::StrCat("{name: hurried, max_rows: 1, single_flight: false, defaults: {max_time: 1}", common, "}"),
+         }});
   }
   static void TearDownTestSuite() {
     delete server_;

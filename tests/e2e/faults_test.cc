@@ -75,7 +75,7 @@ class Crowd {
 };
 
 TEST(FaultsTest, AFullQueueRefusesAtOnce) {
-  ServerUnderTest server({.model = {"max_queued_requests: 4", "max_rows: 2"}});
+  ServerUnderTest server({.model = {"max_queued_requests: 4", "max_rows: 2", "single_flight: false"}});
   Crowd crowd(server, 60, Long(100), std::nullopt);
   const int answered = crowd.Wait(grpc::OK);
   const int refused = crowd.Wait(grpc::RESOURCE_EXHAUSTED);
@@ -89,7 +89,7 @@ TEST(FaultsTest, AFullQueueRefusesAtOnce) {
 }
 
 TEST(FaultsTest, ADeadlineStormLeavesNothing) {
-  ServerUnderTest server({.model = {"max_rows: 8"}});
+  ServerUnderTest server({.model = {"max_rows: 8", "single_flight: false"}});
   const std::string before = Answer(server);
   for (const int milliseconds : {1, 20, 100, 300}) {
     Crowd crowd(server, 150, Long(1000), std::chrono::milliseconds(milliseconds));
@@ -101,7 +101,8 @@ TEST(FaultsTest, ADeadlineStormLeavesNothing) {
 
 TEST(FaultsTest, ClientsThatVanishInMidStreamLeaveNothing) {
   // Room for all clients of a round at once, each in the middle of its answer.
-  ServerUnderTest server({.model = {"max_rows: 128", "encoder_memory_tokens: 8192", "decoder_memory_tokens: 49152"}});
+  ServerUnderTest server({.model = {"max_rows: 128", "encoder_memory_tokens: 8192", "decoder_memory_tokens: 49152",
+                                    "single_flight: false"}});
   const std::string before = Answer(server);
   constexpr int kClients = 500, kAtOnce = 50;
   for (int round = 0; round < kClients / kAtOnce; ++round) {
@@ -153,7 +154,7 @@ TEST(FaultsTest, AReaderWhoStopsHoldsUpNobody) {
 }
 
 TEST(FaultsTest, CancelledCallsFreeTheQueue) {
-  ServerUnderTest server({.model = {"max_queued_requests: 300", "max_rows: 1"}});
+  ServerUnderTest server({.model = {"max_queued_requests: 300", "max_rows: 1", "single_flight: false"}});
   Crowd crowd(server, 200, Long(1000), std::nullopt);
   EXPECT_TRUE(server.WaitForMetric("elserve_queue_length", [](double value) { return value >= 150; }));
   crowd.Cancel();

@@ -79,7 +79,7 @@ TEST(LifecycleTest, DrainEndsInTimeWithCodeZero) {
 }
 
 TEST(LifecycleTest, ASecondSignalEndsAtOnce) {
-  ServerUnderTest server({.server = {"drain_seconds: 600"}});
+  ServerUnderTest server({.model = {"single_flight: false"}, .server = {"drain_seconds: 600"}});
   // Enough work for minutes.
   constexpr int kCalls = 200;
   struct Call {

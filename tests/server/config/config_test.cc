@@ -65,6 +65,8 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.decoder_memory_tokens, 0);
   EXPECT_EQ(model.encode_tokens_per_step, 0);
   EXPECT_TRUE(model.encoder_cache);
+  EXPECT_TRUE(model.single_flight);
+  EXPECT_EQ(model.answer_cache_bytes, 0);
   EXPECT_EQ(model.max_queued_requests, 1024);
   EXPECT_EQ(model.max_overtakes, 16);
   EXPECT_EQ(model.source_language, "");
@@ -139,6 +141,8 @@ models:
     decoder_memory_tokens: 8192
     encode_tokens_per_step: 512
     encoder_cache: false
+    single_flight: false
+    answer_cache: 64MiB
     max_queued_requests: 10
     max_overtakes: 0
     source_language: no
@@ -169,6 +173,8 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.decoder_memory_tokens, 8192);
   EXPECT_EQ(a.encode_tokens_per_step, 512);
   EXPECT_FALSE(a.encoder_cache);
+  EXPECT_FALSE(a.single_flight);
+  EXPECT_EQ(a.answer_cache_bytes, 64 << 20);
   EXPECT_EQ(a.max_queued_requests, 10);
   EXPECT_EQ(a.max_overtakes, 0);
   EXPECT_EQ(a.source_language, "no");  // a text, and no boolean
@@ -275,6 +281,8 @@ TEST(ConfigTest, BoundsAreAllowedAndWhatIsBeyondIsNot) {
        {"{window_tokens: -1}", "{window_tokens: 1048577}", "{max_rounds: 0}", "{max_rounds: 17}",
         "{max_document_bytes: 1023}", "{max_document_bytes: 65MiB}", "{overlap_tokens: -1}", "{join: both}", "{a: b}",
         "4"}},
+      {"model", "single_flight", {"true", "false"}, {"on", "0"}},
+      {"model", "answer_cache", {"0", "1", "64MiB", "1024TiB"}, {"-1", "1025TiB", "true", "0.5", "64MB"}},
       {"model", "device", {"cuda:0", "cuda:63"}, {"cuda:64", "cuda0", "CPU"}},
   };
   for (const auto& test : kCases) {

@@ -399,9 +399,41 @@ TEST_F(EngineLoopTest, ADeviceErrorDuringADrainEndsIt) {
   EXPECT_TRUE(absl::IsInternal(running.sink->result.status));
 }
 
+// The loop sleeps, wakes for an answer that is kept, and takes no step for it.
+TEST_F(EngineLoopTest, KeptAnswersTakeNoStep) {
+  Start({.scheduler = {.answer_cache_bytes = 1 << 20}});
+  EXPECT_TRUE(Submit({.question = 1}).sink->Wait().status.ok());
+  const JobResult result = Submit({.question = 1}).sink->Wait();
+  EXPECT_EQ(result.answered_by, AnsweredBy::kCache);
+  EXPECT_THAT(result.hypotheses[0].tokens, ElementsAre(0, 1, 2));
+  EXPECT_GE(result.timings.queue_seconds, 0);
+  const LoopSnapshot snapshot = End();
+  EXPECT_EQ(snapshot.steps, 4);
+  EXPECT_EQ(snapshot.jobs.cached, 1);
+  EXPECT_EQ(snapshot.answer_cache.entries, 1);
+  EXPECT_GT(snapshot.answer_cache.bytes, 0);
+}
+
+// Those that wait for one sequence take one place in the queue, once the loop has them.
+TEST_F(EngineLoopTest, EqualJobsTakeOnePlaceInTheQueue) {
+  Gate gate;
+  engine_->on_step = [&gate] { gate.Pass(); };
+  Start({.scheduler = {}, .max_queued_requests = 3});
+  const TestJob running = Submit({.rows = 8, .question = 1});
+  gate.entered.Wait();
+  std::vector<TestJob> equal;
+  for (int i = 0; i < 3; ++i) equal.push_back(Submit({.rows = 8, .question = 1}));
+  EXPECT_TRUE(absl::IsResourceExhausted(loop_->inbox()->Submit({MakeJob({.question = 1}).job})));
+  gate.open.Happen();
+  for (const TestJob& job : equal) EXPECT_EQ(job.sink->Wait().answered_by, AnsweredBy::kSharing);
+  const LoopSnapshot snapshot = End();
+  EXPECT_EQ(snapshot.jobs.admitted, 1);
+  EXPECT_EQ(snapshot.rejected, 1);
+}
+
 // Many threads submit, cancel and forget; the loop is drained under them. Every accepted job is told once, and lets go.
 TEST_F(EngineLoopTest, ManyThreads) {
-  Start({.scheduler = {.max_overtakes = 4}, .max_queued_requests = 50});
+  Start({.scheduler = {.max_overtakes = 4, .answer_cache_bytes = 2500}, .max_queued_requests = 50});
   constexpr int kThreads = 8, kJobs = 300;
   std::vector<std::vector<TestJob>> accepted(kThreads);
   std::vector<std::thread> threads;
@@ -413,6 +445,8 @@ TEST_F(EngineLoopTest, ManyThreads) {
       for (int i = 0; i < kJobs; ++i) {
         if (i == kJobs / 2 && ++halfway == kThreads) half.Happen();
         JobShape shape{.rows = 1 + static_cast<int>(random() % 8), .tokens = 1 + static_cast<int>(random() % 10)};
+        // Many are equal to others.
+        if (random() % 2 == 0) shape = {.rows = 2, .tokens = 6, .question = 1 + static_cast<int>(random() % 4)};
         shape.stream = random() % 2 == 0;
         if (random() % 4 == 0) shape.deadline = Now() + std::chrono::microseconds(random() % 2000);
         if (random() % 2 == 0) shape.at_deadline = EndKind::kDiscard;
@@ -449,6 +483,8 @@ TEST_F(EngineLoopTest, ManyThreads) {
   }
   EXPECT_EQ(snapshot.jobs.added, count);
   EXPECT_GT(snapshot.jobs.finished, 0);
+  EXPECT_GT(snapshot.jobs.shared, 0);
+  EXPECT_GT(snapshot.jobs.cached, 0);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #ifndef ELSERVE_TESTS_SERVER_SCHEDULING_FAKE_ENGINE_H_
 #define ELSERVE_TESTS_SERVER_SCHEDULING_FAKE_ENGINE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -12,6 +13,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -45,10 +47,10 @@ class Event {
   bool happened_ = false;
 };
 
-// Sequences are encoded in the step that admits them, then decode one token a step: 0, 1, 2, ... until max_length less
-// the prefix are there. The parameters say what a sequence takes: rows = num_beams, encoder_pages = source tokens / 64
-// rounded up, decoder_blocks = min_length, edits = no_repeat_ngram_size. Equal sources in flight take their pages once,
-// unless `encoder_cache` is false. Plans that break the engine's contract fail the test.
+// Sequences are encoded in the step that admits them, then decode one token a step: seed, seed + 1, seed + 2, ... until
+// max_length less the prefix are there. The parameters say what a sequence takes: rows = num_beams, encoder_pages =
+// source tokens / 64 rounded up, decoder_blocks = min_length, edits = no_repeat_ngram_size. Equal sources in flight
+// take their pages once, unless `encoder_cache` is false. Plans that break the engine's contract fail the test.
 class FakeEngine : public Engine {
  public:
   explicit FakeEngine(const Resources& capacity, bool encoder_cache = true) : free_(capacity) {
@@ -80,11 +82,15 @@ class FakeEngine : public Engine {
       const auto it = sequences_.find(end.id);
       EXPECT_TRUE(it != sequences_.end()) << "ended a sequence that is not in flight";
       if (it == sequences_.end()) continue;
-      if (end.kind == EndKind::kFinish) result->updates.push_back(Finished(it->second));
-      Remove(it);
+      if (end.kind != EndKind::kDiscard) result->updates.push_back(Answer(it->second));
+      if (end.kind == EndKind::kReport) {
+        result->updates.back().finished = false;
+      } else {
+        Remove(it);
+      }
     }
     for (const Admission& admission : plan.admissions) Admit(admission);
-    for (auto it = sequences_.begin(); it != sequences_.end();) it = Advance(it, result);
+    for (auto it = sequences_.begin(); it != sequences_.end();) it = Advance(it, UpdateOf(it->first, result), result);
     result->times = {.encode = 1, .decode = 2, .select = 3, .search = 4};
     result->sequences = static_cast<int>(sequences_.size());
     result->idle = sequences_.empty();
@@ -122,36 +128,39 @@ class FakeEngine : public Engine {
     sequences_[admission.id] = {.admission = admission, .resources = resources, .encoded = false, .tokens = {}};
   }
 
-  Sequences::iterator Advance(Sequences::iterator it, StepResult* result) {
+  // The sequence's update of this step, which holds a report where one was asked for.
+  static SequenceUpdate* UpdateOf(SequenceId id, StepResult* result) {
+    const auto same = [id](const SequenceUpdate& update) { return update.id == id; };
+    const auto it = std::find_if(result->updates.begin(), result->updates.end(), same);
+    if (it != result->updates.end()) return &*it;
+    result->updates.emplace_back().id = id;
+    return &result->updates.back();
+  }
+
+  Sequences::iterator Advance(Sequences::iterator it, SequenceUpdate* update, StepResult* result) {
     Sequence& sequence = it->second;
-    SequenceUpdate update;
-    update.id = it->first;
     if (failing.contains(it->first) && sequence.encoded) {
-      update.status = absl::InternalError("non-finite logits");
-      result->updates.push_back(std::move(update));
+      update->status = absl::InternalError("non-finite logits");
       return Remove(it);
     }
     if (!sequence.encoded) {
-      sequence.encoded = update.encoded = true;
+      sequence.encoded = update->encoded = true;
       result->encoded_tokens += static_cast<int>(sequence.admission.source.size());
-      result->updates.push_back(std::move(update));
       return std::next(it);
     }
-    const auto token = static_cast<int32_t>(sequence.tokens.size());
-    sequence.tokens.push_back(token);
-    const int rows = sequence.admission.decoding.num_beams;
     const DecodingSpec& decoding = sequence.admission.decoding;
-    const bool last = token + 1 + static_cast<int>(decoding.prefix.size()) >= decoding.max_length;
-    if (last) update = Finished(sequence);
-    update.decoded_rows = rows;
-    result->rows += rows;
+    const auto made = static_cast<int>(sequence.tokens.size());
+    sequence.tokens.push_back(static_cast<int32_t>(decoding.sampling.seed) + made);
+    const bool last = made + 1 + static_cast<int>(decoding.prefix.size()) >= decoding.max_length;
+    if (last) *update = Answer(sequence);
+    update->decoded_rows = decoding.num_beams;
+    result->rows += decoding.num_beams;
     ++result->documents;
-    if (sequence.admission.stream) update.tokens = {token};
-    result->updates.push_back(std::move(update));
+    if (sequence.admission.stream) update->tokens = {sequence.tokens.back()};
     return last ? Remove(it) : std::next(it);
   }
 
-  SequenceUpdate Finished(const Sequence& sequence) const {
+  SequenceUpdate Answer(const Sequence& sequence) const {
     SequenceUpdate update;
     update.id = sequence.admission.id;
     update.finished = true;
@@ -227,6 +236,9 @@ struct JobShape {
   int document = 0;  // equal ones of a length have equal sources; 0: a source of its own
   int blocks = 0;
   int edits = 0;
+  int question = 0;   // jobs of one, and of equal shapes, are equal, their source included; 0: equal to none
+  uint64_t seed = 0;  // the first token
+  std::string principal = "";
   bool stream = false;
   std::optional<TimePoint> deadline = std::nullopt;
   EndKind at_deadline = EndKind::kFinish;
@@ -239,12 +251,15 @@ inline TestJob MakeJob(const JobShape& shape) {
   made.sink = std::make_shared<RecordingSink>();
   JobSpec spec;
   static std::atomic<int> last{-1};
-  const int document = shape.document != 0 ? shape.document : last--;
-  spec.source.assign(static_cast<size_t>(shape.source_tokens), document);
+  const int question = shape.question != 0 ? shape.question : last--;
+  spec.source.assign(static_cast<size_t>(shape.source_tokens), shape.document != 0 ? shape.document : question);
+  spec.decoding.pad_token_id = question;  // nothing here reads it
   spec.decoding.num_beams = shape.rows;
   spec.decoding.max_length = shape.tokens + 1;
   spec.decoding.min_length = shape.blocks;
   spec.decoding.no_repeat_ngram_size = shape.edits;
+  spec.decoding.sampling.seed = shape.seed;
+  spec.principal = shape.principal;
   spec.stream = shape.stream;
   if (shape.deadline) spec.deadline = {.at = *shape.deadline, .end = shape.at_deadline, .name = "the time"};
   spec.sink = made.sink;

@@ -67,7 +67,7 @@ class Simulation {
     const SequenceId id = known.made.job->id();
     known.resources = *engine_.Measure({.source_tokens = shape.source_tokens, .decoding = &known.made.job->decoding()});
     if (Uniform(0, 20) == 0) engine_.failing.insert(id);
-    scheduler_.Add({.job = known.made.job, .resources = known.resources, .submitted = now_});
+    scheduler_.Add(now_, {.job = known.made.job, .resources = known.resources, .submitted = now_});
     jobs_.emplace(id, std::move(known));
     waiting_.push_back(id);
   }

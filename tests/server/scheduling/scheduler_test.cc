@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/server/scheduling/fake_engine.h"
+#include "tests/server/scheduling/scheduler_fixture.h"
 
 namespace elserve {
 namespace {
@@ -15,53 +15,6 @@ using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-constexpr Resources kCapacity{.rows = 8, .encoder_pages = 1000, .decoder_blocks = 1000, .edits = 1000};
-
-// A scheduler, an engine and a time that passes by hand.
-class SchedulerTest : public ::testing::Test {
- protected:
-  void Use(const SchedulerOptions& options) { scheduler_.emplace(options, /*shares_documents=*/true); }
-  Scheduler& scheduler() {
-    if (!scheduler_.has_value()) Use({});
-    return *scheduler_;
-  }
-
-  TestJob Add(const JobShape& shape) {
-    TestJob made = MakeJob(shape);
-    const Resources resources =
-        *engine_.Measure({.source_tokens = shape.source_tokens, .decoding = &made.job->decoding()});
-    scheduler().Add({.job = made.job, .resources = resources, .submitted = now_});
-    return made;
-  }
-  std::vector<TestJob> AddMany(int count, const JobShape& shape) {
-    std::vector<TestJob> jobs;
-    for (int i = 0; i < count; ++i) jobs.push_back(Add(shape));
-    return jobs;
-  }
-  // The ids that this step admitted.
-  std::vector<SequenceId> Step() {
-    scheduler().Plan(now_, engine_.free(), &plan_);
-    std::vector<SequenceId> admitted;
-    for (const Admission& admission : plan_.admissions) admitted.push_back(admission.id);
-    EXPECT_TRUE(engine_.Step(plan_, &result_).ok());
-    now_ += milliseconds(10);
-    scheduler().Commit(now_, &result_);
-    return admitted;
-  }
-  void RunToEnd() {
-    for (int i = 0; i < 1000 && !scheduler().idle(); ++i) Step();
-    EXPECT_TRUE(scheduler().idle());
-    EXPECT_EQ(engine_.free(), kCapacity);
-  }
-  void Cancel(const TestJob& job) { scheduler().Cancel(now_, job.job->id()); }
-
-  FakeEngine engine_{kCapacity};
-  TimePoint now_{seconds(1000)};
-  StepPlan plan_;
-  StepResult result_;
-  std::optional<Scheduler> scheduler_;
-};
 
 TEST_F(SchedulerTest, AdmitsInOrderOfArrivalWhatFits) {
   const TestJob a = Add({.rows = 4}), b = Add({.rows = 4}), c = Add({.rows = 4});
@@ -172,7 +125,7 @@ TEST(SchedulerWithoutSharingTest, EverySourceCountsInFull) {
   for (int i = 0; i < 3; ++i) {
     const TestJob& made = jobs.emplace_back(MakeJob({.source_tokens = 500 * 64, .document = 1}));
     const Resources resources = *engine.Measure({.source_tokens = 500 * 64, .decoding = &made.job->decoding()});
-    scheduler.Add({.job = made.job, .resources = resources, .submitted = now});
+    scheduler.Add(now, {.job = made.job, .resources = resources, .submitted = now});
   }
   StepPlan plan;
   scheduler.Plan(now, engine.free(), &plan);
@@ -389,7 +342,7 @@ TEST_F(SchedulerTest, EndAllEndsEverythingOnce) {
 
 TEST_F(SchedulerTest, AJobThatAnIdleEngineHasNoRoomForFails) {
   TestJob made = MakeJob({});
-  scheduler().Add({.job = made.job, .resources = {.rows = 9}, .submitted = now_});
+  scheduler().Add(now_, {.job = made.job, .resources = {.rows = 9}, .submitted = now_});
   const TestJob next = Add({});
   RunToEnd();
   EXPECT_TRUE(absl::IsInternal(made.sink->result.status));
