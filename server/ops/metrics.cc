@@ -94,10 +94,12 @@ Metrics::Metrics()
                                .Name("elserve_time_to_first_token_seconds")
                                .Help("Streams: from a request's arrival to the first piece of its answer.")
                                .Register(*registry_)),
-      queue_seconds_(BuildHistogram()
-                         .Name("elserve_queue_seconds")
-                         .Help("From a request's arrival to its admission, or its end in the queue.")
-                         .Register(*registry_)) {}
+      queue_seconds_(
+          BuildHistogram()
+              .Name("elserve_queue_seconds")
+              .Help("From a request's arrival to its admission, or its end in the queue; or to its answer, if another "
+                    "equal request's or a kept one.")
+              .Register(*registry_)) {}
 
 Metrics::~Metrics() = default;
 

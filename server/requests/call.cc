@@ -21,6 +21,11 @@ v1::FinishReason ToProto(FinishReason reason, bool deadline_reached) {
   return deadline_reached ? v1::FINISH_REASON_DEADLINE : v1::FINISH_REASON_LENGTH;
 }
 
+v1::AnsweredBy ToProto(AnsweredBy answered_by) {
+  if (answered_by == AnsweredBy::kSharing) return v1::ANSWERED_BY_SHARING;
+  return answered_by == AnsweredBy::kCache ? v1::ANSWERED_BY_CACHE : v1::ANSWERED_BY_COMPUTING;
+}
+
 // The texts of tokens, each decoded once.
 using TokenTexts = absl::flat_hash_map<int32_t, std::string>;
 
@@ -254,6 +259,7 @@ CallOutput Call::OutputOf(const Part& part, const JobResult& result) const {
   usage.set_encode_seconds(result.timings.encode_seconds);
   usage.set_decode_seconds(result.timings.decode_seconds);
   usage.set_steps(result.timings.steps);
+  usage.set_answered_by(ToProto(result.answered_by));
   return output;
 }
 

@@ -52,6 +52,9 @@ v1::Usage SumOfUsage(std::span<const v1::Part> parts) {
     sum.set_encode_seconds(sum.encode_seconds() + usage.encode_seconds());
     sum.set_decode_seconds(sum.decode_seconds() + usage.decode_seconds());
     sum.set_steps(sum.steps() + usage.steps());
+    // The kinds stand in the order of what they cost, the most first.
+    const bool first = sum.answered_by() == v1::ANSWERED_BY_UNSPECIFIED;
+    if (first || usage.answered_by() < sum.answered_by()) sum.set_answered_by(usage.answered_by());
   }
   return sum;
 }

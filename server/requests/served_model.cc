@@ -27,6 +27,8 @@ v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig&
   limits.set_max_queued_requests(config.max_queued_requests);
   limits.set_encode_tokens_per_step(info.encode_tokens_per_step);
   limits.set_encoder_cache(info.encoder_cache);
+  limits.set_single_flight(config.single_flight);
+  limits.set_answer_cache_bytes(config.answer_cache_bytes);
   return limits;
 }
 

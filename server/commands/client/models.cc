@@ -26,6 +26,10 @@ std::string Languages(const v1::Model::Languages& languages) {
   return out;
 }
 
+std::string AnswerCache(int64_t bytes) {
+  return bytes == 0 ? std::string() : absl::StrCat(", answer cache of ", bytes, " bytes");
+}
+
 void Print(const v1::Model& model) {
   const v1::Model::Limits& limits = model.limits();
   // What is said of sources has no meaning without an encoder.
@@ -44,8 +48,8 @@ void Print(const v1::Model& model) {
             << " decoder tokens (" << limits.max_tokens_reason() << "), " << limits.max_num_beams() << " beams\n"
             << "  memory      " << sources(limits.encoder_memory_tokens()) << limits.decoder_memory_tokens()
             << " decoder positions, " << limits.max_rows() << " rows in flight"
-            << (limits.encoder_cache() ? ", encoder cache\n" : "\n") << Languages(model.languages()) << "  generate    "
-            << ToJson(model.default_parameters()) << "\n";
+            << (limits.encoder_cache() ? ", encoder cache" : "") << AnswerCache(limits.answer_cache_bytes()) << "\n"
+            << Languages(model.languages()) << "  generate    " << ToJson(model.default_parameters()) << "\n";
   if (model.tasks().has_summarize()) {
     std::cout << "  summarize   " << ToJson(model.tasks().summarize().default_parameters()) << "\n";
   }

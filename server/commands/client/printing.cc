@@ -27,11 +27,14 @@ std::string JsonLine(const std::string& input, double seconds, const std::string
 }
 
 std::string Timings(const v1::Usage& usage, double seconds) {
+  const char* answered_by = "";
+  if (usage.answered_by() == v1::ANSWERED_BY_SHARING) answered_by = ", shared with an equal request";
+  if (usage.answered_by() == v1::ANSWERED_BY_CACHE) answered_by = ", from the answer cache";
   char text[256];
   std::snprintf(text, sizeof(text),
-                "%.3f s (queue %.3f, encode %.3f, decode %.3f), %d source tokens%s, %d generated, %d steps", seconds,
+                "%.3f s (queue %.3f, encode %.3f, decode %.3f), %d source tokens%s, %d generated, %d steps%s", seconds,
                 usage.queue_seconds(), usage.encode_seconds(), usage.decode_seconds(), usage.source_tokens(),
-                usage.truncated() ? " (cut)" : "", usage.generated_tokens(), usage.steps());
+                usage.truncated() ? " (cut)" : "", usage.generated_tokens(), usage.steps(), answered_by);
   return text;
 }
 

@@ -58,6 +58,10 @@ TEST(MetricsTest, ShowsStepsAndTheLoop) {
   for (const char* name : {"hits_total", "misses_total", "evictions_total", "kept_tokens"}) {
     EXPECT_THAT(text, HasSubstr(std::string("elserve_encoder_cache_") + name + "{model=\"fake\"} 0\n"));
   }
+  for (const char* name : {"jobs_shared_total", "jobs_cached_total", "answer_cache_bytes", "answer_cache_entries",
+                           "answer_cache_evictions_total"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("elserve_") + name + "{model=\"fake\"} 0\n"));
+  }
   EXPECT_THAT(text, HasSubstr("elserve_healthy{model=\"fake\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("elserve_model_info{model=\"fake\",family=\"bart\",device=\"\",device_name=\"\","
                               "precision=\"float32\",attention=\"el\"} 1\n"));

@@ -226,6 +226,27 @@ TEST_F(ChunkedSummaryTest, UsageIsTheSumOfTheParts) {
   EXPECT_EQ(usage.decode_seconds(), 0.5 * parts);
 }
 
+TEST_F(ChunkedSummaryTest, OnePartThatWasComputedMakesTheAnswerComputed) {
+  constexpr v1::AnsweredBy kComputing = v1::ANSWERED_BY_COMPUTING, kSharing = v1::ANSWERED_BY_SHARING,
+                           kCache = v1::ANSWERED_BY_CACHE;
+  struct Case {
+    v1::AnsweredBy first, second, others, sum;
+  };
+  for (const Case& c : {Case{kCache, kCache, kCache, kCache}, Case{kCache, kComputing, kSharing, kComputing},
+                        Case{kSharing, kCache, kCache, kSharing}, Case{kCache, kSharing, kCache, kSharing},
+                        Case{kComputing, kCache, kSharing, kComputing}}) {
+    PreparedCall call = Prepared(Chunked(Sentences(30), 40));
+    ASSERT_GT(call.jobs.size(), 2u);
+    Told told;
+    const auto output = [&c](size_t job) {
+      CallOutput made = Output("x");
+      made.usage->set_answered_by(job == 0 ? c.first : job == 1 ? c.second : c.others);
+      return made;
+    };
+    EXPECT_EQ(AnswerAll(call, output, &told).outputs[0].usage->answered_by(), c.sum);
+  }
+}
+
 TEST_F(ChunkedSummaryTest, TheWorstReasonIsTheAnswers) {
   for (const auto& [reason, expected] : std::vector<std::pair<v1::FinishReason, v1::FinishReason>>{
            {v1::FINISH_REASON_EOS, v1::FINISH_REASON_EOS},

@@ -512,6 +512,8 @@ TEST_F(PrepareTest, DescribesItsModel) {
   EXPECT_TRUE(described.limits().encoder_cache());
   EXPECT_EQ(described.tasks().questions().format(), "highlight");
   EXPECT_EQ(described.tasks().questions().prefix(), "generate question: ");
+  EXPECT_TRUE(described.limits().single_flight());
+  EXPECT_EQ(described.limits().answer_cache_bytes(), 0);
   EXPECT_EQ(described.tasks().questions().highlight(), "<hl>");
   EXPECT_EQ(described.tasks().questions().spaces(), "inside");
   EXPECT_EQ(described.tasks().questions().template_(), "");
