@@ -85,6 +85,7 @@ void Call::Submit(std::vector<PlannedJob> planned) {
       part.truncated = job.truncated;
       part.job = std::make_shared<Job>(JobSpec{.source = std::move(job.source),
                                                .decoding = std::move(job.decoding),
+                                               .principal = origin_.principal,
                                                .stream = IsStream(origin_.rpc),
                                                .deadline = deadline_,
                                                .sink = std::make_shared<Sink>(shared_from_this(), &part)});

@@ -22,6 +22,7 @@ struct CallOrigin {
   Rpc rpc = Rpc::kGenerate;
   TimePoint arrived;
   std::optional<TimePoint> deadline;  // the client's, up to which the protocol waits; none: as long as it takes
+  std::string principal = {};         // JobSpec::principal: who asked. Empty: not known
 };
 
 // UTF-8, or token ids as they are; neither: not set.

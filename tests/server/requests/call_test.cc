@@ -259,6 +259,33 @@ TEST_F(CallTest, AllJobsAreTakenOrNone) {
   ExpectOneRecord(absl::StatusCode::kInvalidArgument);
 }
 
+// Of two at once; what they share is told. Nobody learns from it what another principal asks.
+TEST_F(CallTest, EqualCallsOfOnePrincipalShare) {
+  for (const auto& [principal, share] : {std::pair{"a", true}, std::pair{"b", false}}) {
+    auto gate = std::make_shared<Gate>();
+    gate->Close();
+    Serve({.gate = gate});
+    auto other_listener = std::make_shared<RecordingListener>();
+    listener_ = std::make_shared<RecordingListener>();
+    const std::shared_ptr<Call> first =
+        Accept(Document(12), {.rpc = Rpc::kSummarize, .arrived = Now(), .deadline = {}, .principal = "a"});
+    std::swap(listener_, other_listener);
+    const std::shared_ptr<Call> second =
+        Accept(Document(12), {.rpc = Rpc::kSummarize, .arrived = Now(), .deadline = {}, .principal = principal});
+    first->Start();
+    second->Start();
+    gate->Open();
+    ASSERT_TRUE(other_listener->Wait().ok());
+    ASSERT_TRUE(listener_->Wait().ok());
+    const CallOutput &computed = other_listener->answer->outputs[0], &shared = listener_->answer->outputs[0];
+    EXPECT_EQ(computed.usage.answered_by(), v1::ANSWERED_BY_COMPUTING);
+    EXPECT_EQ(shared.usage.answered_by(), share ? v1::ANSWERED_BY_SHARING : v1::ANSWERED_BY_COMPUTING);
+    EXPECT_EQ(shared.usage.generated_tokens(), 11);
+    EXPECT_EQ(shared.usage.steps(), share ? 0 : 11);
+    EXPECT_EQ(shared.hypotheses[0].SerializeAsString(), computed.hypotheses[0].SerializeAsString());
+  }
+}
+
 TEST_F(CallTest, ADeviceThatFailsIsTheCallsError) {
   Serve({.fail_steps = true});
   const auto& answer = Run(Questions(3, 5), Rpc::kGenerateQuestions);
