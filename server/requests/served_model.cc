@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "server/requests/text_parameters.h"
 
@@ -51,6 +52,16 @@ void DescribeFormat(const QuestionFormat& format, v1::Model::Tasks::Questions* q
       if (format.item) questions->set_item(format.item->text());
       break;
   }
+}
+
+// A separator that texts leave out would split nothing.
+absl::Status CheckSeparator(const QuestionFormat& format, const Tokenizer& tokenizer) {
+  if (format.kind != QuestionFormat::Kind::kEndToEnd) return absl::OkStatus();
+  const std::optional<int32_t> id = tokenizer.TokenId(std::string(absl::StripAsciiWhitespace(format.separator)));
+  if (!id || !tokenizer.is_special(*id)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("tasks.questions.separator is \"", format.separator,
+                   "\", a special token, which the texts of answers do not have; allowed is text that they do"));
 }
 
 void DescribeChunk(const ChunkDefaults& defaults, v1::Model::Chunk* chunk) {
@@ -153,8 +164,10 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
   if (config_.questions) {
     layers.checkpoint_task.Clear();
     layers.configuration_task = config_.questions->defaults;
+    if (absl::Status usable = CheckSeparator(config_.questions->format, *tokenizer_); !usable.ok()) return usable;
     // What stands around the context is the format's; truncation leaves its suffix.
-    questions_ = {.prompt = {.suffix = config_.questions->format.suffix}, .defaults = MergeDefaults(layers)};
+    questions_ = {.prompt = {.prefix = {}, .suffix = config_.questions->format.suffix},
+                  .defaults = MergeDefaults(layers)};
   }
   absl::Status valid = SettleDefaults(config_.defaults, &defaults_);
   if (summarize_) valid.Update(SettleDefaults(config_.summarize->defaults, &summarize_->defaults));

@@ -68,6 +68,7 @@ std::vector<WrittenQuestion> ReadQuestions(const QuestionFormat& format, std::st
   std::vector<std::string> written = splitter.Push(output);
   if (std::optional<std::string> last = splitter.Finish()) written.push_back(*std::move(last));
   std::vector<WrittenQuestion> questions;
+  questions.reserve(written.size());
   for (const std::string& one : written) questions.push_back(ReadQuestion(format, one, context));
   return questions;
 }

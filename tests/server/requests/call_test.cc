@@ -278,10 +278,10 @@ TEST_F(CallTest, EqualCallsOfOnePrincipalShare) {
     ASSERT_TRUE(other_listener->Wait().ok());
     ASSERT_TRUE(listener_->Wait().ok());
     const CallOutput &computed = other_listener->answer->outputs[0], &shared = listener_->answer->outputs[0];
-    EXPECT_EQ(computed.usage.answered_by(), v1::ANSWERED_BY_COMPUTING);
-    EXPECT_EQ(shared.usage.answered_by(), share ? v1::ANSWERED_BY_SHARING : v1::ANSWERED_BY_COMPUTING);
-    EXPECT_EQ(shared.usage.generated_tokens(), 11);
-    EXPECT_EQ(shared.usage.steps(), share ? 0 : 11);
+    EXPECT_EQ(computed.usage->answered_by(), v1::ANSWERED_BY_COMPUTING);
+    EXPECT_EQ(shared.usage->answered_by(), share ? v1::ANSWERED_BY_SHARING : v1::ANSWERED_BY_COMPUTING);
+    EXPECT_EQ(shared.usage->generated_tokens(), 11);
+    EXPECT_EQ(shared.usage->steps(), share ? 0 : 11);
     EXPECT_EQ(shared.hypotheses[0].SerializeAsString(), computed.hypotheses[0].SerializeAsString());
   }
 }

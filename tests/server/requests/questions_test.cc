@@ -143,7 +143,8 @@ TEST_F(QuestionsTest, AMarkInTheContextIsNoAnswersMark) {
 TEST_F(QuestionsTest, TruncationMustNotCutTheAnswer) {
   for (const char* name : {"highlight", "template", "behind"}) {
     v1::GenerateQuestionsRequest request = Request(name, "first " + Words(3000) + "last", {"first"});
-    EXPECT_THAT(Refusal(request), HasSubstr("TRUNCATION_TRUNCATE cuts the end off, TRUNCATION_CHUNK takes it in parts"));
+    EXPECT_THAT(Refusal(request),
+                HasSubstr("TRUNCATION_TRUNCATE cuts the end off, TRUNCATION_CHUNK takes it in parts"));
     request.set_truncation(v1::TRUNCATION_TRUNCATE);
     // Behind the context the answer itself is cut off.
     EXPECT_EQ(Fits(request), std::string(name) != "behind") << name;
@@ -268,7 +269,8 @@ TEST_F(EndToEndTest, OneOutputIsManyQuestions) {
 TEST_F(EndToEndTest, AnswersThatAreWrittenAreFoundInTheContext) {
   const PreparedCall call = Prepared(Request("pairs", "日本: Vim is an editor."));
   ASSERT_TRUE(call.plan
-                  ->OnResult(0, Output("question: What is Vim?, answer: an editor | question: Who?, answer: Emacs | odd"),
+                  ->OnResult(0,
+                             Output("question: What is Vim?, answer: an editor | question: Who?, answer: Emacs | odd"),
                              nullptr)
                   .ok());
   const CallAnswer answer = call.plan->Fold();
@@ -324,6 +326,14 @@ TEST_F(EndToEndTest, ATruncatedContextKeepsTheSuffix) {
   const PreparedCall call = Prepared(request);
   EXPECT_TRUE(call.jobs[0].truncated);
   EXPECT_THAT(model().tokenizer().Decode(call.jobs[0].source), ::testing::EndsWith(" :ask"));
+}
+
+TEST_F(EndToEndTest, ASeparatorThatTextsLeaveOutIsRefused) {
+  FakeModelOptions options;
+  options.question_format = {.kind = Kind::kEndToEnd, .separator = " </s> "};
+  const auto model = RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), nullptr);
+  EXPECT_THAT(std::string(model.status().message()),
+              HasSubstr("tasks.questions.separator is \" </s> \", a special token"));
 }
 
 TEST_F(EndToEndTest, TakesNoAnswersAndOneHypothesis) {

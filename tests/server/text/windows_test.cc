@@ -67,6 +67,12 @@ TEST(Windows, BeginWithTheEndOfTheOneBefore) {
   EXPECT_THAT(AllWindows("A b. C d. E f g h.", 6, 4), ElementsAre("A b. C d. ", "C d. E f g h."));
 }
 
+TEST(Windows, TheNextMayBeginAByteFurther) {
+  const TextWindows windows(
+      "abcd", {.sentence_ends = {1, 2, 3, 4}, .word_ends = {1, 2, 3, 4}, .tokens = {{0, 1}, {1, 2}, {2, 3}, {3, 4}}});
+  EXPECT_EQ(windows.Next({0, 3}, 3, 3), (TextSpan{1, 4}));
+}
+
 TEST(Windows, ASentenceThatIsTooLongIsCutBetweenWords) {
   EXPECT_THAT(AllWindows("A b. C d e f g h i. J k.", 3, 0), ElementsAre("A b. ", "C d e ", "f g h ", "i. J k."));
   EXPECT_THAT(AllWindows("a b c d e f g", 4, 2), ElementsAre("a b c d ", "c d e f ", "e f g"));
