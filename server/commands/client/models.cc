@@ -51,11 +51,12 @@ void Print(const v1::Model& model) {
             << (limits.encoder_cache() ? ", encoder cache" : "") << AnswerCache(limits.answer_cache_bytes()) << "\n"
             << Languages(model.languages()) << "  generate    " << ToJson(model.default_parameters()) << "\n";
   if (model.tasks().has_summarize()) {
-    std::cout << "  summarize   " << ToJson(model.tasks().summarize().default_parameters()) << "\n";
+    std::cout << "  summarize   " << ToJson(model.tasks().summarize()) << "\n";
   }
   if (model.tasks().has_questions()) {
-    std::cout << "  questions   " << ToJson(model.tasks().questions().default_parameters()) << "\n";
+    std::cout << "  questions   " << ToJson(model.tasks().questions()) << "\n";
   }
+  std::cout << "  chunk       " << ToJson(model.chunk()) << "\n";
 }
 
 int RunModels(const RequestOptions& options) {

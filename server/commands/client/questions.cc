@@ -12,6 +12,7 @@
 #include "proto/elserve/v1/elserve.grpc.pb.h"
 #include "server/commands/client/command.h"
 #include "server/commands/client/printing.h"
+#include "server/commands/client/progress.h"
 
 namespace elserve {
 namespace {
@@ -51,8 +52,9 @@ class Asker {
     SetDeadline(options_, &context);
     const auto start = std::chrono::steady_clock::now();
     v1::GenerateQuestionsResponse response;
-    const grpc::Status status = options_.stream ? Stream(input, request, &context, &response)
-                                                : stub_->GenerateQuestions(&context, request, &response);
+    const bool stream = options_.stream || options_.chunk;
+    const grpc::Status status =
+        stream ? Stream(input, request, &context, &response) : stub_->GenerateQuestions(&context, request, &response);
     if (!status.ok()) return {.out = {}, .error = Describe(status)};
     const double seconds = SecondsSince(start);
     if (options_.json) return {.out = JsonLine(input.name, seconds, "response", response), .error = {}};
@@ -66,10 +68,12 @@ class Asker {
     const auto start = std::chrono::steady_clock::now();
     const auto reader = stub_->StreamGenerateQuestions(context, request);
     v1::GenerateQuestionsChunk chunk;
+    Progress progress(options_, input);
     while (reader->Read(&chunk)) {
+      if (chunk.has_part() && options_.chunk) progress.Show(chunk.part());
       if (chunk.has_response()) {
         *response = std::move(*chunk.mutable_response());
-      } else if (options_.json) {
+      } else if (options_.json && options_.stream) {
         std::cout << JsonLine(input.name, SecondsSince(start), "chunk", chunk) << std::flush;
       }
     }
@@ -84,8 +88,11 @@ class Asker {
       for (const v1::Hypothesis& hypothesis : question.hypotheses()) {
         out += indent + "Q: " + OneLine(hypothesis.text()) + "\n";
       }
-      out += indent + "A: " + OneLine(question.answer().text()) + "\n";
-      if (options_.timings) out += indent + "    " + Timings(question.usage(), seconds) + "\n";
+      if (question.has_answer()) out += indent + "A: " + OneLine(question.answer().text()) + "\n";
+      if (options_.timings && question.has_usage()) out += indent + "    " + Timings(question.usage(), seconds) + "\n";
+    }
+    for (const v1::Part& part : response.parts()) {
+      if (options_.timings) out += indent + "    " + Timings(part.usage(), seconds) + "\n";
     }
     return out;
   }
@@ -101,6 +108,7 @@ int RunQuestions(const QuestionsOptions& options) {
     std::cerr << "elserve: " << *error << "\n";
     return EXIT_FAILURE;
   }
+  FillChunk(options.request, &request);
   for (const std::string& answer : options.answers) request.add_answers()->set_text(answer);
   for (const std::string& text : options.spans) {
     const std::optional<v1::Span> span = ParseSpan(text);
@@ -118,8 +126,10 @@ int RunQuestions(const QuestionsOptions& options) {
 
 void AddQuestions(CLI::App& app, std::function<int()>* run) {
   auto options = std::make_shared<QuestionsOptions>();
-  CLI::App* command = app.add_subcommand("questions", "Ask a question about a text for each answer that is given");
+  CLI::App* command = app.add_subcommand(
+      "questions", "Ask questions about a text: for each answer that is given, or as the model finds them");
   AddRequestOptions(*command, &options->request);
+  AddChunkOptions(*command, &options->request, /*summary=*/false);
   command->add_option("--answer", options->answers, "What a question is to be answered by; may be repeated")
       ->allow_extra_args(false);
   command->add_option("--span", options->spans, "The same by its place, BEGIN:END in bytes; may be repeated")

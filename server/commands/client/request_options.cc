@@ -48,6 +48,26 @@ void AddRequestOptions(CLI::App& command, RequestOptions* options) {
       ->capture_default_str();
 }
 
+void AddChunkOptions(CLI::App& command, RequestOptions* options, bool summary) {
+  command.add_flag("--chunk", options->chunk, "Take texts that are too long in windows, cut between sentences")
+      ->excludes("--truncate");
+  command.add_option("--window-tokens", options->window_tokens, "The most tokens of a window, its prompt included")
+      ->needs("--chunk");
+  command
+      .add_option("--overlap-tokens", options->overlap_tokens, "The most tokens that a window has of the one before")
+      ->needs("--chunk");
+  command
+      .add_flag("--progress", options->progress,
+                "Say on standard error which parts are done; a terminal is told anyway")
+      ->needs("--chunk");
+  if (!summary) return;
+  command.add_option("--join", options->join, "What becomes of the windows' summaries")
+      ->needs("--chunk")
+      ->check(CLI::IsMember({"concatenate", "resummarize"}));
+  command.add_option("--max-rounds", options->max_rounds, "Of resummarize: the most rounds, the first included")
+      ->needs("--chunk");
+}
+
 std::shared_ptr<grpc::Channel> Connect(const RequestOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);

@@ -10,6 +10,7 @@
 #include "proto/elserve/v1/elserve.grpc.pb.h"
 #include "server/commands/client/command.h"
 #include "server/commands/client/printing.h"
+#include "server/commands/client/progress.h"
 
 namespace elserve {
 namespace {
@@ -24,7 +25,8 @@ class Summarizer {
     request.set_document(input.text);
     grpc::ClientContext context;
     SetDeadline(options_, &context);
-    return options_.stream ? Stream(input, request, &context) : Ask(input, request, &context);
+    // Parts come by streams alone.
+    return options_.stream || options_.chunk ? Stream(input, request, &context) : Ask(input, request, &context);
   }
 
  private:
@@ -34,31 +36,48 @@ class Summarizer {
     const grpc::Status status = stub_->Summarize(context, request, &response);
     if (!status.ok()) return {.out = {}, .error = Describe(status)};
     const double seconds = SecondsSince(start);
-    if (options_.json) return {.out = JsonLine(input.name, seconds, "response", response), .error = {}};
-    return {.out = Text(input, response) + TimingsLine(response, seconds), .error = {}};
+    return {.out = Whole(input, response, seconds), .error = {}};
   }
 
-  // Prints what comes at once: nothing else prints meanwhile.
+  // With --stream prints what comes at once: nothing else prints meanwhile.
   Output Stream(const Input& input, const v1::SummarizeRequest& request, grpc::ClientContext* context) const {
     const auto start = std::chrono::steady_clock::now();
     const auto reader = stub_->StreamSummarize(context, request);
-    if (!options_.json && PrintsNames(options_)) std::cout << input.name << ": " << std::flush;
+    if (options_.stream && !options_.json && PrintsNames(options_)) std::cout << input.name << ": " << std::flush;
     v1::GenerateChunk chunk;
     v1::GenerateResponse response;
-    while (reader->Read(&chunk)) {
-      if (options_.json) {
-        std::cout << JsonLine(
-            input.name, SecondsSince(start), chunk.has_response() ? "response" : "delta",
-            chunk.has_response() ? static_cast<const google::protobuf::Message&>(chunk.response()) : chunk.delta());
-      } else if (chunk.has_delta()) {
-        std::cout << (options_.lines ? OneLine(chunk.delta().text()) : chunk.delta().text());
+    {
+      Progress progress(options_, input);
+      while (reader->Read(&chunk)) {
+        if (options_.stream) Print(input, chunk, SecondsSince(start));
+        if (chunk.has_part()) progress.Show(chunk.part());
+        if (chunk.has_response()) response = std::move(*chunk.mutable_response());
       }
-      std::cout.flush();
-      if (chunk.has_response()) response = std::move(*chunk.mutable_response());
     }
     const grpc::Status status = reader->Finish();
-    if (!status.ok()) return {.out = options_.json || options_.lines ? "" : "\n", .error = Describe(status)};
-    return {.out = options_.json ? "" : "\n" + TimingsLine(response, SecondsSince(start)), .error = {}};
+    const std::string end = options_.stream && !options_.json ? "\n" : "";
+    if (!status.ok()) return {.out = options_.lines ? "" : end, .error = Describe(status)};
+    if (options_.stream)
+      return {.out = options_.json ? "" : end + TimingsLine(response, SecondsSince(start)), .error = {}};
+    return {.out = Whole(input, response, SecondsSince(start)), .error = {}};
+  }
+
+  void Print(const Input& input, const v1::GenerateChunk& chunk, double seconds) const {
+    if (!options_.json) {
+      if (chunk.has_delta()) std::cout << (options_.lines ? OneLine(chunk.delta().text()) : chunk.delta().text());
+    } else if (chunk.has_response()) {
+      std::cout << JsonLine(input.name, seconds, "response", chunk.response());
+    } else if (chunk.has_part()) {
+      std::cout << JsonLine(input.name, seconds, "part", chunk.part());
+    } else {
+      std::cout << JsonLine(input.name, seconds, "delta", chunk.delta());
+    }
+    std::cout.flush();
+  }
+
+  std::string Whole(const Input& input, const v1::GenerateResponse& response, double seconds) const {
+    if (options_.json) return JsonLine(input.name, seconds, "response", response);
+    return Text(input, response) + TimingsLine(response, seconds);
   }
 
   std::string Text(const Input& input, const v1::GenerateResponse& response) const {
@@ -91,6 +110,7 @@ int RunSummarize(const RequestOptions& options) {
     std::cerr << "elserve: " << *error << "\n";
     return EXIT_FAILURE;
   }
+  FillChunk(options, &request);
   const Summarizer summarizer(options, std::move(request));
   return RunForInputs(options, [&summarizer](const Input& input) { return summarizer.Run(input); });
 }
@@ -101,6 +121,7 @@ void AddSummarize(CLI::App& app, std::function<int()>* run) {
   auto options = std::make_shared<RequestOptions>();
   CLI::App* command = app.add_subcommand("summarize", "Summarize files, or standard input");
   AddRequestOptions(*command, options.get());
+  AddChunkOptions(*command, options.get(), /*summary=*/true);
   command->callback([=] { *run = [options] { return RunSummarize(*options); }; });
 }
 
