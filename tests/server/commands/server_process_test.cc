@@ -18,9 +18,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-v1::SummarizeRequest Endless() {
+v1::SummarizeRequest Endless(const std::string& document) {
   v1::SummarizeRequest request;
-  request.set_document("Frob reads mail.");
+  request.set_document(document);
   request.mutable_parameters()->set_max_length(kEndless);
   return request;
 }
@@ -47,11 +47,11 @@ class ServerProcessTest : public ::testing::Test {
   grpc::Status Summarize() {
     grpc::ClientContext context;
     v1::GenerateResponse response;
-    return stub_->Summarize(&context, Endless(), &response);
+    return stub_->Summarize(&context, Endless("Frob reads mail."), &response);
   }
   grpc::Status StreamSummarize() {
     grpc::ClientContext context;
-    const auto reader = stub_->StreamSummarize(&context, Endless());
+    const auto reader = stub_->StreamSummarize(&context, Endless("Frob writes mail."));
     for (v1::GenerateChunk chunk; reader->Read(&chunk);) {
     }
     return reader->Finish();

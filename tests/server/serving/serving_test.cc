@@ -35,7 +35,8 @@ class ServingTest : public ::testing::Test {
   std::shared_ptr<Call> Start(Rpc rpc, const std::shared_ptr<RecordingListener>& listener) {
     GenerationRequest request;
     request.task = GenerationRequest::Task::kSummarize;
-    request.input = "Frob reads mail.";
+    // Not equal to the other's: they would be one.
+    request.input = rpc == Rpc::kSummarize ? "Frob reads mail." : "Frob writes mail.";
     request.parameters.set_max_length(kEndless);
     request.origin = {.rpc = rpc, .arrived = std::chrono::steady_clock::now(), .deadline = std::nullopt};
     auto call = serving_->intake().Accept(request, listener);
