@@ -14,8 +14,7 @@ Computation::Computation(std::vector<int32_t> source, DecodingSpec decoding, std
       hash_(absl::HashOf(source_hash_, HashOf(decoding_), principal_)) {}
 
 bool Computation::operator==(const Computation& other) const {
-  return hash_ == other.hash_ && source_ == other.source_ && decoding_ == other.decoding_ &&
-         principal_ == other.principal_;
+  return source_ == other.source_ && decoding_ == other.decoding_ && principal_ == other.principal_;
 }
 
 size_t Computation::bytes() const {

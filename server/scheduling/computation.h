@@ -26,7 +26,7 @@ class Computation {
   size_t source_hash() const { return source_hash_; }  // equal for equal sources
   size_t hash() const { return hash_; }                // equal for equal computations
 
-  // Of all values, not of hashes alone.
+  // Of all values, and of no hash.
   bool operator==(const Computation& other) const;
   // What it takes in memory, the lists included.
   size_t bytes() const;

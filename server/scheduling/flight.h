@@ -25,9 +25,7 @@ struct SourceHash {
   size_t operator()(const Computation* computation) const { return computation->source_hash(); }
 };
 struct EqualSources {
-  bool operator()(const Computation* a, const Computation* b) const {
-    return a == b || (a->source_hash() == b->source_hash() && a->source() == b->source());
-  }
+  bool operator()(const Computation* a, const Computation* b) const { return a == b || a->source() == b->source(); }
 };
 using ComputationsBySource = std::unordered_multiset<const Computation*, SourceHash, EqualSources>;
 
