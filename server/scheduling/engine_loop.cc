@@ -84,7 +84,7 @@ bool EngineLoop::Receive() {
 void EngineLoop::TakeMail(std::optional<TimePoint> until) {
   inbox_->Take(until, &mail_);
   const TimePoint now = Now();
-  for (Submission& submission : mail_.submissions) scheduler_.Add(now, std::move(submission));
+  for (const Submission& submission : mail_.submissions) scheduler_.Add(now, submission);
   for (const SequenceId id : mail_.cancelled) scheduler_.Cancel(now, id);
   inbox_->SetTakenAndQueued(scheduler_.queued());
 }

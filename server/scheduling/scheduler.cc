@@ -43,7 +43,7 @@ JobTimings TimingsOf(const Flight& flight, const Member& member, AnsweredBy answ
 
 }  // namespace
 
-void Scheduler::Add(TimePoint now, Submission submission) {
+void Scheduler::Add(TimePoint now, const Submission& submission) {
   Job& job = *submission.job;
   ++counters_.added;
   JobResult result;
@@ -225,11 +225,12 @@ void Scheduler::EndCut(TimePoint now, Flight* flight, const std::vector<Hypothes
 
 void Scheduler::EndMembers(TimePoint now, Flight* flight, JobResult result) {
   AnsweredBy answered_by = AnsweredBy::kComputing;
-  for (size_t left = flight->members.size(); left > 0; --left) {
-    JobResult own = left == 1 ? std::move(result) : result;
-    own.answered_by = std::exchange(answered_by, AnsweredBy::kSharing);
-    End(now, {flight, flight->members.begin()}, std::move(own));
+  for (size_t left = flight->members.size(); left > 1; --left) {
+    result.answered_by = std::exchange(answered_by, AnsweredBy::kSharing);
+    End(now, {flight, flight->members.begin()}, result);
   }
+  result.answered_by = answered_by;
+  End(now, {flight, flight->members.begin()}, std::move(result));
 }
 
 void Scheduler::EndAll(TimePoint now, const absl::Status& in_flight, const absl::Status& queued) {

@@ -83,7 +83,7 @@ class Scheduler {
       : options_(options), shares_documents_(shares_documents), answers_(options.answer_cache_bytes) {}
 
   // A job that was cancelled before, or whose answer is kept, ends at once.
-  void Add(TimePoint now, Submission submission);
+  void Add(TimePoint now, const Submission& submission);
   // Ends the job with CANCELLED, queued or in flight; the next Plan tells the engine, if nobody else waits for the
   // sequence. Unknown ids (ended before) are ignored.
   void Cancel(TimePoint now, SequenceId id);
