@@ -62,6 +62,24 @@ class SchedulerTest : public ::testing::Test {
   std::optional<Scheduler> scheduler_;
 };
 
+// The fixture's jobs of one question and shape are equal. A job of n tokens takes n + 1 steps of 10 ms.
+class SingleFlightTest : public SchedulerTest {
+ protected:
+  static void ExpectAnswer(const TestJob& job, const std::vector<int32_t>& tokens, AnsweredBy answered_by) {
+    ASSERT_TRUE(job.sink->is_done());
+    const JobResult& result = job.sink->result;
+    ASSERT_TRUE(result.status.ok()) << result.status;
+    ASSERT_EQ(result.hypotheses.size(), 1u);
+    EXPECT_EQ(result.hypotheses[0].tokens, tokens);
+    EXPECT_EQ(result.answered_by, answered_by);
+  }
+  // An answer in part, at a deadline.
+  static void ExpectCut(const TestJob& job, const std::vector<int32_t>& tokens, AnsweredBy answered_by) {
+    ExpectAnswer(job, tokens, answered_by);
+    EXPECT_TRUE(job.sink->result.deadline_reached);
+  }
+};
+
 }  // namespace elserve
 
 #endif  // ELSERVE_TESTS_SERVER_SCHEDULING_SCHEDULER_FIXTURE_H_
