@@ -123,9 +123,9 @@ void ReadChunk(const YamlValue& value, int max_source_tokens, ChunkDefaults* chu
   const int most = (chunk->window_tokens > 0 ? chunk->window_tokens : kMaxWindow) / 2;
   chunk->overlap_tokens = std::min(chunk->overlap_tokens, most);
   map.Integer("overlap_tokens", 0, most, &chunk->overlap_tokens);
-  map.Choice<ChunkJoin>("join", {{"concatenate", ChunkJoin::kConcatenate}, {"resummarize", ChunkJoin::kResummarize}},
-                        "", &chunk->join);
-  map.Integer("max_rounds", 1, 16, &chunk->max_rounds);
+  map.Choice<v1::Join>("join", {{"concatenate", v1::JOIN_CONCATENATE}, {"resummarize", v1::JOIN_RESUMMARIZE}}, "",
+                       &chunk->join);
+  map.Integer("max_rounds", 1, kMaxChunkRounds, &chunk->max_rounds);
   map.Bytes("max_document_bytes", 1 << 10, 1 << 26, &chunk->max_document_bytes);
   map.Finish();
 }

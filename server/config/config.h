@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "proto/elserve/v1/decoding_parameters.pb.h"
+#include "proto/elserve/v1/elserve.pb.h"
 #include "server/text/question_format.h"
 
 namespace elserve {
@@ -31,18 +32,14 @@ struct QuestionsTask {
   v1::DecodingParameters defaults;  // as SummarizeTask::defaults
 };
 
-// How the summaries of a document's windows become one.
-enum class ChunkJoin {
-  kConcatenate,  // one behind the other
-  kResummarize,  // and summarized again, until that is one window
-};
+inline constexpr int kMaxChunkRounds = 16;
 
 // What requests get that want a document in windows and do not say how (TRUNCATION_CHUNK).
 struct ChunkDefaults {
   int window_tokens = 0;  // of a window with its prompt; 0: the model's max_source_tokens
   // That a window has of the one before, at most half a window; where that is less, the default is that.
   int overlap_tokens = 32;
-  ChunkJoin join = ChunkJoin::kConcatenate;
+  v1::Join join = v1::JOIN_CONCATENATE;
   int max_rounds = 4;                    // of JOIN_RESUMMARIZE, the first included
   int64_t max_document_bytes = 1 << 20;  // of a document or context
 };

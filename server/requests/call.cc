@@ -109,7 +109,13 @@ void Call::Submit(std::vector<PlannedJob> planned) {
 void Call::Cancel() {
   const std::lock_guard lock(mutex_);
   if (!cancelled_) cancelled_ = std::chrono::steady_clock::now();
-  for (const std::unique_ptr<Part>& part : parts_) part->job->Cancel();
+  CancelJobs();
+}
+
+void Call::CancelJobs() {
+  for (size_t i = first_open_; i < parts_.size(); ++i) {
+    if (parts_[i]->job != nullptr) parts_[i]->job->Cancel();
+  }
 }
 
 void Call::AddTokens(Part& part, std::span<const int32_t> tokens) {
@@ -136,7 +142,7 @@ void Call::Work() {
   while (true) {
     bool found = false;
     // By index: a part that ends may add others.
-    for (size_t i = 0; i < parts_.size(); ++i) {
+    for (size_t i = first_open_; i < parts_.size(); ++i) {
       Part& part = *parts_[i];
       if (part.ended || !Collect(part, &tokens, &result)) continue;
       found = true;
@@ -144,10 +150,11 @@ void Call::Work() {
       if (!tokens.empty() && error_.ok() && !failed) Stream(part, tokens, false);
       if (result) End(part, *std::exchange(result, std::nullopt));
     }
-    if (ended_parts_ == parts_.size()) return Finish();
+    if (first_open_ == parts_.size()) return Finish();
     if (found) continue;
     const std::lock_guard lock(mutex_);
-    const bool more = std::any_of(parts_.begin(), parts_.end(), [](const std::unique_ptr<Part>& part) {
+    const auto open = parts_.begin() + static_cast<std::ptrdiff_t>(first_open_);
+    const bool more = std::any_of(open, parts_.end(), [](const std::unique_ptr<Part>& part) {
       return !part->incoming.empty() || part->result.has_value();
     });
     if (more) continue;
@@ -164,31 +171,57 @@ bool Call::Collect(Part& part, std::vector<int32_t>* tokens, std::optional<JobRe
 }
 
 void Call::End(Part& part, JobResult result) {
-  part.ended = true;
-  ++ended_parts_;
   longest_queue_seconds_ = std::max(longest_queue_seconds_.value_or(0), result.timings.queue_seconds);
-  if (!result.status.ok()) return Fail(std::move(result.status));
-  if (result.hypotheses.empty()) return Fail(absl::InternalError("the engine ended the request without an answer"));
-  if (!error_.ok()) return;
+  if (error_.ok()) {
+    absl::StatusOr<std::vector<PlannedJob>> more = Advance(part, std::move(result));
+    if (!more.ok()) Fail(more.status());
+    if (more.ok() && !more->empty()) Submit(*std::move(more));
+  }
+  part.ended = true;
+  part.streamed = {};
+  const std::lock_guard lock(mutex_);
+  part.job.reset();
+  while (first_open_ < parts_.size() && parts_[first_open_]->ended) ++first_open_;
+}
+
+absl::StatusOr<std::vector<PlannedJob>> Call::Advance(Part& part, JobResult result) {
+  const bool stream = IsStream(origin_.rpc);
+  CallEvents* const events = stream ? &events_ : nullptr;
+  CallPlan& plan = *prepared_.plan;
+  if (!result.status.ok()) {
+    const bool in_part = deadline_ && deadline_->end == EndKind::kFinish && absl::IsDeadlineExceeded(result.status);
+    const absl::Status status = in_part ? plan.OnExpired(part.index, result.status, events) : result.status;
+    if (!status.ok()) return status;
+    if (stream) TellEvents();
+    return std::vector<PlannedJob>();
+  }
+  if (result.hypotheses.empty()) return absl::InternalError("the engine ended the request without an answer");
   const std::vector<int32_t>& prefix = prepared_.answer_prefix;
   for (Hypothesis& hypothesis : result.hypotheses) {
     hypothesis.tokens.insert(hypothesis.tokens.begin(), prefix.begin(), prefix.end());
   }
-  if (IsStream(origin_.rpc)) {
+  if (stream) {
     const std::vector<int32_t>& best = result.hypotheses.front().tokens;
     if (part.streamed.size() > best.size() || !std::equal(part.streamed.begin(), part.streamed.end(), best.begin())) {
-      return Fail(absl::InternalError("the engine took back tokens that were streamed"));
+      return absl::InternalError("the engine took back tokens that were streamed");
     }
     Stream(part, std::span(best).subspan(part.streamed.size()), true);
   }
   CallOutput output = OutputOf(part, result);
   size_.generated_tokens += output.usage->generated_tokens();
-  const bool stream = IsStream(origin_.rpc);
-  absl::StatusOr<std::vector<PlannedJob>> more =
-      prepared_.plan->OnResult(part.index, std::move(output), stream ? &events_ : nullptr);
-  if (!more.ok()) return Fail(more.status());
-  if (stream) listener_->OnEvents();
-  if (!more->empty()) Submit(*std::move(more));
+  {
+    // What follows is made for nobody.
+    const std::lock_guard lock(mutex_);
+    if (cancelled_) return absl::CancelledError("the client went away");
+  }
+  absl::StatusOr<std::vector<PlannedJob>> more = plan.OnResult(part.index, std::move(output), events);
+  if (stream) TellEvents();
+  return more;
+}
+
+void Call::TellEvents() {
+  if (!first_token_seconds_ && events_.any()) first_token_seconds_ = SecondsSince(origin_.arrived);
+  listener_->OnEvents();
 }
 
 void Call::Stream(Part& part, std::span<const int32_t> tokens, bool last) {
@@ -196,16 +229,15 @@ void Call::Stream(Part& part, std::span<const int32_t> tokens, bool last) {
   std::string text = part.detokenizer.Push(tokens);
   if (last) text += part.detokenizer.Finish();
   if (tokens.empty() && text.empty()) return;
-  if (!first_token_seconds_) first_token_seconds_ = SecondsSince(origin_.arrived);
   prepared_.plan->OnText(part.index, std::move(text), tokens, &events_);
-  listener_->OnEvents();
+  TellEvents();
 }
 
 void Call::Fail(absl::Status error) {
   if (!error_.ok()) return;
   error_ = std::move(error);
   const std::lock_guard lock(mutex_);
-  for (const std::unique_ptr<Part>& part : parts_) part->job->Cancel();
+  CancelJobs();
 }
 
 void Call::Finish() {

@@ -62,8 +62,8 @@ class Call : public std::enable_shared_from_this<Call> {
   // One job's side of the call.
   struct Part {
     Part(size_t number, const Tokenizer& tokenizer) : index(number), detokenizer(tokenizer.NewDetokenizer()) {}
-    const size_t index;  // the plan's number
-    std::shared_ptr<Job> job;
+    const size_t index;        // the plan's number
+    std::shared_ptr<Job> job;  // guarded by mutex_; null: it has ended
     int source_tokens = 0;
     bool truncated = false;
 
@@ -89,7 +89,12 @@ class Call : public std::enable_shared_from_this<Call> {
   // Takes what the engine's thread left at the part; false: nothing.
   bool Collect(Part& part, std::vector<int32_t>* tokens, std::optional<JobResult>* result);
   void End(Part& part, JobResult result);
+  // Gives the plan what a job came to; returns the jobs that follow.
+  absl::StatusOr<std::vector<PlannedJob>> Advance(Part& part, JobResult result);
+  void CancelJobs();  // mutex_ held
   void Stream(Part& part, std::span<const int32_t> tokens, bool last);
+  // Streams: there may be something to take.
+  void TellEvents();
   void Fail(absl::Status error);
   void Finish();
   absl::Status FinalStatus();
@@ -110,12 +115,12 @@ class Call : public std::enable_shared_from_this<Call> {
   // Guarded by mutex_.
   std::optional<TimePoint> cancelled_;
   bool scheduled_ = false;  // a task is queued or runs
+  size_t first_open_ = 0;   // all parts before have ended
 
   // The task's alone.
   std::shared_ptr<CallListener> listener_;  // null once it had the last word
   Inbox::Pass pass_;                        // of the jobs that follow from the first
   absl::Status error_;
-  size_t ended_parts_ = 0;
   CallSize size_;
   std::optional<double> first_token_seconds_, longest_queue_seconds_;
 };

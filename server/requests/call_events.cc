@@ -5,6 +5,7 @@
 namespace elserve {
 
 void CallEvents::AddDelta(int output, std::string_view text, std::span<const int32_t> tokens) {
+  any_ = true;
   const std::lock_guard lock(mutex_);
   const auto [found, added] = deltas_.try_emplace(output);
   if (added) {
@@ -17,6 +18,7 @@ void CallEvents::AddDelta(int output, std::string_view text, std::span<const int
 }
 
 void CallEvents::AddPart(v1::Part part) {
+  any_ = true;
   const std::lock_guard lock(mutex_);
   waiting_.emplace_back(std::move(part));
 }

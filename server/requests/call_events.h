@@ -2,6 +2,7 @@
 #ifndef ELSERVE_SERVER_REQUESTS_CALL_EVENTS_H_
 #define ELSERVE_SERVER_REQUESTS_CALL_EVENTS_H_
 
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <mutex>
@@ -28,16 +29,18 @@ struct CallDelta {
 using CallEvent = std::variant<CallDelta, v1::Part>;
 
 // In the order in which they came, but that a delta joins an earlier one of its output that waits: so a reader who is
-// slow, or never reads, keeps one answer's worth of text and nothing more, and no output waits for another.
-// Thread-safe.
+// slow, or never reads, keeps no more than the answer's text and parts, and no output waits for another. Thread-safe.
 class CallEvents {
  public:
   void AddDelta(int output, std::string_view text, std::span<const int32_t> tokens);
   void AddPart(v1::Part part);
   // nullopt: nothing now.
   std::optional<CallEvent> Take();
+  // There was some, taken or not.
+  bool any() const { return any_; }
 
  private:
+  std::atomic<bool> any_{false};
   std::mutex mutex_;
   // Guarded by mutex_.
   std::list<CallEvent> waiting_;

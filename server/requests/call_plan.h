@@ -40,8 +40,8 @@ struct CallAnswer {
   std::string request_id;
 };
 
-// Start comes first; of each job OnText, of streams alone, and then OnResult, unless the call fails; Fold when no job
-// is left. Jobs are numbered from 0 in the order in which they were given. Called by one thread at a time.
+// Start comes first; of each job OnText, of streams alone, and then OnResult or OnExpired, unless the call fails; Fold
+// when no job is left. Jobs are numbered from 0 in the order in which they were given. Called by one thread at a time.
 class CallPlan {
  public:
   virtual ~CallPlan() = default;
@@ -52,6 +52,9 @@ class CallPlan {
   virtual void OnText(size_t job, std::string text, std::span<const int32_t> tokens, CallEvents* events) = 0;
   // Of a job that ended well. Returns the jobs that follow from it. `events`: null for a call that is no stream.
   virtual absl::StatusOr<std::vector<PlannedJob>> OnResult(size_t job, CallOutput output, CallEvents* events) = 0;
+  // Of a job that had no token when the call's time was over (max_time, ON_DEADLINE_BEST_SO_FAR), which `late` says.
+  // OK: the plan answers without it.
+  virtual absl::Status OnExpired(size_t, absl::Status late, CallEvents*) { return late; }
   // `outputs`, `answers` and `parts`; the rest is the call's.
   virtual CallAnswer Fold() = 0;
 };

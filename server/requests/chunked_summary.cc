@@ -33,6 +33,8 @@ absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::StartRound() {
     sources.push_back(SourceOf(window.span));
   }
   count_ = jobs.size();
+  bytes_ = text_.size();
+  if (round_ == 1) text_ = {};
   parts_ = OrderedParts(round_, sources);
   return jobs;
 }
@@ -55,19 +57,56 @@ absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::OnResult(size_t job, Cal
   parts_.End(job - first_job_, std::move(output));
   Advance(events);
   if (!parts_.all_told()) return std::vector<PlannedJob>();
+  return EndRound(events);
+}
+
+absl::Status ChunkedSummary::OnExpired(size_t job, absl::Status late, CallEvents* events) {
+  parts_.Expire(job - first_job_);
+  if (late_.ok()) late_ = std::move(late);
+  Advance(events);
+  // No round follows.
+  return parts_.all_told() ? EndRound(events).status() : absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::EndRound(CallEvents* events) {
   parts_.MoveTo(&told_);
   const bool blank = joined_.find_first_not_of(' ') == std::string::npos;
-  if (IsLast() || reason_ == v1::FINISH_REASON_DEADLINE || blank) {
-    if (!IsLast() && events != nullptr) events->AddDelta(0, joined_, {});
+  if (reason_ == v1::FINISH_REASON_DEADLINE) return EndLate(blank, events);
+  // A text that does not become shorter would never be one window.
+  if (IsLast() || blank || joined_.size() >= bytes_) {
+    TellJoined(events);
     return std::vector<PlannedJob>();
   }
-  ++round_;
-  first_job_ += count_;
+  const v1::FinishReason reason = std::exchange(reason_, v1::FINISH_REASON_UNSPECIFIED);
   text_ = std::exchange(joined_, {});
   origins_ = std::exchange(joined_origins_, {});
   untold_.reset();
-  reason_ = v1::FINISH_REASON_UNSPECIFIED;
-  return StartRound();
+  ++round_;
+  first_job_ += count_;
+  absl::StatusOr<std::vector<PlannedJob>> jobs = StartRound();
+  if (!absl::IsInvalidArgument(jobs.status())) return jobs;
+  // What a document may not be, such as more windows than may wait, this text may not be either; and it is an answer.
+  joined_ = std::move(text_);
+  reason_ = reason;
+  if (events != nullptr) events->AddDelta(0, joined_, {});
+  return std::vector<PlannedJob>();
+}
+
+// Time ran out. What was streamed stays; else a whole text of the round before is better than parts of this one's.
+absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::EndLate(bool blank, CallEvents* events) {
+  if (round_ == 1 && blank && !late_.ok()) return late_;
+  if (round_ > 1 && (blank || !IsLast())) {
+    joined_ = std::move(text_);
+    if (events != nullptr) events->AddDelta(0, joined_, {});
+  } else {
+    TellJoined(events);
+  }
+  return std::vector<PlannedJob>();
+}
+
+// Of a round that turned out to be the last: nothing was told of it while it ran.
+void ChunkedSummary::TellJoined(CallEvents* events) {
+  if (!IsLast() && events != nullptr) events->AddDelta(0, joined_, {});
 }
 
 void ChunkedSummary::Advance(CallEvents* events) {

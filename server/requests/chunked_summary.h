@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "server/requests/call_plan.h"
 #include "server/requests/chunks.h"
 #include "server/requests/job_maker.h"
@@ -19,7 +21,9 @@
 namespace elserve {
 
 // A round summarizes the windows of a text: the document, or what the round before came to. The last is the one with a
-// single window, or as many as are allowed; none follows where time ran out. Its texts, joined, are the answer.
+// single window, or as many as are allowed; none follows where time ran out, or where a text did not become shorter.
+// Its texts, joined, are the answer. Of a later round that time cut short it is the text of the round before, unless
+// the client has the other already.
 class ChunkedSummary final : public CallPlan {
  public:
   ChunkedSummary(std::shared_ptr<JobMaker> maker, const ChunkRules& rules, std::string document)
@@ -28,6 +32,7 @@ class ChunkedSummary final : public CallPlan {
   absl::StatusOr<std::vector<PlannedJob>> Start() override { return StartRound(); }
   void OnText(size_t job, std::string text, std::span<const int32_t> tokens, CallEvents* events) override;
   absl::StatusOr<std::vector<PlannedJob>> OnResult(size_t job, CallOutput output, CallEvents* events) override;
+  absl::Status OnExpired(size_t job, absl::Status late, CallEvents* events) override;
   CallAnswer Fold() override;
 
  private:
@@ -38,6 +43,10 @@ class ChunkedSummary final : public CallPlan {
   };
 
   absl::StatusOr<std::vector<PlannedJob>> StartRound();
+  // All parts have ended.
+  absl::StatusOr<std::vector<PlannedJob>> EndRound(CallEvents* events);
+  absl::StatusOr<std::vector<PlannedJob>> EndLate(bool blank, CallEvents* events);
+  void TellJoined(CallEvents* events);
   Span SourceOf(TextSpan window) const;
   // Joins what the parts say, in order; tells of it.
   void Advance(CallEvents* events);
@@ -51,7 +60,9 @@ class ChunkedSummary final : public CallPlan {
   // This round's.
   int round_ = 1;
   size_t first_job_ = 0, count_ = 0;
-  std::string text_;
+  std::string text_;             // what it summarizes; of the first one not kept
+  size_t bytes_ = 0;             // of it
+  absl::Status late_;            // that of a part for which there was no time
   std::vector<Origin> origins_;  // of text_, ascending; none: it is the document
   OrderedParts parts_;
   std::string joined_;

@@ -9,8 +9,6 @@
 namespace elserve {
 namespace {
 
-constexpr int kMaxRounds = 16;
-
 absl::Status OutOfRange(std::string_view name, int64_t value, std::string_view allowed) {
   return absl::InvalidArgumentError(absl::StrFormat("chunk.%s is %d; allowed are %s", name, value, allowed));
 }
@@ -28,9 +26,33 @@ absl::Status CheckJoin(const v1::ChunkOptions& options, bool summary) {
     return absl::InvalidArgumentError(absl::StrCat("chunk.join is ", static_cast<int>(options.join()),
                                                    "; allowed are JOIN_CONCATENATE (1) and JOIN_RESUMMARIZE (2)"));
   }
-  if (options.has_max_rounds() && (options.max_rounds() < 1 || options.max_rounds() > kMaxRounds)) {
-    return OutOfRange("max_rounds", options.max_rounds(), absl::StrCat("1 to ", kMaxRounds));
+  if (options.has_max_rounds() && (options.max_rounds() < 1 || options.max_rounds() > kMaxChunkRounds)) {
+    return OutOfRange("max_rounds", options.max_rounds(), absl::StrCat("1 to ", kMaxChunkRounds));
   }
+  return absl::OkStatus();
+}
+
+// Of windows. `answers`: each has a window of its own.
+absl::Status SetSizes(const JobMaker& maker, const v1::ChunkOptions& options, const ChunkDefaults& defaults,
+                      bool answers, ChunkRules* rules) {
+  const auto most = static_cast<int64_t>(maker.source_rules().most_tokens);
+  int64_t window = options.has_window_tokens() ? options.window_tokens() : defaults.window_tokens;
+  if (window < 0 || (options.has_window_tokens() && window > most)) {
+    return OutOfRange("window_tokens", window, absl::StrCat("0 to ", most, maker.source_rules().why));
+  }
+  // The configuration's may be more than a decoder-only model's answer leaves.
+  window = window == 0 ? most : std::min(window, most);
+  if (answers && options.has_overlap_tokens()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk.overlap_tokens is ", options.overlap_tokens(),
+                     "; questions with answers allow none: each has a window of its own"));
+  }
+  const int64_t overlap = options.has_overlap_tokens() ? options.overlap_tokens() : defaults.overlap_tokens;
+  if (overlap < 0 || (options.has_overlap_tokens() && overlap > window / 2)) {
+    return OutOfRange("overlap_tokens", overlap, absl::StrCat("0 to ", window / 2, ", half of a window"));
+  }
+  rules->window_tokens = static_cast<size_t>(window);
+  rules->overlap_tokens = static_cast<size_t>(std::min(overlap, window / 2));
   return absl::OkStatus();
 }
 
@@ -51,35 +73,23 @@ absl::StatusOr<ChunkRules> ChunkRulesOf(const JobMaker& maker, const GenerationR
         "%s has %d bytes; with TRUNCATION_CHUNK model %s takes at most %d (chunk.max_document_bytes)",
         summary ? "document" : "context", text.size(), maker.model().name(), defaults.max_document_bytes));
   }
+  if (const absl::Status status = maker.CheckWindows(); !status.ok()) return status;
   if (const absl::Status status = CheckJoin(options, summary); !status.ok()) return status;
   ChunkRules rules;
-  const auto most = static_cast<int64_t>(maker.source_rules().most_tokens);
-  int64_t window = options.has_window_tokens() ? options.window_tokens() : defaults.window_tokens;
-  if (window < 0 || (options.has_window_tokens() && window > most)) {
-    return OutOfRange("window_tokens", window, absl::StrCat("0 to ", most, maker.source_rules().why));
+  if (const absl::Status status = SetSizes(maker, options, defaults, !request.answers.empty(), &rules); !status.ok()) {
+    return status;
   }
-  // The configuration's may be more than a decoder-only model's answer leaves.
-  window = window == 0 ? most : std::min(window, most);
-  if (!request.answers.empty() && options.has_overlap_tokens()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("chunk.overlap_tokens is ", options.overlap_tokens(),
-                     "; questions with answers allow none: each has a window of its own"));
-  }
-  int64_t overlap = options.has_overlap_tokens() ? options.overlap_tokens() : defaults.overlap_tokens;
-  if (overlap < 0 || (options.has_overlap_tokens() && overlap > window / 2)) {
-    return OutOfRange("overlap_tokens", overlap, absl::StrCat("0 to ", window / 2, ", half of a window"));
-  }
-  overlap = std::min(overlap, window / 2);
-  rules.window_tokens = static_cast<size_t>(window);
-  rules.overlap_tokens = static_cast<size_t>(overlap);
   if (!summary) return rules;
-  rules.join = options.join();
-  if (rules.join == v1::JOIN_UNSPECIFIED) {
-    rules.join = defaults.join == ChunkJoin::kResummarize ? v1::JOIN_RESUMMARIZE : v1::JOIN_CONCATENATE;
+  rules.join = options.join() != v1::JOIN_UNSPECIFIED ? options.join() : defaults.join;
+  if (rules.join == v1::JOIN_CONCATENATE) {
+    if (!options.has_max_rounds()) return rules;
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk.max_rounds is ", options.max_rounds(), "; only JOIN_RESUMMARIZE allows it"));
   }
   rules.max_rounds = options.has_max_rounds() ? options.max_rounds() : defaults.max_rounds;
-  if (rules.join == v1::JOIN_CONCATENATE) rules.max_rounds = 1;
-  return rules;
+  if (request.top_logprobs == 0) return rules;
+  return absl::InvalidArgumentError(
+      absl::StrCat("top_logprobs is ", request.top_logprobs, "; JOIN_RESUMMARIZE allows 0"));
 }
 
 absl::StatusOr<WindowJobs> WindowJobs::Create(JobMaker* maker, const ChunkRules& rules, std::string_view text,
@@ -112,11 +122,21 @@ absl::StatusOr<std::optional<Window>> WindowJobs::Fit(size_t room, const Choose&
 
 absl::StatusOr<std::vector<Window>> WindowJobs::All(const Prompt& prompt) const {
   const auto most = static_cast<size_t>(maker_->model().config().max_queued_requests);
+  std::vector<Window> all;
+  // Alone a prompt may have a token more than in front of a text.
+  const TextSpan whole{0, static_cast<uint32_t>(text_.size())};
+  absl::StatusOr<std::optional<Window>> window = Fit(
+      1, [whole](size_t) { return whole; }, prompt);
+  if (!window.ok()) return window.status();
+  if (*window) {
+    all.push_back(**std::move(window));
+    return all;
+  }
   const absl::StatusOr<std::optional<size_t>> room = Room({}, prompt);
   if (!room.ok()) return room.status();
-  std::vector<Window> all;
+  const size_t overlap = std::min(rules_.overlap_tokens, room->value_or(0) / 2);
   const Choose next = [&](size_t less) {
-    return all.empty() ? windows_.From(0, less) : windows_.Next(all.back().span, less, rules_.overlap_tokens);
+    return all.empty() ? windows_.From(0, less) : windows_.Next(all.back().span, less, overlap);
   };
   while (all.empty() || all.back().span.end < text_.size()) {
     if (all.size() == most) {
@@ -125,7 +145,7 @@ absl::StatusOr<std::vector<Window>> WindowJobs::All(const Prompt& prompt) const 
           "(max_queued_requests)",
           field_, most, rules_.window_tokens));
     }
-    absl::StatusOr<std::optional<Window>> window = Fit(room->value_or(0), next, prompt);
+    window = Fit(room->value_or(0), next, prompt);
     if (!window.ok()) return window.status();
     if (!*window) {
       return absl::InvalidArgumentError(

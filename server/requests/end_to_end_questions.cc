@@ -7,8 +7,6 @@ namespace {
 
 constexpr char kField[] = "context";
 
-std::string_view Held(std::string_view text, size_t begin, size_t end) { return text.substr(begin, end - begin); }
-
 }  // namespace
 
 absl::StatusOr<std::vector<Window>> EndToEndQuestions::Windows() {
@@ -22,8 +20,9 @@ absl::StatusOr<std::vector<Window>> EndToEndQuestions::Windows() {
   }
   const absl::StatusOr<WindowJobs> windows = WindowJobs::Create(maker_.get(), *rules_, context_, kField);
   if (!windows.ok()) return windows.status();
-  return windows->All(
-      [this](TextSpan part) { return MakeQuestionPrompt(format_, Held(context_, part.begin, part.end)).text; });
+  return windows->All([this](TextSpan part) {
+    return MakeQuestionPrompt(format_, std::string_view(context_).substr(part.begin, part.end - part.begin)).text;
+  });
 }
 
 absl::StatusOr<std::vector<PlannedJob>> EndToEndQuestions::Start() {
@@ -50,6 +49,13 @@ absl::StatusOr<std::vector<PlannedJob>> EndToEndQuestions::OnResult(size_t job, 
   return std::vector<PlannedJob>();
 }
 
+// Of a context of which no window has said anything, that is no answer.
+absl::Status EndToEndQuestions::OnExpired(size_t job, absl::Status late, CallEvents* events) {
+  parts_.Expire(job);
+  Advance(events);
+  return parts_.all_told() && questions_.empty() ? late : absl::OkStatus();
+}
+
 void EndToEndQuestions::Advance(CallEvents* events) {
   while (const std::optional<OrderedParts::News> news = parts_.Next()) {
     const v1::Part& part = parts_[news->part];
@@ -62,8 +68,8 @@ void EndToEndQuestions::Advance(CallEvents* events) {
 }
 
 void EndToEndQuestions::Add(const std::string& written, const v1::Span& window, CallEvents* events) {
-  WrittenQuestion question = ReadQuestion(
-      format_, written, Held(context_, static_cast<size_t>(window.begin()), static_cast<size_t>(window.end())));
+  const auto begin = static_cast<size_t>(window.begin()), end = static_cast<size_t>(window.end());
+  WrittenQuestion question = ReadQuestion(format_, written, std::string_view(context_).substr(begin, end - begin));
   if (!asked_.insert(question.text).second) return;
   if (question.span) question.span->begin += window.begin(), question.span->end += window.begin();
   if (events != nullptr) events->AddDelta(static_cast<int>(questions_.size()), question.text, {});

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "server/requests/call_plan.h"
 #include "server/requests/chunks.h"
 #include "server/requests/job_maker.h"
@@ -36,6 +38,7 @@ class EndToEndQuestions final : public CallPlan {
   absl::StatusOr<std::vector<PlannedJob>> Start() override;
   void OnText(size_t job, std::string text, std::span<const int32_t> tokens, CallEvents* events) override;
   absl::StatusOr<std::vector<PlannedJob>> OnResult(size_t job, CallOutput output, CallEvents* events) override;
+  absl::Status OnExpired(size_t job, absl::Status late, CallEvents* events) override;
   CallAnswer Fold() override;
 
  private:

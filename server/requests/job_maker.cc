@@ -190,6 +190,14 @@ absl::Status JobMaker::CheckOneText(const GenerationRequest& request, std::strin
   return absl::InvalidArgumentError(absl::StrCat("answer_prefix is set; ", std::string(who), " allows none"));
 }
 
+absl::Status JobMaker::CheckWindows() const {
+  if (!model_->info().decoder_only || merged_.has_max_new_tokens()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "max_new_tokens is not set; TRUNCATION_CHUNK needs it of a decoder-only model: max_length counts the window, "
+      "which "
+      "would leave an answer what happens to be left");
+}
+
 absl::Status JobMaker::CheckAlternatives(std::span<const PlannedJob> jobs) const {
   int64_t all = 0, tokens = 0;
   for (const PlannedJob& job : jobs) {

@@ -45,6 +45,9 @@ class JobMaker {
   // more.
   absl::Status CheckOneText(const GenerationRequest& request, std::string_view who) const;
 
+  // Of a decoder-only model: windows leave room for answers of a length that is known.
+  absl::Status CheckWindows() const;
+
   const ServedModel& model() const { return *model_; }
   const SourceRules& source_rules() const { return rules_; }
   // Without the start token; of a decoder-only model none.

@@ -28,6 +28,11 @@ void OrderedParts::End(size_t part, CallOutput output) {
   entry.ended = true;
 }
 
+void OrderedParts::Expire(size_t part) {
+  parts_[part].message.mutable_hypothesis()->set_finish_reason(v1::FINISH_REASON_DEADLINE);
+  parts_[part].ended = true;
+}
+
 std::optional<OrderedParts::News> OrderedParts::Next() {
   if (all_told()) return std::nullopt;
   Entry& entry = parts_[told_];
@@ -52,7 +57,8 @@ v1::Usage SumOfUsage(std::span<const v1::Part> parts) {
     sum.set_encode_seconds(sum.encode_seconds() + usage.encode_seconds());
     sum.set_decode_seconds(sum.decode_seconds() + usage.decode_seconds());
     sum.set_steps(sum.steps() + usage.steps());
-    // The kinds stand in the order of what they cost, the most first.
+    // The kinds stand in the order of what they cost, the most first; a part that expired has none.
+    if (usage.answered_by() == v1::ANSWERED_BY_UNSPECIFIED) continue;
     const bool first = sum.answered_by() == v1::ANSWERED_BY_UNSPECIFIED;
     if (first || usage.answered_by() < sum.answered_by()) sum.set_answered_by(usage.answered_by());
   }

@@ -26,6 +26,9 @@ class OrderedParts {
   // All of it: of one hypothesis, whose text begins with what came.
   void End(size_t part, CallOutput output);
 
+  // It has no token, and none will come.
+  void Expire(size_t part);
+
   struct News {
     size_t part = 0;
     std::string text;    // new; empty only where the part ended

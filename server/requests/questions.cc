@@ -62,7 +62,9 @@ absl::Status CheckAnswers(const GenerationRequest& request, const QuestionFormat
   if (count > kMaxAnswers) {
     return absl::InvalidArgumentError(absl::StrCat("answers has ", count, " entries; allowed are 1 to ", kMaxAnswers));
   }
-  if (count > 0 && context.size() > kMaxPromptBytes / count) {
+  // A template may have the context twice: an answer may be all of it.
+  const size_t copies = count * (format.kind == QuestionFormat::Kind::kTemplate ? 2 : 1);
+  if (count > 0 && context.size() > kMaxPromptBytes / copies) {
     return absl::InvalidArgumentError(absl::StrCat("context has ", context.size(), " bytes and answers ", count,
                                                    " entries; allowed are ", kMaxPromptBytes,
                                                    " bytes of prompts in one request"));

@@ -1,10 +1,12 @@
 #include "server/requests/served_model.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "server/requests/text_parameters.h"
 
 namespace elserve {
@@ -54,20 +56,31 @@ void DescribeFormat(const QuestionFormat& format, v1::Model::Tasks::Questions* q
   }
 }
 
-// A separator that texts leave out would split nothing.
-absl::Status CheckSeparator(const QuestionFormat& format, const Tokenizer& tokenizer) {
+// What an output is split at has to be in it: texts leave out special tokens, the unknown one among them.
+absl::Status CheckWritten(const Tokenizer& tokenizer, std::string_view key, std::string_view value,
+                          std::string_view text) {
+  const absl::StatusOr<Encoding> encoding = tokenizer.Encode(text, {.add_special_tokens = false, .is_answer = true});
+  if (!encoding.ok()) return encoding.status();
+  const auto special = std::find_if(encoding->ids.begin(), encoding->ids.end(),
+                                    [&tokenizer](int32_t id) { return tokenizer.is_special(id); });
+  if (special == encoding->ids.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "tasks.questions.%s is \"%s\", which has the special token %s; allowed is what the texts of answers can have",
+      key, value, tokenizer.TokenText(*special).value_or("")));
+}
+
+absl::Status CheckFormat(const QuestionFormat& format, const Tokenizer& tokenizer) {
   if (format.kind != QuestionFormat::Kind::kEndToEnd) return absl::OkStatus();
-  const std::optional<int32_t> id = tokenizer.TokenId(std::string(absl::StripAsciiWhitespace(format.separator)));
-  if (!id || !tokenizer.is_special(*id)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("tasks.questions.separator is \"", format.separator,
-                   "\", a special token, which the texts of answers do not have; allowed is text that they do"));
+  absl::Status status = CheckWritten(tokenizer, "separator", format.separator, format.separator);
+  if (!status.ok() || !format.item) return status;
+  constexpr std::array<std::string_view, 2> kNothing = {"", ""};
+  return CheckWritten(tokenizer, "item", format.item->text(), format.item->Fill(kNothing).text);
 }
 
 void DescribeChunk(const ChunkDefaults& defaults, v1::Model::Chunk* chunk) {
   chunk->set_window_tokens(defaults.window_tokens);
   chunk->set_overlap_tokens(defaults.overlap_tokens);
-  chunk->set_join(defaults.join == ChunkJoin::kConcatenate ? v1::JOIN_CONCATENATE : v1::JOIN_RESUMMARIZE);
+  chunk->set_join(defaults.join);
   chunk->set_max_rounds(defaults.max_rounds);
   chunk->set_max_document_bytes(defaults.max_document_bytes);
 }
@@ -164,7 +177,7 @@ absl::Status ServedModel::MergeDefaultsAndTasks(const v1::DecodingParameters& ch
   if (config_.questions) {
     layers.checkpoint_task.Clear();
     layers.configuration_task = config_.questions->defaults;
-    if (absl::Status usable = CheckSeparator(config_.questions->format, *tokenizer_); !usable.ok()) return usable;
+    if (absl::Status usable = CheckFormat(config_.questions->format, *tokenizer_); !usable.ok()) return usable;
     // What stands around the context is the format's; truncation leaves its suffix.
     questions_ = {.prompt = {.prefix = {}, .suffix = config_.questions->format.suffix},
                   .defaults = MergeDefaults(layers)};

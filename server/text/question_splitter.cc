@@ -62,15 +62,4 @@ WrittenQuestion ReadQuestion(const QuestionFormat& format, std::string_view writ
   return question;
 }
 
-std::vector<WrittenQuestion> ReadQuestions(const QuestionFormat& format, std::string_view output,
-                                           std::string_view context) {
-  QuestionSplitter splitter(format.separator);
-  std::vector<std::string> written = splitter.Push(output);
-  if (std::optional<std::string> last = splitter.Finish()) written.push_back(*std::move(last));
-  std::vector<WrittenQuestion> questions;
-  questions.reserve(written.size());
-  for (const std::string& one : written) questions.push_back(ReadQuestion(format, one, context));
-  return questions;
-}
-
 }  // namespace elserve

@@ -40,10 +40,6 @@ struct WrittenQuestion {
 // What is not written like the item is the question as a whole.
 WrittenQuestion ReadQuestion(const QuestionFormat& format, std::string_view written, std::string_view context);
 
-// All questions of a whole output.
-std::vector<WrittenQuestion> ReadQuestions(const QuestionFormat& format, std::string_view output,
-                                           std::string_view context);
-
 }  // namespace elserve
 
 #endif  // ELSERVE_SERVER_TEXT_QUESTION_SPLITTER_H_

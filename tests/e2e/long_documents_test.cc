@@ -170,7 +170,8 @@ class FormatsTest : public ::testing::Test {
              entry("inside", "{format: highlight}"),
              entry("outside", R"({format: highlight, prefix: "ask: ", spaces: outside})"),
              entry("template", R"({format: template, template: "answer: {answer}  context: {context}"})"),
-             entry("all", R"({format: end_to_end, prefix: "ask: ", separator: " a", defaults: {max_new_tokens: 12}})")}});
+             entry("all",
+                   R"({format: end_to_end, prefix: "ask: ", separator: " a", defaults: {max_new_tokens: 12}})")}});
   }
   static void TearDownTestSuite() { delete server_; }
 
@@ -206,8 +207,7 @@ TEST_F(FormatsTest, EachMakesItsPrompt) {
     const v1::GenerateQuestionsResponse response = Ask(request);
     ASSERT_EQ(response.questions_size(), 1);
     const v1::Question& question = response.questions(0);
-    EXPECT_EQ(question.hypotheses(0).SerializeAsString(),
-              Generate(model, prompt).hypotheses(0).SerializeAsString());
+    EXPECT_EQ(question.hypotheses(0).SerializeAsString(), Generate(model, prompt).hypotheses(0).SerializeAsString());
     EXPECT_EQ(question.answer().text(), "naïve");
     EXPECT_EQ(question.answer().span().begin(), 11);
     EXPECT_EQ(question.answer().span().end(), 17);
@@ -241,7 +241,8 @@ TEST_F(FormatsTest, OneOutputIsSplitAlsoInStreams) {
 
 TEST_F(FormatsTest, ClientsAskInEach) {
   for (const char* model : {"inside", "outside", "template"}) {
-    Process client({"questions", "--server", server_->address(), "--model", model, "--answer", "mail boxes"}, Document(1));
+    Process client({"questions", "--server", server_->address(), "--model", model, "--answer", "mail boxes"},
+                   Document(1));
     ASSERT_EQ(client.Wait(), 0) << client.error();
     EXPECT_THAT(client.output(), AllOf(HasSubstr("Q: "), HasSubstr("A: mail boxes\n"))) << model;
   }
@@ -250,9 +251,9 @@ TEST_F(FormatsTest, ClientsAskInEach) {
   EXPECT_THAT(all.output(), HasSubstr("Q: "));
   Process models({"models", "--server", server_->address()});
   ASSERT_EQ(models.Wait(), 0);
-  EXPECT_THAT(models.output(), AllOf(HasSubstr(R"("format":"end_to_end")"), HasSubstr(R"("spaces":"outside")"),
-                                     HasSubstr("answer: {answer}  context: {context}"),
-                                     HasSubstr(R"("max_document_bytes":"1048576")")));
+  EXPECT_THAT(models.output(),
+              AllOf(HasSubstr(R"("format":"end_to_end")"), HasSubstr(R"("spaces":"outside")"),
+                    HasSubstr("answer: {answer}  context: {context}"), HasSubstr(R"("max_document_bytes":"1048576")")));
 }
 
 }  // namespace

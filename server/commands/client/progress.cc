@@ -15,8 +15,8 @@ constexpr char kClearLine[] = "\r\033[K";
 
 Progress::Progress(const RequestOptions& options, const Input& input)
     : name_(options.files.size() > 1 ? input.name + ": " : ""),
-      shows_(options.progress || isatty(STDERR_FILENO) != 0),
-      overwrites_(isatty(STDERR_FILENO) != 0 && options.files.size() <= 1 && !options.lines) {}
+      shows_(options.progress || (isatty(STDERR_FILENO) != 0 && !options.stream)),
+      overwrites_(isatty(STDERR_FILENO) != 0 && options.files.size() <= 1 && !options.lines && !options.stream) {}
 
 Progress::~Progress() {
   if (shows_ && overwrites_) std::fputs(kClearLine, stderr);

@@ -11,10 +11,11 @@
 
 namespace elserve {
 
-// Lines on standard error; on a terminal, where there is one input, one line that is written over and goes at the end.
+// Lines on standard error; on a terminal, where there is one input, one line that is written over and goes at the end,
+// unless the answer itself is being written there.
 class Progress {
  public:
-  // Shows nothing unless standard error is a terminal, or the options ask for it.
+  // Shows nothing unless standard error is a terminal and nothing is streamed, or the options ask for it.
   Progress(const RequestOptions& options, const Input& input);
   ~Progress();
   Progress(const Progress&) = delete;

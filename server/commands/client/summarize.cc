@@ -57,9 +57,8 @@ class Summarizer {
     const grpc::Status status = reader->Finish();
     const std::string end = options_.stream && !options_.json ? "\n" : "";
     if (!status.ok()) return {.out = options_.lines ? "" : end, .error = Describe(status)};
-    if (options_.stream)
-      return {.out = options_.json ? "" : end + TimingsLine(response, SecondsSince(start)), .error = {}};
-    return {.out = Whole(input, response, SecondsSince(start)), .error = {}};
+    if (!options_.stream) return {.out = Whole(input, response, SecondsSince(start)), .error = {}};
+    return {.out = options_.json ? "" : end + TimingsLine(response, SecondsSince(start)), .error = {}};
   }
 
   void Print(const Input& input, const v1::GenerateChunk& chunk, double seconds) const {

@@ -77,7 +77,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_FALSE(model.questions);
   EXPECT_EQ(model.chunk.window_tokens, 0);
   EXPECT_EQ(model.chunk.overlap_tokens, 32);
-  EXPECT_EQ(model.chunk.join, ChunkJoin::kConcatenate);
+  EXPECT_EQ(model.chunk.join, v1::JOIN_CONCATENATE);
   EXPECT_EQ(model.chunk.max_rounds, 4);
   EXPECT_EQ(model.chunk.max_document_bytes, 1 << 20);
 }
@@ -192,7 +192,7 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.questions->format.spaces, QuestionFormat::Spaces::kBoth);
   EXPECT_EQ(a.chunk.window_tokens, 256);
   EXPECT_EQ(a.chunk.overlap_tokens, 128);
-  EXPECT_EQ(a.chunk.join, ChunkJoin::kResummarize);
+  EXPECT_EQ(a.chunk.join, v1::JOIN_RESUMMARIZE);
   EXPECT_EQ(a.chunk.max_rounds, 2);
   EXPECT_EQ(a.chunk.max_document_bytes, 64 << 10);
   const ServedModelConfig& b = config.models[1];

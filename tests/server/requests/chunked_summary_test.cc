@@ -72,6 +72,14 @@ CallOutput Output(const std::string& text, v1::FinishReason reason = v1::FINISH_
   return output;
 }
 
+absl::Status Late() { return absl::DeadlineExceededError("max_time, 1 s, passed after 1.000 s in the queue"); }
+// Stands for a job that had no token when time was over.
+CallOutput LateOutput() { return Output("", v1::FINISH_REASON_DEADLINE); }
+bool IsLate(const CallOutput& output) {
+  const v1::Hypothesis& hypothesis = output.hypotheses.front();
+  return hypothesis.text().empty() && hypothesis.finish_reason() == v1::FINISH_REASON_DEADLINE;
+}
+
 class ChunkedSummaryTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() { models_ = new ModelRegistry(MakeFakeModels({{.max_source_tokens = 64}})); }
@@ -85,6 +93,12 @@ class ChunkedSummaryTest : public ::testing::Test {
   }
   static std::string Refusal(const v1::SummarizeRequest& request) {
     return std::string(Prepare(*models_, request, false).status().message());
+  }
+  // A plan that failed: no answer, and the error as the model's name.
+  static CallAnswer FailedWith(const absl::Status& status) {
+    CallAnswer answer;
+    answer.model = std::string(status.message());
+    return answer;
   }
   // Answers all jobs, in any order and in pieces, until none is left; `say` is what each says.
   static CallAnswer Answer(CallPlan& plan, std::vector<PlannedJob> jobs,
@@ -105,8 +119,14 @@ class ChunkedSummaryTest : public ::testing::Test {
       plan.OnText(open[at].job, text.substr(open[at].sent, piece), {}, &events);
       open[at].sent += piece;
       if (open[at].sent == text.size() || (*random)() % 4 == 0) {
-        auto more = plan.OnResult(open[at].job, std::move(open[at].output), &events);
-        EXPECT_TRUE(more.ok()) << more.status();
+        absl::StatusOr<std::vector<PlannedJob>> more = std::vector<PlannedJob>();
+        if (IsLate(open[at].output)) {
+          const absl::Status status = plan.OnExpired(open[at].job, Late(), &events);
+          if (!status.ok()) more = status;
+        } else {
+          more = plan.OnResult(open[at].job, std::move(open[at].output), &events);
+        }
+        if (!more.ok()) return FailedWith(more.status());
         open.erase(open.begin() + static_cast<std::ptrdiff_t>(at));
         for (size_t i = 0; i < more->size(); ++i) open.push_back({.job = next, .output = say(next)}), ++next;
       }
@@ -263,6 +283,8 @@ TEST_F(ChunkedSummaryTest, TheWorstReasonIsTheAnswers) {
 
 class ResummarizeTest : public ChunkedSummaryTest {
  protected:
+  size_t call_jobs_ = 0;  // of the rounds before
+
   static v1::SummarizeRequest Rounds(const std::string& document, int most) {
     v1::SummarizeRequest request = Chunked(document, 40);
     request.mutable_chunk()->set_join(v1::JOIN_RESUMMARIZE);
@@ -333,16 +355,168 @@ TEST_F(ResummarizeTest, NoByteIsLostWithASummaryThatIsEmpty) {
   }
 }
 
-TEST_F(ResummarizeTest, NothingFollowsWhereTimeRanOutOrNothingWasSaid) {
-  for (const bool late : {true, false}) {
-    PreparedCall call = Prepared(Rounds(Sentences(60), 16));
+TEST_F(ResummarizeTest, NothingFollowsWhereNothingWasSaid) {
+  PreparedCall call = Prepared(Rounds(Sentences(60), 16));
+  Told told;
+  const CallAnswer answer = AnswerAll(
+      call, [&](size_t) { return Output(""); }, &told);
+  EXPECT_EQ(answer.parts.back().round(), 1);
+  EXPECT_EQ(told.text, "");
+  EXPECT_EQ(answer.outputs[0].hypotheses[0].text(), "");
+}
+
+// It would never be one window.
+TEST_F(ResummarizeTest, EndsWhereATextDoesNotBecomeShorter) {
+  PreparedCall call = Prepared(Rounds(Sentences(20), 16));
+  std::string longer;
+  for (int i = 0; i < 60; ++i) longer += "very ";
+  Told told;
+  const CallAnswer answer = AnswerAll(
+      call, [&](size_t) { return Output(longer); }, &told);
+  EXPECT_EQ(answer.parts.back().round(), 1);
+  EXPECT_EQ(told.text, answer.outputs[0].hypotheses[0].text());
+  EXPECT_THAT(told.text, HasSubstr("very  very"));
+}
+
+// As many windows as may wait is the bound of a document. Where the text of a round has more, it is the answer.
+TEST_F(ResummarizeTest, ARoundThatCannotBeIsNone) {
+  const ModelRegistry few(MakeFakeModels({{.max_queued_requests = 3, .max_source_tokens = 64}}));
+  // Numbers have many tokens, and words few.
+  std::string document;
+  for (int i = 0; i < 70; ++i) document += "library ";
+  v1::SummarizeRequest request = Rounds(document, 16);
+  absl::StatusOr<PreparedCall> call = Prepare(few, request, true);
+  ASSERT_TRUE(call.ok()) << call.status();
+  Told told;
+  const CallAnswer answer = AnswerAll(
+      *call, [&](size_t) { return Output(std::string(document.size() / 4, '7')); }, &told);
+  EXPECT_EQ(answer.model, "") << "it failed";
+  EXPECT_EQ(answer.parts.back().round(), 1);
+  EXPECT_EQ(answer.outputs[0].hypotheses[0].text(), told.text);
+  EXPECT_EQ(answer.outputs[0].hypotheses[0].finish_reason(), v1::FINISH_REASON_EOS);
+  EXPECT_THAT(told.text, HasSubstr("777"));
+}
+
+class LateTest : public ResummarizeTest {
+ protected:
+  // Of all jobs from `from` on says what `late` says.
+  static CallAnswer From(PreparedCall& call, size_t from, const CallOutput& late, Told* told) {
+    return AnswerAll(
+        call, [&](size_t job) { return job < from ? Output("Summary number " + std::to_string(job) + ".") : late; },
+        told);
+  }
+};
+
+TEST_F(LateTest, WindowsWithoutATokenArePartsWithoutText) {
+  for (const bool chunked : {true, false}) {
+    PreparedCall call = Prepared(chunked ? Chunked(Sentences(60), 40) : Rounds(Sentences(60), 16));
+    const size_t windows = call.jobs.size();
     Told told;
-    const CallAnswer answer = AnswerAll(
-        call, [&](size_t) { return late ? Output("cut", v1::FINISH_REASON_DEADLINE) : Output(""); }, &told);
-    EXPECT_EQ(answer.parts.back().round(), 1);
-    EXPECT_EQ(told.text, answer.outputs[0].hypotheses[0].text());
-    EXPECT_EQ(answer.outputs[0].hypotheses[0].finish_reason(),
-              late ? v1::FINISH_REASON_DEADLINE : v1::FINISH_REASON_EOS);
+    const CallAnswer answer = From(call, 2, LateOutput(), &told);
+    const v1::Hypothesis& joined = answer.outputs[0].hypotheses[0];
+    EXPECT_EQ(joined.text(), "Summary number 0. Summary number 1.");
+    EXPECT_EQ(joined.finish_reason(), v1::FINISH_REASON_DEADLINE);
+    EXPECT_EQ(told.text, joined.text());
+    ASSERT_EQ(answer.parts.size(), windows);
+    EXPECT_EQ(answer.parts[2].hypothesis().finish_reason(), v1::FINISH_REASON_DEADLINE);
+    EXPECT_EQ(answer.parts[1].hypothesis().finish_reason(), v1::FINISH_REASON_EOS);
+    ExpectCover(answer.parts, static_cast<int64_t>(Sentences(60).size()));
+  }
+}
+
+TEST_F(LateTest, IfNoneHasATokenTheCallFails) {
+  PreparedCall call = Prepared(Chunked(Sentences(60), 40));
+  Told told;
+  EXPECT_EQ(From(call, 0, LateOutput(), &told).model, std::string(Late().message()));
+}
+
+// Of a later round that is not the last nothing was streamed: the text of the round before is whole.
+TEST_F(LateTest, ALaterRoundThatIsCutIsNoAnswer) {
+  for (const bool some : {true, false}) {
+    PreparedCall call = Prepared(Rounds(Sentences(200), 16));
+    const size_t first = call.jobs.size();
+    std::string whole;
+    for (size_t i = 0; i < first; ++i) whole += (i > 0 ? " " : "") + ("Summary number " + std::to_string(i) + ".");
+    Told told;
+    const CallAnswer answer =
+        From(call, some ? first + 2 : first, some ? Output("cut", v1::FINISH_REASON_DEADLINE) : LateOutput(), &told);
+    ASSERT_EQ(answer.outputs.size(), 1u) << answer.model;
+    EXPECT_EQ(answer.outputs[0].hypotheses[0].text(), whole);
+    EXPECT_EQ(answer.outputs[0].hypotheses[0].finish_reason(), v1::FINISH_REASON_DEADLINE);
+    EXPECT_EQ(told.text, whole);
+    EXPECT_EQ(answer.parts.back().round(), 2);
+  }
+}
+
+// Of the last one the client may have what there is.
+TEST_F(LateTest, WhatTheLastRoundSaidStays) {
+  for (const bool some : {true, false}) {
+    PreparedCall call = Prepared(Rounds(Sentences(200), 2));
+    const size_t first = call.jobs.size();
+    Told told;
+    const CallAnswer answer = From(call, some ? first + 1 : first, LateOutput(), &told);
+    ASSERT_EQ(answer.outputs.size(), 1u) << answer.model;
+    const std::string& text = answer.outputs[0].hypotheses[0].text();
+    EXPECT_EQ(told.text, text);
+    if (some) {
+      EXPECT_EQ(text, "Summary number " + std::to_string(first) + ".");
+    } else {
+      EXPECT_THAT(text, ::testing::StartsWith("Summary number 0. Summary number 1."));
+    }
+  }
+}
+
+// Prefix and suffix stand around each window, of every round.
+TEST_F(ResummarizeTest, EachWindowHasThePromptOfTheTask) {
+  const ModelRegistry models(
+      MakeFakeModels({{.max_source_tokens = 64, .summarize_prefix = "summarize: ", .summarize_suffix = "\nTL;DR:"}}));
+  absl::StatusOr<PreparedCall> call = Prepare(models, Rounds(Sentences(60), 16), true);
+  ASSERT_TRUE(call.ok()) << call.status();
+  std::vector<PlannedJob> jobs = std::move(call->jobs);
+  for (int round = 1; round <= 2; ++round) {
+    std::vector<PlannedJob> next;
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      const std::string prompt = tokenizer().Decode(jobs[i].source);
+      EXPECT_EQ(prompt.substr(0, 19), round == 1 ? "summarize: Sentence" : "summarize: Summary ");
+      EXPECT_EQ(prompt.substr(prompt.size() - 7), "\nTL;DR:");
+      EXPECT_LE(jobs[i].source.size(), 40u);
+    }
+    const size_t first = round == 1 ? 0 : call_jobs_;
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      auto more = call->plan->OnResult(first + i, Output("Summary of some words that says little."), nullptr);
+      ASSERT_TRUE(more.ok()) << more.status();
+      if (!more->empty()) next = *std::move(more);
+    }
+    call_jobs_ = jobs.size();
+    jobs = std::move(next);
+  }
+}
+
+// With its prompt a text may have as many tokens as a window, to the last: it is then one part.
+TEST_F(ChunkedSummaryTest, ATextThatJustFitsIsNotCut) {
+  const ModelRegistry models(MakeFakeModels({{.max_source_tokens = 64, .summarize_prefix = "summarize: "}}));
+  for (int words = 10; words < 60; ++words) {
+    std::string text = "Sentence. ";
+    for (int i = 0; i < words; ++i) text += "word ";
+    v1::SummarizeRequest request;
+    request.set_document(text);
+    const bool fits = Prepare(models, request, false).ok();
+    request.set_truncation(v1::TRUNCATION_CHUNK);
+    EXPECT_EQ(Prepare(models, request, false)->jobs.size() == 1, fits) << words;
+  }
+}
+
+// Words without a beginning that the vocabulary knows: at a window's own beginning they have other tokens.
+TEST_F(ChunkedSummaryTest, WindowsFitWhateverTheirTokensAloneAre) {
+  std::mt19937 random(11);
+  for (int round = 0; round < 60; ++round) {
+    std::string text;
+    for (int i = 0; i < 400; ++i) {
+      for (unsigned letters = 1 + random() % 9; letters > 0; --letters) text += static_cast<char>('a' + random() % 26);
+      text += random() % 9 == 0 ? ". " : " ";
+    }
+    const auto call = Prepare(*models_, Chunked(text, 20 + static_cast<int>(random() % 30)), false);
+    ASSERT_TRUE(call.ok()) << call.status();
   }
 }
 
@@ -375,6 +549,17 @@ TEST_F(ChunkedSummaryTest, OptionsAreChecked) {
             "num_return_sequences is 2; TRUNCATION_CHUNK allows 1");
   EXPECT_EQ(with([](auto* r) { r->set_prefix_text("a"); }), "answer_prefix is set; TRUNCATION_CHUNK allows none");
   EXPECT_THAT(with([](auto* r) { r->set_truncation(v1::TRUNCATION_TRUNCATE); }), HasSubstr("chunk is set"));
+  EXPECT_EQ(with([](auto* r) {
+              r->mutable_chunk()->set_join(v1::JOIN_CONCATENATE);
+              r->mutable_chunk()->set_max_rounds(2);
+            }),
+            "chunk.max_rounds is 2; only JOIN_RESUMMARIZE allows it");
+  EXPECT_EQ(with([](auto* r) { r->set_top_logprobs(2); }), "");
+  EXPECT_EQ(with([](auto* r) {
+              r->mutable_chunk()->set_join(v1::JOIN_RESUMMARIZE);
+              r->set_top_logprobs(2);
+            }),
+            "top_logprobs is 2; JOIN_RESUMMARIZE allows 0");
   EXPECT_THAT(with([](auto* r) { r->set_document(std::string((1 << 20) + 1, 'a')); }),
               HasSubstr("document has 1048577 bytes; with TRUNCATION_CHUNK model fake takes at most 1048576"));
 }
@@ -391,32 +576,6 @@ TEST_F(ChunkedSummaryTest, AsManyWindowsAsMayWait) {
   const ModelRegistry few(MakeFakeModels({{.max_queued_requests = 3, .max_source_tokens = 64}}));
   EXPECT_THAT(std::string(Prepare(few, Chunked(Sentences(30), 40), false).status().message()),
               HasSubstr("document has more than 3 windows of 40 tokens"));
-}
-
-// The whole way: all windows are jobs at once, and cancelling in the middle leaves nothing behind.
-TEST_F(ChunkedSummaryTest, CancellingReturnsEverything) {
-  FakeModelOptions options{.max_source_tokens = 64, .max_decoder_tokens = kEndless};
-  ModelRegistry models(MakeFakeModels({options}));
-  RecordingObserver observer;
-  Executor executor(2);
-  Intake intake(&models, &executor, &observer);
-  const auto listener = std::make_shared<RecordingListener>();
-  v1::SummarizeRequest request = Chunked(Sentences(60), 40);
-  request.mutable_parameters()->set_max_length(kEndless);
-  const auto call = intake.Accept(
-      ToGenerationRequest(request,
-                          {.rpc = Rpc::kStreamSummarize, .arrived = std::chrono::steady_clock::now(), .deadline = {}}),
-      listener);
-  ASSERT_TRUE(call.ok()) << call.status();
-  listener->call = call->get();
-  (*call)->Start();
-  EngineLoop& loop = *models.models().front().loop;
-  while (loop.Snapshot().in_flight < 10) std::this_thread::yield();
-  (*call)->Cancel();
-  EXPECT_TRUE(absl::IsCancelled(listener->Wait().status()));
-  loop.Drain(TimePoint::max());
-  EXPECT_EQ(loop.Snapshot().used, Resources{});
-  EXPECT_EQ(loop.Snapshot().jobs.cancelled, loop.Snapshot().jobs.added);
 }
 
 }  // namespace

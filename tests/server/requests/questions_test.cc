@@ -333,7 +333,7 @@ TEST_F(EndToEndTest, ASeparatorThatTextsLeaveOutIsRefused) {
   options.question_format = {.kind = Kind::kEndToEnd, .separator = " </s> "};
   const auto model = RunningModel::Create(FakeModelConfig(options), MakeFakeEngine(options), nullptr);
   EXPECT_THAT(std::string(model.status().message()),
-              HasSubstr("tasks.questions.separator is \" </s> \", a special token"));
+              HasSubstr("tasks.questions.separator is \" </s> \", which has the special token </s>"));
 }
 
 TEST_F(EndToEndTest, TakesNoAnswersAndOneHypothesis) {

@@ -18,6 +18,18 @@ QuestionFormat Written(const char* separator, const char* item) {
   return {.kind = QuestionFormat::Kind::kEndToEnd, .separator = separator, .item = *ParseItem(item)};
 }
 
+// All questions of a whole output, as the plan of such calls reads them.
+std::vector<WrittenQuestion> ReadQuestions(const QuestionFormat& format, std::string_view output,
+                                           std::string_view context) {
+  QuestionSplitter splitter(format.separator);
+  std::vector<std::string> written = splitter.Push(output);
+  if (std::optional<std::string> last = splitter.Finish()) written.push_back(*std::move(last));
+  std::vector<WrittenQuestion> questions;
+  questions.reserve(written.size());
+  for (const std::string& one : written) questions.push_back(ReadQuestion(format, one, context));
+  return questions;
+}
+
 // All questions, however the output is cut.
 std::vector<std::string> Split(const std::string& output, const std::string& separator, size_t piece) {
   QuestionSplitter splitter(separator);
