@@ -120,11 +120,9 @@ TEST_F(LongDocumentsTest, StreamsComeInTheOrderOfTheText) {
   EXPECT_EQ(parts, chunk.response().parts_size());
 }
 
-// Also where clients are killed and where windows follow from others.
 TEST_F(LongDocumentsTest, NothingIsLeftOfACallThatIsCancelled) {
   v1::SummarizeRequest request = Chunked(Document(200), 64);
   *request.mutable_parameters() = LongAnswer(100);
-  request.mutable_chunk()->set_join(v1::JOIN_RESUMMARIZE);
   for (const int parts : {0, 3}) {
     grpc::ClientContext context;
     const auto reader = server_->stub().StreamSummarize(&context, request);
@@ -137,6 +135,24 @@ TEST_F(LongDocumentsTest, NothingIsLeftOfACallThatIsCancelled) {
     EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
     EXPECT_TRUE(server_->WaitUntilIdle());
   }
+}
+
+// Where windows follow from others.
+TEST_F(LongDocumentsTest, NothingIsLeftOfALaterRound) {
+  v1::SummarizeRequest request = Chunked(Document(200), 64);
+  request.mutable_parameters()->set_max_new_tokens(8);
+  request.mutable_chunk()->set_join(v1::JOIN_RESUMMARIZE);
+  grpc::ClientContext context;
+  const auto reader = server_->stub().StreamSummarize(&context, request);
+  v1::GenerateChunk chunk;
+  while (reader->Read(&chunk) && chunk.part().round() < 2) {
+  }
+  ASSERT_EQ(chunk.part().round(), 2);
+  context.TryCancel();
+  while (reader->Read(&chunk)) {
+  }
+  reader->Finish();  // the rounds may have come to their end before
+  EXPECT_TRUE(server_->WaitUntilIdle());
 }
 
 TEST_F(LongDocumentsTest, TheClientTakesWindowsAndSaysHowFarItIs) {

@@ -142,6 +142,30 @@ TEST_F(DecoderOnlyTest, TruncationLeavesTheSuffix) {
   EXPECT_THAT(Refused(request), HasSubstr("document, which is cut before the task's suffix, has more than 4 tokens"));
 }
 
+// Each window is the end of a prompt of its own, with room for the whole answer.
+TEST_F(DecoderOnlyTest, WindowsLeaveRoomForAnswers) {
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += "the fox. ";
+  v1::SummarizeRequest request = Summarize(text);
+  request.set_truncation(v1::TRUNCATION_CHUNK);
+  EXPECT_THAT(Refused(request), HasSubstr("max_new_tokens is not set; TRUNCATION_CHUNK needs it of a decoder-only"));
+  request.mutable_parameters()->set_max_new_tokens(40);
+  const PreparedCall call = Prepared(request);
+  ASSERT_GT(call.jobs.size(), 3u);
+  const Ids suffix = IdsOf("\nTL;DR:");
+  for (const PlannedJob& job : call.jobs) {
+    const Ids& prompt = job.decoding.prefix;
+    EXPECT_THAT(job.source, IsEmpty());
+    EXPECT_LE(prompt.size(), static_cast<size_t>(kPositions - 40));
+    EXPECT_EQ(job.decoding.max_length, static_cast<int>(prompt.size()) + 40);
+    EXPECT_EQ(job.source_tokens, static_cast<int>(prompt.size()));
+    EXPECT_TRUE(std::equal(suffix.begin(), suffix.end(), prompt.end() - static_cast<std::ptrdiff_t>(suffix.size())));
+  }
+  EXPECT_EQ(call.effective.max_length(), call.jobs[0].decoding.max_length);
+  request.mutable_chunk()->set_window_tokens(kPositions - 39);
+  EXPECT_THAT(Refused(request), HasSubstr("chunk.window_tokens is 57; allowed are 0 to 56 before max_new_tokens, 40"));
+}
+
 TEST_F(DecoderOnlyTest, TargetsGoOnFromThePrompt) {
   v1::ScoreRequest request;
   request.set_text("the fox");

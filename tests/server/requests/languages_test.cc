@@ -302,5 +302,33 @@ TEST_F(LanguagesTest, TruncationCountsTheTokenBeforeTheText) {
   EXPECT_EQ(least(), without + 1);
 }
 
+// A language's token stands before every window, and counts.
+TEST_F(LanguagesTest, EachWindowHasItsLanguages) {
+  v1::SummarizeRequest request;
+  std::string document;
+  for (int i = 0; i < 40; ++i) document += "over the fox. ";
+  request.set_document(document);
+  request.set_truncation(v1::TRUNCATION_CHUNK);
+  request.mutable_chunk()->set_window_tokens(30);
+  request.set_target_language("fra");
+  Use({"marian", R"({"decoder_start_token_id": 372})"});
+  const std::vector<int32_t> one = Prepared(Text("", "fra")).jobs[0].source;
+  for (const PlannedJob& job : Prepared(request).jobs) {
+    EXPECT_EQ(job.source.front(), one.front());
+    EXPECT_EQ(job.source.back(), one.back());
+    EXPECT_LE(job.source.size(), 30u);
+    EXPECT_GT(job.source.size(), 10u);
+  }
+  Use({"mbart50", R"({"decoder_start_token_id": 2})"});
+  request.set_source_language("fr_XX");
+  request.set_target_language("ro_RO");
+  const PreparedCall call = Prepared(request);
+  ASSERT_GT(call.jobs.size(), 3u);
+  for (const PlannedJob& job : call.jobs) {
+    EXPECT_EQ(job.source.front(), kFr);
+    EXPECT_EQ(job.decoding.forced_bos_token_id, kRo);
+  }
+}
+
 }  // namespace
 }  // namespace elserve

@@ -485,6 +485,15 @@ TEST_F(PrepareTest, TruncatesWhereTheTokenizerSays) {
   expected.insert(expected.begin(), 0);
   EXPECT_EQ(Prepare(left, request, false)->jobs[0].source, expected);
 
+  // Windows leave nothing out, whatever truncation would.
+  request.set_truncation(v1::TRUNCATION_CHUNK);
+  request.mutable_chunk()->set_overlap_tokens(0);
+  const auto windows = Prepare(left, request, false);
+  ASSERT_TRUE(windows.ok()) << windows.status();
+  size_t tokens = 0;
+  for (const PlannedJob& job : windows->jobs) tokens += job.source.size() - 2;
+  EXPECT_NEAR(static_cast<double>(tokens), static_cast<double>(all.size() - 2), 3);
+
   v1::GenerateQuestionsRequest questions;
   questions.set_context("first " + Words(3000) + "last");
   questions.set_truncation(v1::TRUNCATION_TRUNCATE);
