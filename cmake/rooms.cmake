@@ -135,6 +135,12 @@ function(elserve_test path)
   endforeach()
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE ELSERVE_SOURCE_DIR="${ELSERVE_TEST_DATA}")
+  # A test's own code is compiled for longer than it runs.
+  if(ELSERVE_SANITIZE)
+    target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O0>)
+  elseif(NOT CMAKE_BUILD_TYPE STREQUAL Debug)
+    target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O1>)
+  endif()
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/requests/intake.h"
@@ -436,7 +437,7 @@ TEST_F(LateTest, ALaterRoundThatIsCutIsNoAnswer) {
     PreparedCall call = Prepared(Rounds(Sentences(200), 16));
     const size_t first = call.jobs.size();
     std::string whole;
-    for (size_t i = 0; i < first; ++i) whole += (i > 0 ? " " : "") + ("Summary number " + std::to_string(i) + ".");
+    for (size_t i = 0; i < first; ++i) absl::StrAppend(&whole, i > 0 ? " " : "", "Summary number ", i, ".");
     Told told;
     const CallAnswer answer =
         From(call, some ? first + 2 : first, some ? Output("cut", v1::FINISH_REASON_DEADLINE) : LateOutput(), &told);
