@@ -70,6 +70,8 @@ CallOutput Output(const std::string& text, v1::FinishReason reason = v1::FINISH_
   output.usage->set_source_tokens(5);
   output.usage->set_steps(2);
   output.usage->set_decode_seconds(0.5);
+  output.usage->set_encode_seconds(0.25);
+  output.usage->set_queue_seconds(2);
   return output;
 }
 
@@ -245,6 +247,8 @@ TEST_F(ChunkedSummaryTest, UsageIsTheSumOfTheParts) {
   EXPECT_EQ(usage.generated_tokens(), 3 * parts);
   EXPECT_EQ(usage.steps(), 2 * parts);
   EXPECT_EQ(usage.decode_seconds(), 0.5 * parts);
+  EXPECT_EQ(usage.encode_seconds(), 0.25 * parts);
+  EXPECT_EQ(usage.queue_seconds(), 2 * parts);
 }
 
 TEST_F(ChunkedSummaryTest, OnePartThatWasComputedMakesTheAnswerComputed) {
