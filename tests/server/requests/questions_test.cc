@@ -210,6 +210,16 @@ TEST_F(QuestionsTest, WindowsHoldTheirAnswers) {
   }
 }
 
+// The answer's own tokens are part of what fits.
+TEST_F(QuestionsTest, WindowsOfLongAnswersAreFull) {
+  const std::string context = Sentences(300);
+  v1::GenerateQuestionsRequest request =
+      Request("highlight", context, {context.substr(context.find("Sentence 150"), 75)});
+  request.set_truncation(v1::TRUNCATION_CHUNK);
+  request.mutable_chunk()->set_window_tokens(100);
+  EXPECT_GT(Prepared(request).jobs[0].source.size(), 75u);
+}
+
 TEST_F(QuestionsTest, AnAnswerHasToFitIntoAWindow) {
   const std::string context = Sentences(300);
   v1::GenerateQuestionsRequest request = Request("highlight", context, {"Sentence 1 ", context.substr(0, 1000)});
