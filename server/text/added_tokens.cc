@@ -12,31 +12,6 @@ namespace {
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 // The first byte of the character that ends before `end` > 0.
-size_t PreviousCharacter(std::string_view text, size_t end) {
-  size_t begin = end - 1;
-  while (begin > 0 && !IsCharacterBoundary(text, begin)) --begin;
-  return begin;
-}
-
-// Where the white space that ends at `end` begins, not looking before `limit`.
-size_t SpaceBefore(std::string_view text, size_t end, size_t limit) {
-  while (end > limit) {
-    const size_t begin = PreviousCharacter(text, end);
-    if (!IsWhiteSpace(ReadUtf8(text, begin).code_point)) break;
-    end = begin;
-  }
-  return end;
-}
-
-size_t SpaceAfter(std::string_view text, size_t begin) {
-  while (begin < text.size()) {
-    const Utf8Character character = ReadUtf8(text, begin);
-    if (!IsWhiteSpace(character.code_point)) break;
-    begin += character.length;
-  }
-  return begin;
-}
-
 bool StandsAlone(std::string_view text, size_t begin, size_t end) {
   return (begin == 0 || !IsWordCharacter(ReadUtf8(text, PreviousCharacter(text, begin)).code_point)) &&
          (end == text.size() || !IsWordCharacter(ReadUtf8(text, end).code_point));

@@ -36,8 +36,7 @@ bool IsPythonSpace(uint32_t c) { return IsWhiteSpace(c) || (c >= 0x1C && c <= 0x
 size_t TrailingSpace(std::string_view text) {
   size_t end = text.size();
   while (end > 0) {
-    size_t begin = end - 1;
-    while (begin > 0 && !IsCharacterBoundary(text, begin)) --begin;
+    const size_t begin = PreviousCharacter(text, end);
     if (!IsPythonSpace(ReadUtf8(text, begin).code_point)) break;
     end = begin;
   }

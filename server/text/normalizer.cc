@@ -80,19 +80,8 @@ class StripStep final : public Normalizer::Step {
 
  private:
   TextSpan Kept(std::string_view text, Part part) const {
-    size_t begin = 0;
-    while (spec_.left && part.begins && begin < text.size()) {
-      const Utf8Character character = ReadUtf8(text, begin);
-      if (!IsWhiteSpace(character.code_point)) break;
-      begin += character.length;
-    }
-    size_t end = text.size();
-    while (spec_.right && part.ends && end > begin) {
-      size_t last = end - 1;
-      while (!IsCharacterBoundary(text, last)) --last;
-      if (!IsWhiteSpace(ReadUtf8(text, last).code_point)) break;
-      end = last;
-    }
+    const size_t begin = spec_.left && part.begins ? SpaceAfter(text, 0) : 0;
+    const size_t end = spec_.right && part.ends ? SpaceBefore(text, text.size(), begin) : text.size();
     return {static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
   }
 
@@ -152,14 +141,6 @@ struct StepMaker {
     return SentencePieceNormalizer::Create(spec);
   }
 };
-
-// The first byte of the character that ends before `end` > 0.
-size_t PreviousCharacter(std::string_view text, size_t end) {
-  do {
-    --end;
-  } while (!IsCharacterBoundary(text, end));
-  return end;
-}
 
 }  // namespace
 

@@ -3,25 +3,14 @@
 #include <algorithm>
 #include <utility>
 
-#include "server/text/utf8.h"
 #include "server/text/word_splitter.h"
 
 namespace elserve {
 namespace {
 
 std::string_view Trimmed(std::string_view text) {
-  while (!text.empty()) {
-    const Utf8Character first = ReadUtf8(text, 0);
-    if (!IsWhiteSpace(first.code_point)) break;
-    text.remove_prefix(first.length);
-  }
-  while (!text.empty()) {
-    size_t last = text.size() - 1;
-    while (last > 0 && !IsCharacterBoundary(text, last)) --last;
-    if (!IsWhiteSpace(ReadUtf8(text, last).code_point)) break;
-    text.remove_suffix(text.size() - last);
-  }
-  return text;
+  const size_t begin = SpaceAfter(text, 0);
+  return text.substr(begin, SpaceBefore(text, text.size(), begin) - begin);
 }
 
 }  // namespace

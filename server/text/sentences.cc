@@ -8,7 +8,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "server/text/utf8.h"
 #include "server/text/word_splitter.h"
 
 namespace elserve {
@@ -49,25 +48,16 @@ std::string Unwrapped(std::string_view text) {
   return unwrapped;
 }
 
-size_t SkipWhiteSpace(std::string_view text, size_t at) {
-  while (at < text.size()) {
-    const Utf8Character character = ReadUtf8(text, at);
-    if (!IsWhiteSpace(character.code_point)) break;
-    at += character.length;
-  }
-  return at;
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<uint32_t>> SentenceEnds(std::string_view text) {
   const absl::StatusOr<std::vector<uint32_t>> boundaries = Boundaries(UBRK_SENTENCE, Unwrapped(text));
   if (!boundaries.ok()) return boundaries.status();
   std::vector<uint32_t> ends;
-  size_t last = SkipWhiteSpace(text, 0);
+  size_t last = SpaceAfter(text, 0);
   for (const uint32_t boundary : *boundaries) {
     if (boundary <= last) continue;  // inside white space
-    last = SkipWhiteSpace(text, boundary);
+    last = SpaceAfter(text, boundary);
     ends.push_back(static_cast<uint32_t>(last));
   }
   if (ends.empty() && !text.empty()) ends.push_back(static_cast<uint32_t>(text.size()));

@@ -34,6 +34,12 @@ Lead LeadOf(uint8_t byte) {
 
 }  // namespace
 
+size_t PreviousCharacter(std::string_view text, size_t end) {
+  size_t begin = end - 1;
+  while (begin > 0 && !IsCharacterBoundary(text, begin)) --begin;
+  return begin;
+}
+
 Utf8Character ReadUtf8(std::string_view text, size_t offset) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   if (byte(offset) < 0x80) return {1, byte(offset), true, false};

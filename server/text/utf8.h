@@ -21,6 +21,9 @@ absl::Status CheckUtf8(std::string_view text, std::string_view field);
 // True if a character of the valid text begins or the text ends at byte `offset`; false beyond the end.
 bool IsCharacterBoundary(std::string_view text, size_t offset);
 
+// Where the character of the valid text begins that ends at byte `end` > 0.
+size_t PreviousCharacter(std::string_view text, size_t end);
+
 // One character, or one run of bytes that is none.
 struct Utf8Character {
   size_t length;        // in bytes, at least 1

@@ -22,13 +22,8 @@ size_t CountBelow(const std::vector<uint32_t>& list, size_t at) {
 
 // The token without the white space that it begins with, if it is more than that.
 TextSpan WithoutSpace(std::string_view text, TextSpan token) {
-  size_t begin = token.begin;
-  while (begin < token.end) {
-    const Utf8Character character = ReadUtf8(text, begin);
-    if (!IsWhiteSpace(character.code_point)) return ToSpan(begin, token.end);
-    begin += character.length;
-  }
-  return token;
+  const size_t begin = SpaceAfter(text.substr(0, token.end), token.begin);
+  return begin < token.end ? ToSpan(begin, token.end) : token;
 }
 
 }  // namespace

@@ -109,6 +109,24 @@ bool IsWhiteSpace(char32_t c) {
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+size_t SpaceAfter(std::string_view text, size_t begin) {
+  while (begin < text.size()) {
+    const Utf8Character character = ReadUtf8(text, begin);
+    if (!IsWhiteSpace(character.code_point)) break;
+    begin += character.length;
+  }
+  return begin;
+}
+
+size_t SpaceBefore(std::string_view text, size_t end, size_t limit) {
+  while (end > limit) {
+    const size_t begin = PreviousCharacter(text, end);
+    if (!IsWhiteSpace(ReadUtf8(text, begin).code_point)) break;
+    end = begin;
+  }
+  return end;
+}
+
 bool IsWordCharacter(char32_t code_point) {
   std::string text;
   AppendUtf8(code_point, text);

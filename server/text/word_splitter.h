@@ -34,6 +34,11 @@ class WordSplitter {
 // Unicode's White_Space.
 bool IsWhiteSpace(char32_t code_point);
 
+// Where the white space that begins at byte `begin` ends, and where that which ends at `end` begins, at least at
+// `limit`; there may be none. Bytes on character boundaries of a valid text.
+size_t SpaceAfter(std::string_view text, size_t begin);
+size_t SpaceBefore(std::string_view text, size_t end, size_t limit = 0);
+
 // Regular expressions' \w: alphabetic, a mark, a decimal number, connector punctuation or a joiner.
 bool IsWordCharacter(char32_t code_point);
 
