@@ -66,35 +66,6 @@ std::string Hypotheses(const v1::GenerateResponse& response) {
   return all;
 }
 
-// A stream of which the first piece is there, so that it is in flight.
-class Stream {
- public:
-  Stream(ServerUnderTest& server, const v1::GenerateRequest& request)
-      : reader_(server.stub().StreamGenerate(&context_, request)) {
-    EXPECT_TRUE(Read());
-  }
-  void Cancel() { context_.TryCancel(); }
-  grpc::Status Finish() {
-    while (Read()) {
-    }
-    return reader_->Finish();
-  }
-  const std::string& text() const { return text_; }
-  const v1::GenerateResponse& response() const { return chunk_.response(); }
-
- private:
-  bool Read() {
-    const bool read = reader_->Read(&chunk_);
-    if (read) text_ += chunk_.delta().text();
-    return read;
-  }
-
-  grpc::ClientContext context_;
-  v1::GenerateChunk chunk_;
-  std::string text_;
-  std::unique_ptr<grpc::ClientReader<v1::GenerateChunk>> reader_;
-};
-
 TEST(ComputedOnceTest, ManyRequestsOfTenKindsCostTen) {
   std::map<int, std::string> alone;
   {
@@ -139,13 +110,13 @@ TEST(ComputedOnceTest, StreamsShareAndEndForThemselves) {
   ServerUnderTest server;
   std::string whole;
   {
-    Stream alone(server, Long(1000));
+    RunningStream alone(server.stub(), Long(1000));
     ASSERT_TRUE(alone.Finish().ok());
     whole = alone.text();
   }
   EXPECT_TRUE(server.WaitUntilIdle());
   const double admitted = server.Metric("elserve_jobs_admitted_total");
-  Stream first(server, Long(1000)), second(server, Long(1000));
+  RunningStream first(server.stub(), Long(1000)), second(server.stub(), Long(1000));
   v1::GenerateRequest hurried = Long(1000);
   hurried.mutable_parameters()->set_max_time(0.05);
   grpc::ClientContext context;
@@ -166,9 +137,9 @@ TEST(ComputedOnceTest, StreamsShareAndEndForThemselves) {
 
 TEST(ComputedOnceTest, AStreamOfAKeptAnswerIsWhole) {
   ServerUnderTest server({.model = {"answer_cache: 1MiB"}});
-  Stream computed(server, OfKind(0));
+  RunningStream computed(server.stub(), OfKind(0));
   ASSERT_TRUE(computed.Finish().ok());
-  Stream kept(server, OfKind(0));
+  RunningStream kept(server.stub(), OfKind(0));
   ASSERT_TRUE(kept.Finish().ok());
   EXPECT_EQ(kept.text(), computed.text());
   EXPECT_EQ(Hypotheses(kept.response()), Hypotheses(computed.response()));

@@ -109,37 +109,6 @@ class Unary {
   absl::Notification done_;
 };
 
-// A stream of which the first piece is there, so that its request certainly runs.
-class Stream {
- public:
-  Stream(v1::GenerationService::Stub& stub, const v1::GenerateRequest& request,
-         std::optional<milliseconds> timeout = std::nullopt) {
-    if (timeout) context_.set_deadline(std::chrono::system_clock::now() + *timeout);
-    reader_ = stub.StreamGenerate(&context_, request);
-    EXPECT_TRUE(Read());
-  }
-  grpc::Status Finish() {
-    while (Read()) {
-    }
-    return reader_->Finish();
-  }
-  void Cancel() { context_.TryCancel(); }
-  const v1::GenerateResponse& response() const { return chunk_.response(); }
-  const std::string& text() const { return text_; }
-
- private:
-  bool Read() {
-    const bool read = reader_->Read(&chunk_);
-    if (read) text_ += chunk_.delta().text();
-    return read;
-  }
-
-  grpc::ClientContext context_;
-  v1::GenerateChunk chunk_;
-  std::string text_;
-  std::unique_ptr<grpc::ClientReader<v1::GenerateChunk>> reader_;
-};
-
 void ExpectCut(const v1::GenerateResponse& response) {
   ASSERT_EQ(response.hypotheses_size(), 1);
   EXPECT_EQ(response.hypotheses(0).finish_reason(), v1::FINISH_REASON_DEADLINE);
@@ -153,7 +122,7 @@ TEST_F(DeadlineTest, MaxTimeEndsAnAnswerWithWhatThereIs) {
   request.mutable_parameters()->set_max_time(1.5);
   Unary unary(stub(), request);
   request.mutable_parameters()->set_num_beams(2);
-  Stream stream(stub(), request);
+  RunningStream stream(stub(), request);
   const grpc::Status status = stream.Finish();
   ASSERT_TRUE(status.ok()) << status.error_message();
   ExpectCut(stream.response());
@@ -176,7 +145,7 @@ TEST_F(DeadlineTest, BeforeTheFirstTokenItIsAnError) {
   const double before = Outcomes("DEADLINE_EXCEEDED");
   v1::GenerateRequest holding = Endless("hurried");
   holding.mutable_parameters()->add_reset("max_time");
-  Stream holder(stub(), holding);
+  RunningStream holder(stub(), holding);
   v1::GenerateRequest request = Endless("hurried");
   request.mutable_parameters()->set_max_time(0.125);
   Unary max_time(stub(), request);
@@ -201,7 +170,7 @@ TEST_F(DeadlineTest, BestSoFarReachesTheClientBeforeItsDeadline) {
   request.set_on_deadline(v1::ON_DEADLINE_BEST_SO_FAR);
   Unary unary(stub(), request, seconds(10));
   request.mutable_parameters()->set_num_beams(2);
-  Stream stream(stub(), request, seconds(10));
+  RunningStream stream(stub(), request, seconds(10));
   const grpc::Status status = stream.Finish();
   ASSERT_TRUE(status.ok()) << status.error_message();
   ExpectCut(stream.response());
@@ -223,7 +192,7 @@ TEST_F(DeadlineTest, TheDeadlineFailsACallAndMetricsAgree) {
   }
   v1::GenerateRequest request = Endless("patient");
   request.set_on_deadline(v1::ON_DEADLINE_FAIL);
-  Stream stream(stub(), request, milliseconds(2222));
+  RunningStream stream(stub(), request, milliseconds(2222));
   EXPECT_EQ(stream.Finish().error_code(), grpc::DEADLINE_EXCEEDED);
   for (const auto& unary : all) {
     EXPECT_EQ(unary->Finish().error_code(), grpc::DEADLINE_EXCEEDED) << unary->Finish().error_message();

@@ -23,25 +23,6 @@ v1::GenerateRequest Long(int tokens) {
   return request;
 }
 
-// A stream of which the first piece is there: its request certainly runs.
-class RunningStream {
- public:
-  RunningStream(ServerUnderTest& server, int tokens) : reader_(server.stub().StreamGenerate(&context_, Long(tokens))) {
-    EXPECT_TRUE(reader_->Read(&chunk_));
-  }
-  grpc::Status Finish() {
-    while (reader_->Read(&chunk_)) {
-    }
-    return reader_->Finish();
-  }
-  const v1::GenerateChunk& last() const { return chunk_; }
-
- private:
-  grpc::ClientContext context_;
-  v1::GenerateChunk chunk_;
-  std::unique_ptr<grpc::ClientReader<v1::GenerateChunk>> reader_;
-};
-
 TEST(LifecycleTest, DrainFinishesWhatRunsAndTakesNothingNew) {
   ServerUnderTest server({.server = {"drain_seconds: 600"}});
   grpc::health::v1::HealthCheckRequest everything;
@@ -51,7 +32,7 @@ TEST(LifecycleTest, DrainFinishesWhatRunsAndTakesNothingNew) {
   const auto watcher = health_stub->Watch(&watch, everything);
   ASSERT_TRUE(watcher->Read(&health));
 
-  RunningStream running(server, 1000);
+  RunningStream running(server.stub(), Long(1000));
   server.process().Signal(SIGTERM);
   // The server says that it drains before it is waited for.
   ASSERT_TRUE(watcher->Read(&health));
@@ -72,7 +53,7 @@ TEST(LifecycleTest, DrainFinishesWhatRunsAndTakesNothingNew) {
 
 TEST(LifecycleTest, DrainEndsInTimeWithCodeZero) {
   ServerUnderTest server({.server = {"drain_seconds: 0"}});
-  RunningStream running(server, 1000);
+  RunningStream running(server.stub(), Long(1000));
   server.process().Signal(SIGTERM);
   EXPECT_EQ(running.Finish().error_code(), grpc::UNAVAILABLE);
   EXPECT_EQ(server.process().Wait(), 0);

@@ -96,6 +96,39 @@ class ServerUnderTest {
   std::unique_ptr<v1::GenerationService::Stub> stub_;
 };
 
+// A stream of which the first piece is there, so that its request certainly runs.
+class RunningStream {
+ public:
+  RunningStream(v1::GenerationService::Stub& stub, const v1::GenerateRequest& request,
+                std::optional<std::chrono::milliseconds> timeout = std::nullopt) {
+    if (timeout) context_.set_deadline(std::chrono::system_clock::now() + *timeout);
+    reader_ = stub.StreamGenerate(&context_, request);
+    EXPECT_TRUE(Read());
+  }
+  void Cancel() { context_.TryCancel(); }
+  grpc::Status Finish() {
+    while (Read()) {
+    }
+    return reader_->Finish();
+  }
+  // What the pieces read so far join to, and the last one.
+  const std::string& text() const { return text_; }
+  const v1::GenerateChunk& last() const { return chunk_; }
+  const v1::GenerateResponse& response() const { return chunk_.response(); }
+
+ private:
+  bool Read() {
+    const bool read = reader_->Read(&chunk_);
+    if (read) text_ += chunk_.delta().text();
+    return read;
+  }
+
+  grpc::ClientContext context_;
+  v1::GenerateChunk chunk_;
+  std::string text_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateChunk>> reader_;
+};
+
 // A text that the model can make something of, of about `words` words.
 std::string SomeText(int words);
 
