@@ -30,6 +30,21 @@ inline float Exp(float x) {
   return x > kLeast ? p * power : 0.0f;
 }
 
+// The value that comes before all others; `last`, which comes before none, of no values.
+template <typename Before>
+float FirstOf(std::span<const float> values, float last, Before before) {
+  float lanes[kLanes];
+  for (float& lane : lanes) lane = last;
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = before(values[i + lane], lanes[lane]) ? values[i + lane] : lanes[lane];
+    }
+  }
+  for (; i < values.size(); ++i) lanes[0] = before(values[i], lanes[0]) ? values[i] : lanes[0];
+  return *std::min_element(lanes, lanes + kLanes, before);
+}
+
 }  // namespace
 
 bool AllNumbers(std::span<const float> values) {
@@ -44,29 +59,11 @@ bool AllNumbers(std::span<const float> values) {
 }
 
 float GreatestOf(std::span<const float> values) {
-  float lanes[kLanes];
-  for (float& lane : lanes) lane = -std::numeric_limits<float>::infinity();
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
-    }
-  }
-  for (; i < values.size(); ++i) lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
-  return *std::max_element(lanes, lanes + kLanes);
+  return FirstOf(values, -std::numeric_limits<float>::infinity(), [](float a, float b) { return a > b; });
 }
 
 float LeastOf(std::span<const float> values) {
-  float lanes[kLanes];
-  for (float& lane : lanes) lane = std::numeric_limits<float>::infinity();
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] = values[i + lane] < lanes[lane] ? values[i + lane] : lanes[lane];
-    }
-  }
-  for (; i < values.size(); ++i) lanes[0] = values[i] < lanes[0] ? values[i] : lanes[0];
-  return *std::min_element(lanes, lanes + kLanes);
+  return FirstOf(values, std::numeric_limits<float>::infinity(), [](float a, float b) { return a < b; });
 }
 
 float ExpOfNegative(float x) { return Exp(x); }
