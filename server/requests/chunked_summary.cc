@@ -19,12 +19,10 @@ v1::FinishReason Joined(v1::FinishReason a, v1::FinishReason b) {
 }  // namespace
 
 absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::StartRound() {
-  const absl::StatusOr<WindowJobs> windows = WindowJobs::Create(maker_.get(), rules_, text_, "document");
-  if (!windows.ok()) return windows.status();
-  absl::StatusOr<std::vector<Window>> all = windows->All([this](TextSpan part) {
-    return SummaryPrompt(maker_->source_rules().prompt,
-                         std::string_view(text_).substr(part.begin, part.end - part.begin));
-  });
+  absl::StatusOr<std::vector<Window>> all =
+      WindowJobs(maker_.get(), rules_, text_, "document").All([this](std::string_view part, size_t) {
+        return SummaryPrompt(maker_->source_rules().prompt, part);
+      });
   if (!all.ok()) return all.status();
   std::vector<PlannedJob> jobs;
   std::vector<Span> sources;
@@ -86,9 +84,8 @@ absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::EndRound(CallEvents* eve
   absl::StatusOr<std::vector<PlannedJob>> jobs = StartRound();
   if (!absl::IsInvalidArgument(jobs.status())) return jobs;
   // What a document may not be, such as more windows than may wait, this text may not be either; and it is an answer.
-  joined_ = std::move(text_);
   reason_ = reason;
-  if (events != nullptr) events->AddDelta(0, joined_, {});
+  TakeTextBefore(events);
   return std::vector<PlannedJob>();
 }
 
@@ -96,12 +93,17 @@ absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::EndRound(CallEvents* eve
 absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::EndLate(bool blank, CallEvents* events) {
   if (round_ == 1 && blank && !late_.ok()) return late_;
   if (round_ > 1 && (blank || !IsLast())) {
-    joined_ = std::move(text_);
-    if (events != nullptr) events->AddDelta(0, joined_, {});
+    TakeTextBefore(events);
   } else {
     TellJoined(events);
   }
   return std::vector<PlannedJob>();
+}
+
+// The round before turns out to have been the last.
+void ChunkedSummary::TakeTextBefore(CallEvents* events) {
+  joined_ = std::move(text_);
+  if (events != nullptr) events->AddDelta(0, joined_, {});
 }
 
 // Of a round that turned out to be the last: nothing was told of it while it ran.

@@ -46,6 +46,7 @@ class ChunkedSummary final : public CallPlan {
   // All parts have ended.
   absl::StatusOr<std::vector<PlannedJob>> EndRound(CallEvents* events);
   absl::StatusOr<std::vector<PlannedJob>> EndLate(bool blank, CallEvents* events);
+  void TakeTextBefore(CallEvents* events);
   void TellJoined(CallEvents* events);
   Span SourceOf(TextSpan window) const;
   // Joins what the parts say, in order; tells of it.

@@ -58,13 +58,12 @@ absl::Status SetSizes(const JobMaker& maker, const v1::ChunkOptions& options, co
 
 }  // namespace
 
-absl::Status CheckNoChunkOptions(const GenerationRequest& request) {
-  if (!request.chunk || request.truncation == v1::TRUNCATION_CHUNK) return absl::OkStatus();
-  return absl::InvalidArgumentError("chunk is set; it is allowed with truncation TRUNCATION_CHUNK (3) alone");
-}
-
-absl::StatusOr<ChunkRules> ChunkRulesOf(const JobMaker& maker, const GenerationRequest& request,
-                                        std::string_view text) {
+absl::StatusOr<std::optional<ChunkRules>> ChunkRulesOf(const JobMaker& maker, const GenerationRequest& request,
+                                                       std::string_view text) {
+  if (request.truncation != v1::TRUNCATION_CHUNK) {
+    if (!request.chunk) return std::nullopt;
+    return absl::InvalidArgumentError("chunk is set; it is allowed with truncation TRUNCATION_CHUNK (3) alone");
+  }
   const ChunkDefaults& defaults = maker.model().config().chunk;
   const v1::ChunkOptions options = request.chunk.value_or(v1::ChunkOptions());
   const bool summary = request.task == GenerationRequest::Task::kSummarize;
@@ -92,20 +91,22 @@ absl::StatusOr<ChunkRules> ChunkRulesOf(const JobMaker& maker, const GenerationR
       absl::StrCat("top_logprobs is ", request.top_logprobs, "; JOIN_RESUMMARIZE allows 0"));
 }
 
-absl::StatusOr<WindowJobs> WindowJobs::Create(JobMaker* maker, const ChunkRules& rules, std::string_view text,
-                                              std::string field) {
-  absl::StatusOr<TextWindows> windows = TextWindows::Create(maker->model().tokenizer(), text);
-  if (!windows.ok())
-    return absl::Status(windows.status().code(), absl::StrCat(field, ": ", windows.status().message()));
-  return WindowJobs(maker, rules, text, std::move(field), *std::move(windows));
+absl::Status WindowJobs::Cut() {
+  if (windows_) return absl::OkStatus();
+  absl::StatusOr<TextWindows> windows = TextWindows::Create(maker_->model().tokenizer(), text_);
+  if (!windows.ok()) {
+    return absl::Status(windows.status().code(), absl::StrCat(field_, ": ", windows.status().message()));
+  }
+  windows_ = *std::move(windows);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<size_t>> WindowJobs::Room(TextSpan part, const Prompt& prompt) const {
   const absl::StatusOr<std::optional<EncodedSource>> source =
-      EncodeIfItFits(maker_->model(), maker_->source_rules(), prompt(part), field_, rules_.window_tokens);
+      EncodeIfItFits(maker_->model(), maker_->source_rules(), PromptOf(part, prompt), field_, rules_.window_tokens);
   if (!source.ok()) return source.status();
   if (!*source) return std::nullopt;
-  return rules_.window_tokens - (*source)->ids.size() + windows_.TokensOf(part);
+  return rules_.window_tokens - (*source)->ids.size() + windows_->TokensOf(part);
 }
 
 absl::StatusOr<std::optional<Window>> WindowJobs::Fit(size_t room, const Choose& choose, const Prompt& prompt) const {
@@ -113,30 +114,31 @@ absl::StatusOr<std::optional<Window>> WindowJobs::Fit(size_t room, const Choose&
   for (; room > 0; room -= (room + 15) / 16) {
     const std::optional<TextSpan> span = choose(room);
     if (!span) return std::nullopt;
-    absl::StatusOr<std::optional<PlannedJob>> job = maker_->OfTextIfItFits(prompt(*span), field_, rules_.window_tokens);
+    absl::StatusOr<std::optional<PlannedJob>> job =
+        maker_->OfTextIfItFits(PromptOf(*span, prompt), field_, rules_.window_tokens);
     if (!job.ok()) return job.status();
     if (*job) return Window{.span = *span, .job = **std::move(job)};
   }
   return std::nullopt;
 }
 
-absl::StatusOr<std::vector<Window>> WindowJobs::All(const Prompt& prompt) const {
-  const auto most = static_cast<size_t>(maker_->model().config().max_queued_requests);
+absl::StatusOr<std::vector<Window>> WindowJobs::All(const Prompt& prompt) {
   std::vector<Window> all;
-  // Alone a prompt may have a token more than in front of a text.
-  const TextSpan whole{0, static_cast<uint32_t>(text_.size())};
-  absl::StatusOr<std::optional<Window>> window = Fit(
-      1, [whole](size_t) { return whole; }, prompt);
-  if (!window.ok()) return window.status();
-  if (*window) {
-    all.push_back(**std::move(window));
+  // Not by windows: alone a prompt may have a token more than in front of a text.
+  absl::StatusOr<std::optional<PlannedJob>> whole =
+      maker_->OfTextIfItFits(prompt(text_, 0), field_, rules_.window_tokens);
+  if (!whole.ok()) return whole.status();
+  if (*whole) {
+    all.push_back({.span = {0, static_cast<uint32_t>(text_.size())}, .job = **std::move(whole)});
     return all;
   }
+  if (const absl::Status status = Cut(); !status.ok()) return status;
+  const auto most = static_cast<size_t>(maker_->model().config().max_queued_requests);
   const absl::StatusOr<std::optional<size_t>> room = Room({}, prompt);
   if (!room.ok()) return room.status();
   const size_t overlap = std::min(rules_.overlap_tokens, room->value_or(0) / 2);
   const Choose next = [&](size_t less) {
-    return all.empty() ? windows_.From(0, less) : windows_.Next(all.back().span, less, overlap);
+    return all.empty() ? windows_->From(0, less) : windows_->Next(all.back().span, less, overlap);
   };
   while (all.empty() || all.back().span.end < text_.size()) {
     if (all.size() == most) {
@@ -145,7 +147,7 @@ absl::StatusOr<std::vector<Window>> WindowJobs::All(const Prompt& prompt) const 
           "(max_queued_requests)",
           field_, most, rules_.window_tokens));
     }
-    window = Fit(room->value_or(0), next, prompt);
+    absl::StatusOr<std::optional<Window>> window = Fit(room->value_or(0), next, prompt);
     if (!window.ok()) return window.status();
     if (!*window) {
       return absl::InvalidArgumentError(
@@ -157,11 +159,12 @@ absl::StatusOr<std::vector<Window>> WindowJobs::All(const Prompt& prompt) const 
   return all;
 }
 
-absl::StatusOr<Window> WindowJobs::Around(TextSpan inside, const Prompt& prompt, const std::string& what) const {
+absl::StatusOr<Window> WindowJobs::Around(TextSpan inside, const Prompt& prompt, const std::string& what) {
+  if (const absl::Status status = Cut(); !status.ok()) return status;
   const absl::StatusOr<std::optional<size_t>> room = Room(inside, prompt);
   if (!room.ok()) return room.status();
   absl::StatusOr<std::optional<Window>> window = Fit(
-      room->value_or(0), [&](size_t less) { return windows_.Around(inside, less); }, prompt);
+      room->value_or(0), [&](size_t less) { return windows_->Around(inside, less); }, prompt);
   if (!window.ok()) return window.status();
   if (*window) return **std::move(window);
   return absl::InvalidArgumentError(

@@ -18,10 +18,8 @@ absl::StatusOr<std::vector<Window>> EndToEndQuestions::Windows() {
     whole.push_back({.span = {0, static_cast<uint32_t>(context_.size())}, .job = *std::move(job)});
     return whole;
   }
-  const absl::StatusOr<WindowJobs> windows = WindowJobs::Create(maker_.get(), *rules_, context_, kField);
-  if (!windows.ok()) return windows.status();
-  return windows->All([this](TextSpan part) {
-    return MakeQuestionPrompt(format_, std::string_view(context_).substr(part.begin, part.end - part.begin)).text;
+  return WindowJobs(maker_.get(), *rules_, context_, kField).All([this](std::string_view part, size_t) {
+    return MakeQuestionPrompt(format_, part).text;
   });
 }
 

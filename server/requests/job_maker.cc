@@ -194,21 +194,21 @@ absl::Status JobMaker::CheckWindows() const {
   if (!model_->info().decoder_only || merged_.has_max_new_tokens()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       "max_new_tokens is not set; TRUNCATION_CHUNK needs it of a decoder-only model: max_length counts the window, "
-      "which "
-      "would leave an answer what happens to be left");
+      "which would leave an answer what happens to be left");
 }
 
 absl::Status JobMaker::CheckAlternatives(std::span<const PlannedJob> jobs) const {
-  int64_t all = 0, tokens = 0;
+  int64_t tokens = 0;
   for (const PlannedJob& job : jobs) {
     tokens = std::max(tokens, job.decoding.max_length - static_cast<int64_t>(job.decoding.prefix.size()));
-    all = tokens * static_cast<int64_t>(jobs.size()) * job.decoding.num_return_sequences * top_logprobs_;
   }
+  const int hypotheses = jobs.front().decoding.num_return_sequences;
+  const int64_t all = tokens * static_cast<int64_t>(jobs.size()) * hypotheses * top_logprobs_;
   if (all <= kMaxAlternatives) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("top_logprobs is ", top_logprobs_, ", which for ", jobs.size(), " answers of ",
-                   jobs.front().decoding.num_return_sequences, " hypotheses of up to ", tokens, " tokens is ", all,
-                   " alternatives; allowed are at most ", kMaxAlternatives, " in one request"));
+  return absl::InvalidArgumentError(absl::StrCat("top_logprobs is ", top_logprobs_, ", which for ", jobs.size(),
+                                                 " answers of ", hypotheses, " hypotheses of up to ", tokens,
+                                                 " tokens is ", all, " alternatives; allowed are at most ",
+                                                 kMaxAlternatives, " in one request"));
 }
 
 }  // namespace elserve

@@ -1,5 +1,6 @@
 #include "server/requests/prepare.h"
 
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -54,11 +55,11 @@ absl::StatusOr<std::unique_ptr<CallPlan>> PlanSummary(std::shared_ptr<JobMaker> 
                                                       const GenerationRequest& request) {
   const std::string& document = std::get<std::string>(request.input);
   if (const absl::Status status = CheckText(document, "document"); !status.ok()) return status;
-  if (request.truncation == v1::TRUNCATION_CHUNK) {
-    const absl::StatusOr<ChunkRules> rules = ChunkRulesOf(*maker, request, document);
-    if (!rules.ok()) return rules.status();
+  const absl::StatusOr<std::optional<ChunkRules>> rules = ChunkRulesOf(*maker, request, document);
+  if (!rules.ok()) return rules.status();
+  if (*rules) {
     if (const absl::Status status = maker->CheckOneText(request, "TRUNCATION_CHUNK"); !status.ok()) return status;
-    return std::make_unique<ChunkedSummary>(std::move(maker), *rules, document);
+    return std::make_unique<ChunkedSummary>(std::move(maker), **rules, document);
   }
   const TaskPrompt& prompt = maker->source_rules().prompt;
   return OneOutput(maker->OfText(SummaryPrompt(prompt, document), "document", /*suffix=*/!prompt.suffix.empty()));
@@ -67,7 +68,6 @@ absl::StatusOr<std::unique_ptr<CallPlan>> PlanSummary(std::shared_ptr<JobMaker> 
 absl::StatusOr<std::unique_ptr<CallPlan>> PlanOf(const std::shared_ptr<JobMaker>& maker,
                                                  const GenerationRequest& request) {
   if (request.task == Task::kGenerate) return OneOutput(maker->OfInput(request));
-  if (const absl::Status status = CheckNoChunkOptions(request); !status.ok()) return status;
   if (!std::holds_alternative<std::string>(request.input)) {
     return absl::InvalidArgumentError("input is token ids; tasks allow text alone: their prompts stand around it");
   }

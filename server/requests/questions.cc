@@ -75,22 +75,19 @@ absl::Status CheckAnswers(const GenerationRequest& request, const QuestionFormat
 // Makes the job of each answer.
 class AnswerJobs {
  public:
-  AnswerJobs(JobMaker* maker, const QuestionFormat& format, std::string_view context)
-      : maker_(maker), format_(format), context_(context) {}
-  // With TRUNCATION_CHUNK: before the first.
-  absl::Status UseWindows(const ChunkRules& rules) {
-    absl::StatusOr<WindowJobs> windows = WindowJobs::Create(maker_, rules, context_, "context");
-    if (windows.ok()) windows_ = *std::move(windows);
-    return windows.status();
+  // `rules`: with TRUNCATION_CHUNK.
+  AnswerJobs(JobMaker* maker, const QuestionFormat& format, std::string_view context,
+             const std::optional<ChunkRules>& rules)
+      : maker_(maker), format_(format), context_(context) {
+    if (rules) windows_.emplace(maker, *rules, context, "context");
   }
 
-  absl::StatusOr<PlannedJob> Make(Span answer, const std::string& field) const {
+  absl::StatusOr<PlannedJob> Make(Span answer, const std::string& field) {
     if (!windows_) return OfWhole(answer, field);
     const TextSpan inside{static_cast<uint32_t>(answer.begin), static_cast<uint32_t>(answer.end)};
-    const auto prompt = [&](TextSpan part) {
-      return MakeQuestionPrompt(format_, context_.substr(part.begin, part.end - part.begin),
-                                {.begin = answer.begin - part.begin, .end = answer.end - part.begin})
-          .text;
+    const auto prompt = [&](std::string_view part, size_t begin) {
+      const auto offset = static_cast<int64_t>(begin);
+      return MakeQuestionPrompt(format_, part, {.begin = answer.begin - offset, .end = answer.end - offset}).text;
     };
     absl::StatusOr<Window> window = windows_->Around(inside, prompt, field);
     if (!window.ok()) return window.status();
@@ -116,13 +113,9 @@ absl::StatusOr<std::unique_ptr<CallPlan>> PlanEndToEnd(const std::shared_ptr<Job
                                                        const QuestionFormat& format, const GenerationRequest& request,
                                                        const std::string& context) {
   if (const absl::Status status = maker->CheckOneText(request, "the end_to_end format"); !status.ok()) return status;
-  std::optional<ChunkRules> rules;
-  if (request.truncation == v1::TRUNCATION_CHUNK) {
-    const absl::StatusOr<ChunkRules> chunk = ChunkRulesOf(*maker, request, context);
-    if (!chunk.ok()) return chunk.status();
-    rules = *chunk;
-  }
-  return std::make_unique<EndToEndQuestions>(maker, format, rules, context);
+  const absl::StatusOr<std::optional<ChunkRules>> rules = ChunkRulesOf(*maker, request, context);
+  if (!rules.ok()) return rules.status();
+  return std::make_unique<EndToEndQuestions>(maker, format, *rules, context);
 }
 
 // Each answer as responses have it. All are looked at before the first is tokenized.
@@ -150,12 +143,9 @@ absl::StatusOr<std::unique_ptr<CallPlan>> PlanQuestions(const std::shared_ptr<Jo
   if (format.kind == QuestionFormat::Kind::kEndToEnd) return PlanEndToEnd(maker, format, request, context);
   absl::StatusOr<std::vector<v1::Answer>> answers = FindAnswers(request, context);
   if (!answers.ok()) return answers.status();
-  AnswerJobs make(maker.get(), format, context);
-  if (request.truncation == v1::TRUNCATION_CHUNK) {
-    const absl::StatusOr<ChunkRules> rules = ChunkRulesOf(*maker, request, context);
-    if (!rules.ok()) return rules.status();
-    if (const absl::Status status = make.UseWindows(*rules); !status.ok()) return status;
-  }
+  const absl::StatusOr<std::optional<ChunkRules>> rules = ChunkRulesOf(*maker, request, context);
+  if (!rules.ok()) return rules.status();
+  AnswerJobs make(maker.get(), format, context, *rules);
   std::vector<PlannedJob> jobs;
   for (size_t i = 0; i < answers->size(); ++i) {
     const v1::Span& span = (*answers)[i].span();
