@@ -3,11 +3,11 @@
 # on an #include that the table does not allow (cmake/check_includes.cmake).
 set(ELSERVE_ROOMS
   "decoding     | engine/decoding              |"
-  "attention_form | engine/attention_form      |"
+  "attention    | engine/attention_           |"
   "host_resources | engine/host_resources      |"
   "thread_pool  | engine/thread_pool           | host_resources"
   "memory_plan  | engine/memory_plan           | backend host_resources"
-  "backend      | engine/backend/backend       | attention_form decoding"
+  "backend      | engine/backend/backend       | attention decoding"
   "reference    | engine/backend/reference/    | backend"
   "cpu          | engine/backend/cpu/          | backend thread_pool"
   "cuda         | engine/backend/cuda/         | backend"
@@ -18,7 +18,7 @@ set(ELSERVE_ROOMS
   "model_config | engine/model/model_config    | backend"
   "model_weights | engine/model/model_weights  | backend"
   "model        | engine/model/                | backend checkpoint families model_config model_weights"
-  "engine_api   | engine/engine.h              | attention_form decoding thread_pool"
+  "engine_api   | engine/engine.h              | attention decoding thread_pool"
   "engine       | engine/                      | engine_api model search memory memory_plan backend cpu cuda reference"
   "proto        | proto/                       |"
   "parameters   | server/parameters/           | proto decoding"

@@ -36,6 +36,7 @@ MadeBackend MakeCpu([[maybe_unused]] const EngineOptions& options) {
   CpuBackendOptions cpu;
   cpu.pool = options.pool;
   cpu.host_root = options.host_root;
+  cpu.approximate = !options.approximation.exact();
   if (options.precision == Precision::kFloat32) cpu.state_type = DataType::kFloat32;
   if (options.precision == Precision::kBFloat16) cpu.state_type = DataType::kBFloat16;
   return MakeCpuBackend(cpu);

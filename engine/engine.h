@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/attention_approximation.h"
 #include "engine/attention_form.h"
 #include "engine/decoding.h"
 #include "engine/thread_pool.h"
@@ -31,6 +32,11 @@ struct EngineOptions {
   // What the decoder's cross- and self-attention keep: hidden states (EL-attention) or keys and values; nullopt: the
   // cheaper form by the cost model of memory_plan.h. A decoder-only model takes what it says of self-attention.
   std::optional<AttentionForms> attention;
+  // Of the encoder's attention and of cross-attention; on the cpu, and not of a decoder-only model. Lossy.
+  AttentionApproximation approximation;
+  // Of each token's feed-forward activations so many stay, the largest, and the others become 0; 0: all. Of models that
+  // have ReLU there, ungated: what is no longer there was least then. On the cpu. Lossy. (Gupta et al. 2021.)
+  int ffn_top_k = 0;
   // Bytes for encoder states, keys/values and decoder cells together; 0: memory_fraction of the memory that is free at
   // load.
   int64_t memory_bytes = 0;
@@ -99,6 +105,8 @@ struct ModelInfo {
   Precision precision = Precision::kFloat32;  // kFloat32 or kBFloat16
   AttentionForms attention;                   // decoder-only: of self-attention alone
   std::string attention_reason;               // why, in words and numbers
+  AttentionApproximation approximation;       // EngineOptions::approximation
+  int ffn_top_k = 0;                          // EngineOptions::ffn_top_k
   Resources capacity;                         // all of the memory; nothing in flight
   int page_tokens = 0, block_positions = 0;   // what one of its encoder_pages and decoder_blocks holds
   int64_t bytes_per_encoder_token = 0, bytes_per_decoder_token = 0;

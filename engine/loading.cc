@@ -105,6 +105,8 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.precision = backend.state_type() == DataType::kFloat32 ? Precision::kFloat32 : Precision::kBFloat16;
   info.attention = plan.forms;
   info.attention_reason = plan.reason;
+  info.approximation = options.approximation;
+  info.ffn_top_k = options.ffn_top_k;
   info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options),
                    MostWholeRows(options, config)};
   info.page_tokens = kPageTokens;
@@ -168,6 +170,33 @@ std::string LimitsReason(const EngineOptions& options, const ModelConfig& config
                                                     : absl::StrCat("source: ", source, "; decoder: ", decoder);
 }
 
+// Where the model, or what it runs on, has no place for what approximates.
+absl::Status CheckApproximations(const EngineOptions& options, const ModelConfig& config, const Backend& backend) {
+  const AttentionApproximation& attention = options.approximation;
+  std::string option;
+  if (attention.loses_weight()) option = absl::StrCat("attention_values is ", ToString(attention.values));
+  if (attention.top_k > 0) option = absl::StrCat("attention_top_k is ", attention.top_k);
+  if (!option.empty() && config.decoder_only()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(option, "; the model is decoder-only and has no sources to attend to: leave it out"));
+  }
+  const std::string ffn = options.ffn_top_k > 0 ? absl::StrCat("ffn_top_k is ", options.ffn_top_k) : "";
+  const int widest = std::max(config.encoder.ffn, config.decoder.ffn);
+  if (options.ffn_top_k > widest) {
+    return absl::InvalidArgumentError(absl::StrCat(ffn, "; the model's feed-forward layers allow 1 to ", widest));
+  }
+  if (!ffn.empty() && (config.activation != Activation::kRelu || config.gated_feed_forward)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        ffn,
+        "; it is for models whose feed-forward layers have an ungated ReLU, which this one's have not: leave it out"));
+  }
+  if (!(option.empty() && ffn.empty()) && !backend.has_approximations()) {
+    return absl::InvalidArgumentError(absl::StrCat(option.empty() ? ffn : option, "; device: ", backend.name(),
+                                                   " is exact: leave it out, or use device: cpu"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status NotNegative(const char* name, int value) {
   if (value >= 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -191,6 +220,8 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   absl::StatusOr<ChosenDevice> device = ChooseDevice(options);
   if (!device.ok()) return device.status();
 
+  if (absl::Status status = CheckApproximations(options, *read, *device->backend); !status.ok()) return status;
+
   LoadedModel model;
   model.backend = std::move(device->backend);
   model.pool = options.pool;
@@ -210,7 +241,9 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   const int64_t weight_bytes = PackedNumbers(*host) * SizeOf(model.backend->state_type());
   const absl::StatusOr<MemoryPlan> plan = PlanMemory(PlanInput(options, config, *model.backend, weight_bytes));
   if (!plan.ok()) return plan.status();
-  model.weights = std::make_unique<PackedModel>(PackModel(config, *host, plan->forms, *model.backend));
+  model.weights = std::make_unique<PackedModel>(PackModel(
+      config, *host, {.forms = plan->forms, .approximation = options.approximation, .ffn_top_k = options.ffn_top_k},
+      *model.backend));
   model.limits = LimitsOf(options, config);
   if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->forms), plan->encoder_pages,
                                                           plan->decoder_blocks, model.limits);

@@ -1,6 +1,8 @@
 #include "engine/backend/backend.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace elserve {
@@ -33,6 +35,11 @@ float ReadNumber(DataType type, const std::byte* from) {
 }
 
 }  // namespace
+
+void Backend::KeepLargest(const KeepLargestArgs&) {
+  std::fprintf(stderr, "the %s backend has no approximations\n", name().c_str());
+  std::abort();
+}
 
 void ReadFloats(const HostTensor& tensor, int64_t begin, int64_t n, float* out) {
   const int64_t size = SizeOf(tensor.type);

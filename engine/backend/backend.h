@@ -17,6 +17,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/attention_approximation.h"
 #include "engine/attention_form.h"
 #include "engine/decoding.h"
 
@@ -198,12 +199,15 @@ struct LinearArgs {
   Tensor output;                     // kState or kResidual [positions, out]
 };
 
-// output_i = input_i W_i for each head i: EL-attention's q W_K^T and c W_V.
+// output_i = input_i W_i for each head i: EL-attention's q W_K^T and c W_V; of a weight with a bias
+// output_i = input_i W_i + total_i b_i.
 struct PerHeadLinearArgs {
   Phase phase;
   Tensor input;                // kState [positions, heads * in]
   const PackedWeight* weight;  // from PackPerHead
   Tensor output;               // kState [positions, heads * out]
+  // kResidual [positions, heads]; not null if and only if the weight has a bias.
+  const Tensor* totals = nullptr;
 };
 
 // Row-wise. LayerNorm: (x - mean) / sqrt(var + eps) * gamma + beta; RMSNorm: x / sqrt(mean(x^2) + eps) * gamma.
@@ -229,6 +233,14 @@ struct EncoderAttentionArgs {
   int head_dim;
   Tensor output;  // kState [positions, heads * head_dim]
   PositionBias bias = {};
+  AttentionApproximation approximation = {};
+};
+
+// Of each row the `count` largest values stay, the first among equals; the others become 0.
+struct KeepLargestArgs {
+  Phase phase;
+  Tensor values;  // kState [positions, any], in place
+  int count;      // at least 1
 };
 
 // Writes the encode layout's documents into encoder memory, in the layout that CrossAttention reads.
@@ -247,6 +259,10 @@ struct CrossAttentionArgs {
                   // head_dim]
   // Whether this layer adds DecodeDocument::bias to the scores of the documents that have one.
   bool biased = false;
+  AttentionApproximation approximation = {};
+  // If not null, kResidual [positions, heads]: what the weights of each query sum to, which is 1 unless
+  // `approximation` loses weight. el alone.
+  const Tensor* totals = nullptr;
 };
 
 // Writes the decode layout's states into their cells, then attends over the ancestry, in the form MemoryShape::self.
@@ -313,6 +329,9 @@ class Backend {
   virtual std::string device_name() const = 0;  // the processor or card, and what is used of it
   virtual DataType state_type() const = 0;      // kFloat32 or kBFloat16
   virtual OperationFigures Figures() const = 0;
+  // Whether it has what approximates: attention other than exact, and KeepLargest. Where it has not, a model that wants
+  // them is refused at load.
+  virtual bool has_approximations() const { return false; }
   // None: the device is the processor, and its memory the system's.
   virtual std::optional<int64_t> FreeBytes() const { return std::nullopt; }
 
@@ -327,7 +346,9 @@ class Backend {
     const HostTensor* up_bias = nullptr;
   };
   virtual PackedWeightPtr PackGatedLinear(const GatedWeights& weights) = 0;
-  virtual PackedWeightPtr PackPerHead(const HostTensor& weight) = 0;   // [heads, in, out]
+  // weight: [heads, in, out]; bias: [heads * out] or null. A bias is for PerHeadLinearArgs::totals, and so for backends
+  // that have approximations.
+  virtual PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) = 0;
   virtual PackedWeightPtr PackEmbedding(const HostTensor& table) = 0;  // [rows, d]
   virtual PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta,
                                    float epsilon) = 0;                    // [d]
@@ -364,6 +385,7 @@ class Backend {
   virtual void SelfAttention(const SelfAttentionArgs& args) = 0;
   virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
   virtual void SelectTokens(const SelectTokensArgs& args) = 0;
+  virtual void KeepLargest(const KeepLargestArgs& args);  // where has_approximations()
 
   // Waits for the step's prefill and decoding, and for its encoding where there is neither. What SelectTokens found
   // last in each phase that it ran in, prefill's before decoding's, each in the order of its DecodeLayout::select;

@@ -1,5 +1,7 @@
 #include "engine/model/decoder.h"
 
+#include <algorithm>
+
 #include "engine/model/allocate.h"
 
 namespace elserve {
@@ -11,11 +13,15 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelConfig& conf
   const AttentionForms forms = options.forms;
   const bool el =
       forms.cross == AttentionForm::kEl || (forms.self == AttentionForm::kEl && options.phase == Phase::kDecode);
+  const bool totals = std::any_of(weights.decoder.begin(), weights.decoder.end(), [](const PackedDecoderLayer& layer) {
+    return layer.cross_attention && layer.cross_attention->expand_bias;
+  });
   absl::Status status = decoder->stream_.TakeMemory(options.positions, config.decoder.ffn);
   status.Update(Allocate(backend, options.positions,
                          {{&decoder->query_, inner, Storage::kState},
                           {&decoder->absorbed_, el ? wide : 0, Storage::kState},
                           {&decoder->attended_, el ? wide : 0, Storage::kState},
+                          {&decoder->totals_, totals ? config.decoder.heads : 0, Storage::kResidual},
                           {&decoder->qkv_, forms.self == AttentionForm::kKv ? 3 * inner : 0, Storage::kState},
                           {&decoder->context_, inner, Storage::kState}}));
   if (!status.ok()) return status;
@@ -67,11 +73,20 @@ void Decoder::PrefillAttention(const PackedDecoderAttention& w, int layer) {
 void Decoder::CrossAttention(const PackedDecoderAttention& w, int layer) {
   if (forms_.cross == AttentionForm::kEl) {
     Absorb(w);
-    backend_.CrossAttention({.phase = phase_, .layer = layer, .query = absorbed_, .output = attended_});
+    backend_.CrossAttention({.phase = phase_,
+                             .layer = layer,
+                             .query = absorbed_,
+                             .output = attended_,
+                             .approximation = weights_.approximation,
+                             .totals = TotalsOf(w)});
     Expand(w);
   } else {
     Queries(w);
-    backend_.CrossAttention({.phase = phase_, .layer = layer, .query = query_, .output = context_});
+    backend_.CrossAttention({.phase = phase_,
+                             .layer = layer,
+                             .query = query_,
+                             .output = context_,
+                             .approximation = weights_.approximation});
   }
   stream_.Add(context_, w.o, w.norm);
 }
@@ -86,7 +101,8 @@ void Decoder::Absorb(const PackedDecoderAttention& w) {
 }
 
 void Decoder::Expand(const PackedDecoderAttention& w) {
-  backend_.PerHeadLinear({.phase = phase_, .input = attended_, .weight = w.expand.get(), .output = context_});
+  backend_.PerHeadLinear(
+      {.phase = phase_, .input = attended_, .weight = w.expand.get(), .output = context_, .totals = TotalsOf(w)});
 }
 
 }  // namespace elserve

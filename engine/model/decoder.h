@@ -46,6 +46,7 @@ class Decoder {
   void Queries(const PackedDecoderAttention& w);
   // el: the state's queries over states, and back from what they attended to.
   void Absorb(const PackedDecoderAttention& w);
+  const Tensor* TotalsOf(const PackedDecoderAttention& w) const { return w.expand_bias ? &totals_ : nullptr; }
   void Expand(const PackedDecoderAttention& w);
 
   const ModelConfig& config_;
@@ -57,6 +58,7 @@ class Decoder {
   Tensor query_;     // [positions, a]
   Tensor absorbed_;  // el: [positions, heads * d]: q~
   Tensor attended_;  // el: [positions, heads * d]: softmax(q~ H^T) H
+  Tensor totals_;    // of PackedDecoderAttention::expand_bias: [positions, heads]
   Tensor qkv_;       // self kv: [positions, 3a]
   Tensor context_;   // [positions, a]
 };

@@ -34,7 +34,8 @@ void Encoder::RunLayer(int layer) {
                              .heads = config_.encoder.heads,
                              .head_dim = config_.encoder.head_dim,
                              .output = context_,
-                             .bias = weights_.encoder_bias.view()});
+                             .bias = weights_.encoder_bias.view(),
+                             .approximation = weights_.approximation});
   stream_.Add(context_, w.o, w.norm);
   stream_.FeedForward(w.feed_forward);
 }

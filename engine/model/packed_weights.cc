@@ -34,8 +34,8 @@ void Append(const LinearWeights& linear, float scale, Floats* to) {
 // Packs, and counts the bytes.
 class Packer {
  public:
-  Packer(const ModelConfig& config, Backend& backend, int64_t* bytes)
-      : config_(config), backend_(backend), bytes_(*bytes) {}
+  Packer(const ModelConfig& config, const PackOptions& options, Backend& backend, int64_t* bytes)
+      : config_(config), options_(options), backend_(backend), bytes_(*bytes) {}
 
   PackedWeightPtr Linear(const HostTensor& weight, const HostTensor* bias) {
     return Count(backend_.PackLinear(weight, bias));
@@ -60,7 +60,10 @@ class Packer {
   }
 
   PackedFeedForward FeedForward(const FeedForwardWeights& w) {
-    return {.fc1 = w.gate ? Gated(*w.gate, w.fc1) : Linear(w.fc1), .fc2 = Linear(w.fc2), .norm = {}};
+    return {.fc1 = w.gate ? Gated(*w.gate, w.fc1) : Linear(w.fc1),
+            .fc2 = Linear(w.fc2),
+            .top_k = options_.ffn_top_k,
+            .norm = {}};
   }
 
   PackedEncoderLayer EncoderLayer(const LayerWeights& w) {
@@ -72,7 +75,7 @@ class Packer {
 
   PackedDecoderAttention SelfAttention(const AttentionWeights& w, AttentionForm form) {
     if (form == AttentionForm::kEl) {
-      PackedDecoderAttention packed = ElAttention(w);
+      PackedDecoderAttention packed = ElAttention(w, /*loses_weight=*/false);
       // Without biases: the keys' cancels in the softmax, the values' is in the output's.
       packed.kv = KeysValues({.weight = w.k.weight, .bias = {}}, {.weight = w.v.weight, .bias = {}});
       return packed;
@@ -84,7 +87,7 @@ class Packer {
   }
 
   PackedDecoderAttention CrossAttention(const AttentionWeights& w, AttentionForm form) {
-    if (form == AttentionForm::kEl) return ElAttention(w);
+    if (form == AttentionForm::kEl) return ElAttention(w, options_.approximation.loses_weight());
     PackedDecoderAttention packed;
     packed.q = Queries(w);
     packed.kv = KeysValues(w.k, w.v);
@@ -159,16 +162,17 @@ class Packer {
     return Linear(kv);
   }
 
-  PackedDecoderAttention ElAttention(const AttentionWeights& w) {
+  PackedDecoderAttention ElAttention(const AttentionWeights& w, bool loses_weight) {
     const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
     // A head's rows of W_K, [head_dim, d], are W_K,i^T as they are.
     HostTensor keys = w.k.weight;
     keys.shape = {heads, head_dim, d};
     PackedDecoderAttention packed;
     packed.q = Queries(w);
-    packed.absorb = Count(backend_.PackPerHead(keys));
-    packed.expand = Expand(w.v, heads, head_dim, d);
-    packed.o = OutputWithValueBias(w);
+    packed.absorb = Count(backend_.PackPerHead(keys, nullptr));
+    packed.expand_bias = loses_weight && w.v.bias.has_value();
+    packed.expand = Expand(w.v, packed.expand_bias);
+    packed.o = loses_weight ? Linear(w.o) : OutputWithValueBias(w);
     return packed;
   }
 
@@ -179,14 +183,15 @@ class Packer {
                                            .up_bias = up.bias ? &*up.bias : nullptr}));
   }
 
-  // W_V,i: [d, head_dim] for each head.
-  PackedWeightPtr Expand(const LinearWeights& v, int64_t heads, int64_t head_dim, int64_t d) {
+  // W_V,i: [d, head_dim] for each head; `biased`: and its bias.
+  PackedWeightPtr Expand(const LinearWeights& v, bool biased) {
+    const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
     std::vector<float> rows(heads * head_dim * d), turned(rows.size());
     ReadFloats(v.weight, 0, static_cast<int64_t>(rows.size()), rows.data());
     for (int64_t i = 0; i < heads * head_dim; ++i) {
       for (int64_t j = 0; j < d; ++j) turned[(i / head_dim * d + j) * head_dim + i % head_dim] = rows[i * d + j];
     }
-    return Count(backend_.PackPerHead(View(turned, {heads, d, head_dim})));
+    return Count(backend_.PackPerHead(View(turned, {heads, d, head_dim}), biased ? &*v.bias : nullptr));
   }
 
   // W_O with the bias b_V W_O + b_O: each row of attention weights sums to 1.
@@ -206,6 +211,7 @@ class Packer {
   }
 
   const ModelConfig& config_;
+  const PackOptions& options_;
   Backend& backend_;
   int64_t& bytes_;
 };
@@ -222,9 +228,12 @@ int64_t PackedNumbers(const ModelWeights& weights) {
   return numbers;
 }
 
-PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend) {
+PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, const PackOptions& options,
+                      Backend& backend) {
   PackedModel packed;
-  Packer packer(config, backend, &packed.bytes);
+  packed.approximation = options.approximation;
+  const AttentionForms forms = options.forms;
+  Packer packer(config, options, backend, &packed.bytes);
   if (!config.decoder_only()) {
     const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
     packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);

@@ -28,6 +28,7 @@ struct PackedEmbedding {
 struct PackedFeedForward {
   PackedWeightPtr fc1;  // d -> ffn; gated or not
   PackedWeightPtr fc2;  // ffn -> d
+  int top_k = 0;        // of the activations between; 0: all
   PackedNorm norm;
 };
 
@@ -39,16 +40,18 @@ struct PackedEncoderLayer {
 };
 
 // Attention of the decoder, over its own history or the document.
-//   el: q~_i = q_i W_K,i^T by `absorb`, c_i W_V,i by `expand`; b_K cancels in the softmax, b_V is folded into o's bias.
+//   el: q~_i = q_i W_K,i^T by `absorb`, c_i W_V,i by `expand`; b_K cancels in the softmax, b_V is folded into o's bias,
+//   unless a row of weights need not sum to 1 (AttentionApproximation::loses_weight): then it is `expand`'s.
 //   kv: `qkv` makes queries, keys and values of the history side by side; `kv` keys and values of the document.
 // Prefill over el's history makes keys and values of cached states by `kv`, without the biases that are folded.
 struct PackedDecoderAttention {
-  PackedWeightPtr q;       // d -> a, scaled by score_scale; self kv: in qkv
-  PackedWeightPtr absorb;  // el: per head, head_dim -> d
-  PackedWeightPtr expand;  // el: per head, d -> head_dim
-  PackedWeightPtr qkv;     // self kv: d -> 3a
-  PackedWeightPtr kv;      // cross kv, self el: d -> 2a
-  PackedWeightPtr o;       // a -> d
+  PackedWeightPtr q;         // d -> a, scaled by score_scale; self kv: in qkv
+  PackedWeightPtr absorb;    // el: per head, head_dim -> d
+  PackedWeightPtr expand;    // el: per head, d -> head_dim
+  bool expand_bias = false;  // whether expand has the values' bias, which takes the totals of the weights
+  PackedWeightPtr qkv;       // self kv: d -> 3a
+  PackedWeightPtr kv;        // cross kv, self el: d -> 2a
+  PackedWeightPtr o;         // a -> d
   PackedNorm norm;
 };
 
@@ -72,7 +75,8 @@ struct PackedModel {
   PackedEmbedding decoder_embedding;
   PackedBias decoder_bias;
   std::vector<PackedDecoderLayer> decoder;
-  PackedWeightPtr head;  // d -> vocab, with the logits' bias
+  PackedWeightPtr head;                  // d -> vocab, with the logits' bias
+  AttentionApproximation approximation;  // of the encoder's attention and of cross-attention
   int64_t bytes = 0;
 
   const PackedWeight* encoder_tokens() const {
@@ -84,8 +88,15 @@ struct PackedModel {
 // parameters, but the embedding is looked up and the head multiplied, in two layouts; so are el's keys and values.
 int64_t PackedNumbers(const ModelWeights& weights);
 
-// Folds in float32 and packs; the host weights may go afterwards. `forms`: of the decoder's attention.
-PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, AttentionForms forms, Backend& backend);
+struct PackOptions {
+  AttentionForms forms;  // of the decoder's attention
+  AttentionApproximation approximation = {};
+  int ffn_top_k = 0;  // of all feed-forward layers; 0: all
+};
+
+// Folds in float32 and packs; the host weights may go afterwards.
+PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, const PackOptions& options,
+                      Backend& backend);
 
 }  // namespace elserve
 

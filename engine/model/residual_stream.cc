@@ -38,6 +38,7 @@ void ResidualStream::Add(const Tensor& input, const PackedWeightPtr& weight, con
 void ResidualStream::FeedForward(const PackedFeedForward& w) {
   backend_.Linear(
       {.phase = phase_, .input = state_, .weight = w.fc1.get(), .activation = config_.activation, .output = hidden_});
+  if (w.top_k > 0) backend_.KeepLargest({.phase = phase_, .values = hidden_, .count = w.top_k});
   Add(hidden_, w.fc2, w.norm);
 }
 

@@ -176,7 +176,7 @@ void RunStep(const Options& o, DataType type, bool el, int documents, int source
   CudaWorld world(type, {.el = el, .layers = kLayers, .documents = documents, .source = source});
   const RandomModel model;
   const AttentionForms forms = el ? kAllEl : kAllKv;
-  const PackedModel weights = PackModel(model.config(), model.weights(), forms, world.cuda());
+  const PackedModel weights = PackModel(model.config(), model.weights(), {.forms = forms}, world.cuda());
   TimedBackend timed(&world.cuda());
   const int rows = documents * kBeams;
   auto decoder = Decoder::Create(model.config(), weights, {Phase::kDecode, rows, forms}, timed);

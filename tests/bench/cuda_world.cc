@@ -92,7 +92,7 @@ PackedWeightPtr CudaWorld::Linear(int64_t out, int64_t in) {
 
 PackedWeightPtr CudaWorld::PerHead(int64_t in, int64_t out) {
   const std::vector<float> values = Values(kHeads * in * out);
-  return backend_->PackPerHead(View(values, {kHeads, in, out}));
+  return backend_->PackPerHead(View(values, {kHeads, in, out}), nullptr);
 }
 
 void CudaWorld::BeginEncode(int first, int count) {

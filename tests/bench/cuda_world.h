@@ -110,7 +110,9 @@ class TimedBackend final : public Backend {
   }
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return inner_.PackGatedLinear(weights); }
   PackedWeightPtr PackPositionBias(const HostTensor& table) override { return inner_.PackPositionBias(table); }
-  PackedWeightPtr PackPerHead(const HostTensor& weight) override { return inner_.PackPerHead(weight); }
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) override {
+    return inner_.PackPerHead(weight, bias);
+  }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return inner_.PackEmbedding(table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
     return inner_.PackNorm(kind, gamma, beta, epsilon);

@@ -78,7 +78,7 @@ struct Bench {
     const std::vector<float> values = Random((per_head ? kHeads : 1) * out * in);
     HostTensor t{DataType::kFloat32, {out, in}, reinterpret_cast<const std::byte*>(values.data())};
     if (per_head) t.shape = {kHeads, in, out};
-    return per_head ? backend->PackPerHead(t) : backend->PackLinear(t, nullptr);
+    return per_head ? backend->PackPerHead(t, nullptr) : backend->PackLinear(t, nullptr);
   }
 
   std::unique_ptr<Backend> backend;

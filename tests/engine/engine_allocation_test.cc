@@ -213,16 +213,24 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
 TEST_P(AllocationTest, TheFirstStepsMapNothing) {
   if (GetParam().device != DeviceKind::kCpu) GTEST_SKIP() << "the buffers are the driver's";
   ThreadPool pool(2);
-  StartCounting();
-  const std::unique_ptr<Engine> engine = LoadEngine(OptionsFor(TinyCheckpoint(), GetParam(), &pool));
-  counting = false;
-  ASSERT_TRUE(engine);
-  EXPECT_GT(mappings, 0);
-  const std::vector<Request> requests = RandomRequests(20, {96, 30, 283}, /*seed=*/23);
-  StartCounting();
-  RunTogether(engine.get(), requests, /*joins_per_step=*/4, /*seed=*/24);
-  counting = false;
-  EXPECT_EQ(mappings, 0);
+  EngineOptions options = OptionsFor(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-relu", GetParam(), &pool);
+  for (const bool approximates : {false, true}) {
+    SCOPED_TRACE(approximates ? "approximate" : "exact");
+    if (approximates) {
+      options.approximation = {.top_k = 5, .values = AttentionValues::kPruned, .threshold = 0.01f};
+      options.ffn_top_k = 7;
+    }
+    StartCounting();
+    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    counting = false;
+    ASSERT_TRUE(engine);
+    EXPECT_GT(mappings, 0);
+    const std::vector<Request> requests = RandomRequests(20, {48, 30, 271}, /*seed=*/23);
+    StartCounting();
+    RunTogether(engine.get(), requests, /*joins_per_step=*/4, /*seed=*/24);
+    counting = false;
+    EXPECT_EQ(mappings, 0);
+  }
 }
 
 // ListBytes is what the plan is held to: it may not forget a list that grows with the lengths.

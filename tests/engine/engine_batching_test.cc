@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/engine.h"
 #include "engine/thread_pool.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/traffic.h"
 
@@ -24,13 +25,13 @@ class BatchingTest : public testing::TestWithParam<Variant> {
   // `alone` with one thread, much room and no encoder cache, `crowded` with several threads, little room and one.
   // No encoder tokens: the model has no encoder.
   void Load(const std::string& checkpoint, int max_rows, int encoder_tokens, int decoder_tokens, int encode_tokens) {
-    EngineOptions options = OptionsFor(checkpoint, GetParam(), &one_);
+    EngineOptions options = OptionsOf(checkpoint, &one_);
     options.encoder_memory_tokens = encoder_tokens == 0 ? 0 : 8192;
     options.decoder_memory_tokens = 8192;
     options.encode_tokens_per_step = 2048;
     options.encoder_cache = false;
     alone_ = LoadEngine(options);
-    options = OptionsFor(checkpoint, GetParam(), &several_);
+    options = OptionsOf(checkpoint, &several_);
     options.max_rows = max_rows;
     options.encoder_memory_tokens = encoder_tokens;
     options.decoder_memory_tokens = decoder_tokens;
@@ -50,6 +51,13 @@ class BatchingTest : public testing::TestWithParam<Variant> {
     EXPECT_EQ(crowded_->free(), crowded_->info().capacity);
   }
 
+  EngineOptions OptionsOf(const std::string& checkpoint, ThreadPool* pool) const {
+    EngineOptions options = OptionsFor(checkpoint, GetParam(), pool);
+    options.approximation = approximation_;
+    options.ffn_top_k = ffn_top_k_;
+    return options;
+  }
+
   struct Compared {
     int requests = 0, ended = 0;
   };
@@ -67,6 +75,8 @@ class BatchingTest : public testing::TestWithParam<Variant> {
     return compared;
   }
 
+  AttentionApproximation approximation_;  // of what Load loads
+  int ffn_top_k_ = 0;
   ThreadPool one_{1}, several_{3};
   std::unique_ptr<Engine> alone_, crowded_;
 };
@@ -94,6 +104,33 @@ TEST_P(BatchingTest, ARequestAmongTwoHundred) {
   Load(TinyCheckpoint(), /*max_rows=*/1600, /*encoder_tokens=*/1 << 15, /*decoder_tokens=*/1 << 15,
        /*encode_tokens=*/500);
   ExpectSameBits(requests, kManyRequests, kManyRequests + 1);
+}
+
+// What is left out of a document's weights depends on the document and the query alone.
+TEST_P(BatchingTest, RequestsOfAModelThatApproximates) {
+  const std::string checkpoint = ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-relu";
+  std::vector<Request> requests = RandomRequests(kManyRequests / 2, {48, 40, 271}, /*seed=*/25);
+  EndSome(&requests, /*seed=*/26);
+  Load(checkpoint, /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
+  ASSERT_TRUE(alone_);
+  const std::vector<Outcome> exact = RunAlone(alone_.get(), requests);
+  for (const AttentionValues values : {AttentionValues::kPruned, AttentionValues::kLog3Bit}) {
+    approximation_ = {.top_k = 20, .values = values, .threshold = 0.01f};
+    ffn_top_k_ = 7;
+    if (GetParam().device == DeviceKind::kCuda) {
+      const auto refused = Engine::Load(OptionsOf(checkpoint, &one_));
+      ASSERT_FALSE(refused.ok());
+      EXPECT_THAT(std::string(refused.status().message()),
+                  testing::HasSubstr("attention_top_k is 20; device: cuda is exact"));
+      continue;
+    }
+    Load(checkpoint, /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
+    ExpectSameBits(requests, 7);
+    const std::vector<Outcome> approximate = RunAlone(alone_.get(), requests);
+    int differ = 0;
+    for (size_t i = 0; i < requests.size(); ++i) differ += BitDifference(exact[i], approximate[i]).empty() ? 0 : 1;
+    EXPECT_GT(differ, kManyRequests / 4);
+  }
 }
 
 // Prompts of a model without an encoder come in slices.

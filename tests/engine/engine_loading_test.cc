@@ -74,6 +74,34 @@ TEST_F(EngineTest, TheEnvironmentForcesAnInstructionSet) {
   EXPECT_THAT(error, AllOf(HasSubstr("ELSERVE_ISA is \"sse2\""), HasSubstr("avx2, avx512, avx512_bf16, amx")));
 }
 
+TEST_F(EngineTest, WhatApproximatesIsRefusedWhereItHasNoPlace) {
+  const std::string checkpoints = ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/";
+  const auto options_of = [&](const char* checkpoint) {
+    return OptionsFor(checkpoints + checkpoint, kFloat32El, &pool_);
+  };
+  EngineOptions options = options_of("gpt2-hub");
+  options.encoder_memory_tokens = options.max_source_tokens = 0;
+  options.approximation.top_k = 3;
+  EXPECT_THAT(LoadError(options), HasSubstr("attention_top_k is 3; the model is decoder-only"));
+  options.approximation = {.values = AttentionValues::kPruned, .threshold = 0.1f};
+  EXPECT_THAT(LoadError(options), HasSubstr("attention_values is pruned; the model is decoder-only"));
+  options = options_of("bart-odd");
+  options.ffn_top_k = 3;
+  EXPECT_THAT(LoadError(options), HasSubstr("ffn_top_k is 3; it is for models"));
+  options = options_of("t5-gated-hub");
+  options.ffn_top_k = 3;
+  EXPECT_THAT(LoadError(options), HasSubstr("ffn_top_k is 3; it is for models"));
+  options = options_of("bart-relu");
+  options.ffn_top_k = 41;
+  EXPECT_THAT(LoadError(options), HasSubstr("ffn_top_k is 41; the model's feed-forward layers allow 1 to 40"));
+  options.ffn_top_k = 40;
+  options.approximation = {.top_k = 9, .values = AttentionValues::kLog3Bit, .threshold = 0.1f};
+  const std::unique_ptr<Engine> engine = LoadEngine(options);
+  ASSERT_TRUE(engine);
+  EXPECT_EQ(engine->info().approximation, options.approximation);
+  EXPECT_EQ(engine->info().ffn_top_k, 40);
+}
+
 TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {
   EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
   const std::unique_ptr<Engine> el = LoadEngine(options);

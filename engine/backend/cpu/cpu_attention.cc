@@ -55,17 +55,17 @@ void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
     if (shape_.cross == AttentionForm::kEl) {
       std::vector<const std::byte*>& rows = scratch_[thread].states;
       for (int token = 0; token < t.count; ++token) rows[token] = row + token * stride;
-      kernels_.store_states({.rows = rows.data(), .tokens = t.count, .d = shape_.d, .page = page});
+      attention_.store_states({.rows = rows.data(), .tokens = t.count, .d = shape_.d, .page = page});
       return;
     }
     for (int head = 0; head < shape_.heads; ++head) {
       const int64_t column = StateBytes(head * shape_.head_dim);
-      kernels_.pack_page({.keys = row + column,
-                          .values = row + inner + column,
-                          .stride = stride,
-                          .tokens = t.count,
-                          .head_dim = shape_.head_dim,
-                          .page = reinterpret_cast<uint32_t*>(page) + head * kernels_.page_units(shape_.head_dim)});
+      attention_.pack_page({.keys = row + column,
+                            .values = row + inner + column,
+                            .stride = stride,
+                            .tokens = t.count,
+                            .head_dim = shape_.head_dim,
+                            .page = reinterpret_cast<uint32_t*>(page) + head * attention_.page_units(shape_.head_dim)});
     }
   });
 }
@@ -73,7 +73,7 @@ void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
 // Cuts the decode documents' queries (position x head) into tasks: wide ones read the states less often, narrow ones
 // keep more threads busy. A query's bits do not depend on the cut. Longest first.
 void CpuBackend::PlanQueries(const DecodeLayout& layout, int heads) {
-  for (int width = kernels_.most_queries; width >= 16; width -= 16) {
+  for (int width = attention_.most_queries; width >= 16; width -= 16) {
     tasks_.clear();
     for (int d = 0; d < static_cast<int>(layout.documents.size()); ++d) {
       const DecodeDocument& document = layout.documents[d];
@@ -91,23 +91,29 @@ void CpuBackend::PlanQueries(const DecodeLayout& layout, int heads) {
 }
 
 // EL-attention of the queries, outputs, pages and, if `biased`, additions to scores that `s` lists.
-void CpuBackend::RunEl(RowScratch& s, int queries, int tokens, bool biased, int next_tokens) {
-  kernels_.el_attention({.q = s.q.data(),
-                         .queries = queries,
-                         .units = RoundUp(shape_.d, kernels_.pack) / kernels_.pack,
-                         .d = shape_.d,
-                         .tokens = tokens,
-                         .pages = s.pages.data(),
-                         .bias = biased ? s.bias.data() : nullptr,
-                         .out = s.out.data(),
-                         .scratch = s.attention.data(),
-                         .next_pages = s.next_pages.data(),
-                         .next_tokens = next_tokens});
+ElAttention CpuBackend::ElOf(RowScratch& s, int queries, int tokens, bool biased) const {
+  return {.q = s.q.data(),
+          .queries = queries,
+          .units = RoundUp(shape_.d, kernels_.pack) / kernels_.pack,
+          .d = shape_.d,
+          .tokens = tokens,
+          .pages = s.pages.data(),
+          .bias = biased ? s.bias.data() : nullptr,
+          .out = s.out.data(),
+          .scratch = s.attention.data()};
+}
+
+void CpuBackend::ReserveScores(int64_t (*floats)(int64_t tokens)) {
+  for (RowScratch& s : scratch_) {
+    Reserve(floats(limits_.source_length) * 4, "scores of approximate attention (max_source_tokens)", &s.scores);
+  }
 }
 
 void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
   const int heads = shape_.heads;
   const DecodeLayout& layout = Layout(args.phase);
+  if (!args.approximation.exact()) ReserveScores(attention_.approximate_el_floats);
+  if (!buffers_.status().ok()) return;
   PlanQueries(layout, heads);
   const auto list_pages = [this](const DecodeDocument& d, std::vector<const uint32_t*>* pages) {
     for (size_t page = 0; page < std::min(d.pages.size(), pages->size()); ++page) {
@@ -128,13 +134,23 @@ void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
       if (biased) s.bias[j] = d.bias.data() + static_cast<int64_t>(query % heads) * d.length;
     }
     list_pages(d, &s.pages);
-    int next_tokens = 0;
+    ElAttention el = ElOf(s, t.count, d.length, biased);
+    if (!args.approximation.exact(d.length)) {
+      attention_.approximate_el(
+          el, {.approximation = args.approximation, .scores = s.scores.as<float>(), .totals = s.totals.data()});
+      for (int j = 0; j < t.count && args.totals; ++j) {
+        const int query = t.begin + j;
+        reinterpret_cast<float*>(Row(*args.totals, d.begin + query / heads))[query % heads] = s.totals[j];
+      }
+      return;
+    }
     if (const int64_t next = i + pool_.threads(); next < tasks && tasks_[next].document != t.document) {
       const DecodeDocument& likely = layout.documents[tasks_[next].document];
       list_pages(likely, &s.next_pages);
-      next_tokens = std::min<int>(likely.length, static_cast<int>(s.next_pages.size()) * kPageTokens);
+      el.next_pages = s.next_pages.data();
+      el.next_tokens = std::min<int>(likely.length, static_cast<int>(s.next_pages.size()) * kPageTokens);
     }
-    RunEl(s, t.count, d.length, biased, next_tokens);
+    attention_.el_attention(el);
   });
 }
 
@@ -165,8 +181,16 @@ CpuBackend::RowTask CpuBackend::TaskOf(const DecodeLayout& layout, const Cut& cu
   return {&document, head, heads, document.begin + row, rows};
 }
 
+void CpuBackend::AttendPacked(const PackedAttention& packed, const AttentionApproximation& approximation,
+                              RowScratch& s) const {
+  if (approximation.exact(packed.tokens)) return attention_.packed_attention(packed);
+  attention_.approximate_packed(packed, {.approximation = approximation, .scores = s.scores.as<float>()});
+}
+
 void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
   const DecodeLayout& layout = Layout(args.phase);
+  if (!args.approximation.exact()) ReserveScores(attention_.approximate_packed_floats);
+  if (!buffers_.status().ok()) return;
   // A task reads its heads' keys and values page after page, so memory streams.
   const Cut cut = CutOf(layout);
   pool_.Run(cut.tasks, [&](int64_t i, int thread) {
@@ -177,22 +201,23 @@ void CpuBackend::CrossPacked(const CrossAttentionArgs& args) {
     for (size_t page = 0; page < d.pages.size(); ++page) {
       s.pages[page] =
           reinterpret_cast<const uint32_t*>(encoder_[args.layer].data() + d.pages[page] * PageBytes(shape_)) +
-          head * kernels_.page_units(shape_.head_dim);
+          head * attention_.page_units(shape_.head_dim);
     }
     const int64_t column = StateBytes(head * shape_.head_dim);
-    kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.query, begin) + column),
-                               .q_stride = Stride(args.query) / 4,
-                               .rows = rows,
-                               .heads = heads,
-                               .head_dim = shape_.head_dim,
-                               .tokens = d.length,
-                               .strip = kPageTokens,
-                               .pages = s.pages.data(),
-                               .bias = args.biased && !d.bias.empty() ? d.bias.data() + head * d.length : nullptr,
-                               .bias_head = d.length,
-                               .out = Row(args.output, begin) + column,
-                               .out_stride = Stride(args.output),
-                               .scratch = s.attention.data()});
+    AttendPacked({.q = reinterpret_cast<const uint32_t*>(Row(args.query, begin) + column),
+                  .q_stride = Stride(args.query) / 4,
+                  .rows = rows,
+                  .heads = heads,
+                  .head_dim = shape_.head_dim,
+                  .tokens = d.length,
+                  .strip = kPageTokens,
+                  .pages = s.pages.data(),
+                  .bias = args.biased && !d.bias.empty() ? d.bias.data() + head * d.length : nullptr,
+                  .bias_head = d.length,
+                  .out = Row(args.output, begin) + column,
+                  .out_stride = Stride(args.output),
+                  .scratch = s.attention.data()},
+                 args.approximation, s);
   });
 }
 
@@ -255,22 +280,22 @@ void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
       if (Same(ancestry, gathered, begin, count)) continue;
       std::byte* page = s.gathered.data() + begin / kPageTokens * StatePageBytes(kernels_, shape_.d);
       for (int t = 0; t < count; ++t) s.states[t] = cells + ancestry[begin + t] * cell_bytes;
-      kernels_.store_states({.rows = s.states.data(),
-                             .tokens = count,
-                             .d = shape_.d,
-                             .page = page,
-                             .reach = static_cast<int>(RoundUp(count, kStateStep))});
+      attention_.store_states({.rows = s.states.data(),
+                               .tokens = count,
+                               .d = shape_.d,
+                               .page = page,
+                               .reach = static_cast<int>(RoundUp(count, kStateStep))});
       s.pages[begin / kPageTokens] = reinterpret_cast<const uint32_t*>(page);
     }
-    for (int begin = 0; begin < heads; begin += kernels_.most_queries) {
-      const int count = std::min(kernels_.most_queries, heads - begin);
+    for (int begin = 0; begin < heads; begin += attention_.most_queries) {
+      const int count = std::min(attention_.most_queries, heads - begin);
       for (int j = 0; j < count; ++j) {
         const int64_t column = StateBytes(static_cast<int64_t>(begin + j) * shape_.d);
         s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, p) + column);
         s.out[j] = Row(args.output, p) + column;
         s.bias[j] = BiasAt(args.bias, begin + j, tokens - 1);
       }
-      RunEl(s, count, tokens, args.bias.table != nullptr);
+      attention_.el_attention(ElOf(s, count, tokens, args.bias.table != nullptr));
     }
   };
   pool_.Run((l.positions() + width - 1) / width, [&](int64_t task, int thread) {

@@ -23,11 +23,16 @@ const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<con
 
 }  // namespace
 
-CpuBackend::CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root)
-    : type_(state_type), kernels_(KernelsFor(isa, state_type)), pool_(pool), buffers_(pool, std::move(host_root)) {}
+CpuBackend::CpuBackend(Isa isa, DataType state_type, const CpuBackendOptions& options)
+    : type_(state_type),
+      kernels_(KernelsFor(isa, state_type)),
+      attention_(options.approximate ? KernelsFor(std::min(isa, Isa::kAvx512Bf16), state_type) : kernels_),
+      pool_(*options.pool),
+      buffers_(pool_, options.host_root) {}
 
 int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
-  return s.cross == AttentionForm::kEl ? StatePageBytes(kernels_, s.d) : s.heads * kernels_.page_units(s.head_dim) * 4;
+  return s.cross == AttentionForm::kEl ? StatePageBytes(kernels_, s.d)
+                                       : s.heads * attention_.page_units(s.head_dim) * 4;
 }
 
 int64_t CpuBackend::CellBytes(const MemoryShape& s) const {
@@ -103,16 +108,17 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
       kPageTokens;
   for (RowScratch& s : scratch_) {
     s.attention.resize(
-        std::max({kernels_.el_scratch_floats(shape.d), kernels_.packed_scratch_floats(shape.heads, shape.head_dim),
+        std::max({attention_.el_scratch_floats(shape.d), attention_.packed_scratch_floats(shape.heads, shape.head_dim),
                   kernels_.cell_scratch_floats(shape.heads, shape.head_dim, cells)}));
     if (shape.self == AttentionForm::kEl) {
       s.gathered = buffers_.TakeBacked(cells / kPageTokens * StatePageBytes(kernels_, shape.d),
                                        "a row's cells (max_decoder_tokens)");
     }
     s.states.resize(kPageTokens);
-    s.out.resize(kernels_.most_queries);
-    s.q.resize(kernels_.most_queries);
-    s.bias.resize(kernels_.most_queries);
+    s.out.resize(attention_.most_queries);
+    s.q.resize(attention_.most_queries);
+    s.bias.resize(attention_.most_queries);
+    s.totals.resize(attention_.most_queries);
     s.pages.resize(pages);
     s.next_pages.resize(2 * kStripTokens / kPageTokens);
     s.rows.resize(limits.decode_positions);
@@ -220,7 +226,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     b.panel_begin = static_cast<int>(i / blocks % groups * group);
     b.panel_end = static_cast<int>(std::min<int64_t>(b.panel_begin + group, weight.panels));
     if (i + 1 < tasks) b.next_panels = panels_at(i + 1);
-    if (whole.residual) b.residual = whole.residual + first * whole.residual_stride;
+    if (whole.residual) b.residual = whole.residual + first * whole.residual_stride + head * weight.out;
     if (whole.logits) {
       b.logits = whole.logits + thread * select_.rows + first;
       b.parts = whole.parts + first * whole.parts_stride + b.panel_begin / kSumPanels;
@@ -244,7 +250,33 @@ void CpuBackend::Linear(const LinearArgs& args) {
 
 void CpuBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
   const PackedMatrix& w = Matrix(args.weight);
-  RunLinear(BlockOf(args.input, w, args.output), w, Positions(args.phase));
+  LinearBlock b = BlockOf(args.input, w, args.output);
+  if (args.totals) {
+    const int64_t cols = w.heads * w.out;
+    Reserve(args.totals->rows * cols * 4, "biases of a product for each head (max_rows)", &weighed_bias_);
+    if (!buffers_.status().ok()) return;
+    for (int p = 0; p < Positions(args.phase); ++p) {
+      const auto* totals = reinterpret_cast<const float*>(Row(*args.totals, p));
+      float* to = weighed_bias_.as<float>() + p * cols;
+      for (int64_t i = 0; i < cols; ++i) to[i] = totals[i / w.out] * w.head_bias[i];
+    }
+    b.residual = weighed_bias_.as<float>();
+    b.residual_stride = cols;
+  }
+  RunLinear(b, w, Positions(args.phase));
+}
+
+void CpuBackend::KeepLargest(const KeepLargestArgs& args) {
+  for (RowScratch& s : scratch_) {
+    Reserve(RoundUp(args.values.cols, kPageTokens) * 4, "a row of activations in float32", &s.wide);
+  }
+  if (!buffers_.status().ok()) return;
+  pool_.Run(Positions(args.phase), [&](int64_t p, int thread) {
+    kernels_.keep_largest({.states = Row(args.values, p),
+                           .n = args.values.cols,
+                           .count = args.count,
+                           .scratch = scratch_[thread].wide.as<float>()});
+  });
 }
 
 void CpuBackend::Norm(const NormArgs& args) {
@@ -301,7 +333,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions&
   const absl::StatusOr<cpu::Isa> isa = options.isa ? *options.isa : cpu::ChooseIsa(std::getenv("ELSERVE_ISA"));
   if (!isa.ok()) return isa.status();
   const DataType best = *isa >= cpu::Isa::kAvx512Bf16 ? DataType::kBFloat16 : DataType::kFloat32;
-  return std::make_unique<cpu::CpuBackend>(*isa, options.state_type.value_or(best), *options.pool, options.host_root);
+  return std::make_unique<cpu::CpuBackend>(*isa, options.state_type.value_or(best), options);
 }
 
 }  // namespace elserve

@@ -14,6 +14,7 @@
 #include "engine/backend/cpu/buffer_source.h"
 #include "engine/backend/cpu/choose_isa.h"
 #include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/make_cpu_backend.h"
 #include "engine/backend/cpu/packing.h"
 #include "engine/thread_pool.h"
 
@@ -23,13 +24,15 @@ namespace elserve::cpu {
 // many positions over their own keys and values in cpu_run_attention.cc; selection in cpu_select.cc.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(Isa isa, DataType state_type, ThreadPool& pool, std::string host_root);
+  // `isa`, `state_type`: instead of what the options leave open.
+  CpuBackend(Isa isa, DataType state_type, const CpuBackendOptions& options);
 
   std::string name() const override { return "cpu"; }
   std::string device_name() const override {
     return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", IsaName(kernels_.isa), " kernels");
   }
   DataType state_type() const override { return type_; }
+  bool has_approximations() const override { return true; }
 
   PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
     return PackMatrix(kernels_, pool_, buffers_, weight, bias, false);
@@ -37,8 +40,8 @@ class CpuBackend final : public Backend {
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override {
     return PackGated(kernels_, pool_, buffers_, weights);
   }
-  PackedWeightPtr PackPerHead(const HostTensor& weight) override {
-    return PackMatrix(kernels_, pool_, buffers_, weight, nullptr, true);
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) override {
+    return PackMatrix(kernels_, pool_, buffers_, weight, bias, true);
   }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override {
     return PackTable(kernels_, pool_, buffers_, table);
@@ -67,6 +70,7 @@ class CpuBackend final : public Backend {
   void SelfAttention(const SelfAttentionArgs& args) override;
   void PrefillAttention(const PrefillAttentionArgs& args) override;
   void SelectTokens(const SelectTokensArgs& args) override;
+  void KeepLargest(const KeepLargestArgs& args) override;
   absl::StatusOr<std::span<const SelectedRow>> Selected() override {
     if (!buffers_.status().ok()) return buffers_.status();
     return std::span<const SelectedRow>(selected_);
@@ -101,8 +105,9 @@ class CpuBackend final : public Backend {
     const float* bias = nullptr;  // added to the score of a token by the query that stands there, by head 0
     int64_t bias_head = 0;        // from a head's to the next one's; that of a token n behind it follows n places later
     bool causal = false;          // a query needs no token behind itself: `bias` hides them
-    Tensor output;                // [.., heads * head_dim]
-    int64_t most_pages = 0;       // of the phase
+    AttentionApproximation approximation = {};
+    Tensor output;           // [.., heads * head_dim]
+    int64_t most_pages = 0;  // of the phase
   };
   // PositionBias with what stands behind a query hidden.
   struct CausalBias {
@@ -120,6 +125,8 @@ class CpuBackend final : public Backend {
     std::vector<const uint32_t*> next_pages;  // el: the first ones of the document that the thread likely has next
     std::vector<const float*> bias;           // of the queries
     std::vector<std::byte*> out;
+    AlignedBuffer scores;       // of approximate attention: of a chunk of queries, over all tokens
+    std::vector<float> totals;  // likewise, of the queries
     std::vector<CellRow> rows;  // of one document
   };
   // What SelectTokens works in.
@@ -173,7 +180,11 @@ class CpuBackend final : public Backend {
   void CollectHistory(const PrefillAttentionArgs& args);
   const CausalBias& CausalBiasOf(const PositionBias& bias);
   void PlanQueries(const DecodeLayout& layout, int heads);
-  void RunEl(RowScratch& s, int queries, int tokens, bool biased, int next_tokens = 0);
+  // By the exact kernel where the result is exact.
+  void AttendPacked(const PackedAttention& packed, const AttentionApproximation& approximation, RowScratch& s) const;
+  ElAttention ElOf(RowScratch& s, int queries, int tokens, bool biased) const;
+  // What approximate attention over sources needs: `floats` for the longest one.
+  void ReserveScores(int64_t (*floats)(int64_t tokens));
   void CrossEl(const CrossAttentionArgs& args);
   void CrossPacked(const CrossAttentionArgs& args);
   void SelfEl(const SelfAttentionArgs& args);
@@ -202,6 +213,7 @@ class CpuBackend final : public Backend {
 
   const DataType type_;
   const Kernels& kernels_;
+  const Kernels& attention_;  // whose layouts pages of states, keys and values have, and what reads them
   ThreadPool& pool_;
   BufferSource buffers_;
 
@@ -210,6 +222,7 @@ class CpuBackend final : public Backend {
   std::vector<AlignedBuffer> tensors_;
   std::vector<AlignedBuffer> encoder_;  // cross el: one; kv: one a layer. [pages][PageBytes(shape_)]
   std::vector<AlignedBuffer> decoder_;  // [layers]: [cells][CellBytes(shape_)]
+  AlignedBuffer weighed_bias_;          // of PerHeadLinear: [positions, heads * out]
   AlignedBuffer packed_;                // the runs' keys and values: grows with the widest attention
   Tensor history_states_, history_;     // of prefill rows, end to end: cached states (el), keys and values
   CausalBias causal_;                   // of the last prefill attention: all layers have one bias

@@ -22,7 +22,7 @@ int Pages(int tokens) { return static_cast<int>(RoundUp(tokens, kPageTokens) / k
 // each other they would fall into the same few sets of the caches.
 uint32_t* CpuBackend::RunPage(const Run& run, int page, int head, int heads, int head_dim) const {
   const int64_t place = run.first_page * heads + int64_t{head} * Pages(run.tokens) + page;
-  return packed_.as<uint32_t>() + place * kernels_.page_units(head_dim);
+  return packed_.as<uint32_t>() + place * attention_.page_units(head_dim);
 }
 
 void CpuBackend::PackRuns(const RunAttention& args) {
@@ -43,12 +43,12 @@ void CpuBackend::PackRuns(const RunAttention& args) {
     const std::byte* row = Row(args.keys, run.keys + t.begin);
     for (int head = 0; head < args.heads; ++head) {
       const int64_t column = int64_t{head} * args.head_dim;
-      kernels_.pack_page({.keys = row + StateBytes(args.key + column),
-                          .values = row + StateBytes(args.value + column),
-                          .stride = Stride(args.keys),
-                          .tokens = t.count,
-                          .head_dim = args.head_dim,
-                          .page = RunPage(run, t.begin / kPageTokens, head, args.heads, args.head_dim)});
+      attention_.pack_page({.keys = row + StateBytes(args.key + column),
+                            .values = row + StateBytes(args.value + column),
+                            .stride = Stride(args.keys),
+                            .tokens = t.count,
+                            .head_dim = args.head_dim,
+                            .page = RunPage(run, t.begin / kPageTokens, head, args.heads, args.head_dim)});
     }
   });
 }
@@ -56,13 +56,14 @@ void CpuBackend::PackRuns(const RunAttention& args) {
 void CpuBackend::AttendRuns(const RunAttention& args) {
   // Every run ends in a page of its own.
   const int64_t most = args.most_pages + std::max<int64_t>(limits_.select_rows, static_cast<int64_t>(runs_.size()));
-  Reserve(most * args.heads * kernels_.page_units(args.head_dim) * 4,
+  Reserve(most * args.heads * attention_.page_units(args.head_dim) * 4,
           "keys and values that attention packs (max_rows, max_source_tokens, encode_tokens_per_step)", &packed_);
   for (RowScratch& s : scratch_) {
     // The encoder's heads may be wider than the decoder's.
-    const auto floats = static_cast<size_t>(kernels_.packed_scratch_floats(1, args.head_dim));
+    const auto floats = static_cast<size_t>(attention_.packed_scratch_floats(1, args.head_dim));
     if (s.attention.size() < floats) s.attention.resize(floats);
   }
+  if (!args.approximation.exact()) ReserveScores(attention_.approximate_packed_floats);
   if (!buffers_.status().ok()) return;
   PackRuns(args);
   tasks_.clear();
@@ -86,19 +87,20 @@ void CpuBackend::AttendRuns(const RunAttention& args) {
     }
     const int64_t row = run.queries + t.begin, column = StateBytes(int64_t{head} * args.head_dim);
     const float* bias = args.bias ? args.bias + head * args.bias_head - (run.first + t.begin) : nullptr;
-    kernels_.packed_attention({.q = reinterpret_cast<const uint32_t*>(Row(args.queries, row) + column),
-                               .q_stride = Stride(args.queries) / 4,
-                               .rows = t.count,
-                               .heads = 1,
-                               .head_dim = args.head_dim,
-                               .tokens = t.length,
-                               .strip = kStripTokens,
-                               .pages = s.pages.data(),
-                               .bias = bias,
-                               .bias_row = -1,
-                               .out = Row(args.output, row) + column,
-                               .out_stride = Stride(args.output),
-                               .scratch = s.attention.data()});
+    AttendPacked({.q = reinterpret_cast<const uint32_t*>(Row(args.queries, row) + column),
+                  .q_stride = Stride(args.queries) / 4,
+                  .rows = t.count,
+                  .heads = 1,
+                  .head_dim = args.head_dim,
+                  .tokens = t.length,
+                  .strip = kStripTokens,
+                  .pages = s.pages.data(),
+                  .bias = bias,
+                  .bias_row = -1,
+                  .out = Row(args.output, row) + column,
+                  .out_stride = Stride(args.output),
+                  .scratch = s.attention.data()},
+                 args.approximation, s);
   });
 }
 
@@ -117,6 +119,7 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
               .head_dim = args.head_dim,
               .bias = table ? table->values.data() + args.bias.zero : nullptr,
               .bias_head = table ? table->distances : 0,
+              .approximation = args.approximation,
               .output = args.output,
               .most_pages = limits_.encode_positions / kPageTokens});
 }

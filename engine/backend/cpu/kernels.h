@@ -129,6 +129,21 @@ struct ElAttention {
   int next_tokens = 0;
 };
 
+// Attention whose weights are approximated, beside the arguments of the exact kernel.
+struct ApproximateWeights {
+  AttentionApproximation approximation;
+  float* scores;            // [approximate_*_floats(tokens)]: of all tokens
+  float* totals = nullptr;  // el: [queries]: the sums of their weights; null: nobody asks
+};
+
+// The `count` largest of n states stay, the first among equals; the others become 0.
+struct LargestRow {
+  std::byte* states;  // [n]
+  int64_t n;
+  int count;
+  float* scratch;  // [RoundUp(n, kPageTokens)]
+};
+
 // One page of encoder memory, or of a row's cells side by side: up to kPageTokens rows of states.
 struct StatePage {
   const std::byte* const* rows;  // [tokens]: states of d
@@ -241,6 +256,13 @@ struct Kernels {
   void (*store_states)(const StatePage& args);
   int64_t (*el_scratch_floats)(int64_t d);
   void (*el_attention)(const ElAttention& args);
+
+  // Approximate attention over the pages of the same table; null where their layout is another one (amx).
+  int64_t (*approximate_packed_floats)(int64_t tokens);
+  void (*approximate_packed)(const PackedAttention& args, const ApproximateWeights& weights);
+  int64_t (*approximate_el_floats)(int64_t tokens);
+  void (*approximate_el)(const ElAttention& args, const ApproximateWeights& weights);
+  void (*keep_largest)(const LargestRow& args);
 
   int64_t (*cell_scratch_floats)(int heads, int head_dim, int64_t tokens);
   void (*cell_attention)(const CellAttention& args);

@@ -20,6 +20,9 @@ struct CpuBackendOptions {
   // Whose kernels to use, at most cpu::DetectIsa(); none: what ELSERVE_ISA forces, or the processor's best.
   std::optional<cpu::Isa> isa = std::nullopt;
   std::string host_root = "";  // see host_resources.h
+  // Whether its attention may be asked for approximations, which have no kernels for tiles: at the level amx attention
+  // has the layouts and the kernels of avx512_bf16 then.
+  bool approximate = false;
 };
 
 // An error on a processor without AVX2, or where ELSERVE_ISA names no instruction set that the processor has.

@@ -30,7 +30,8 @@ PackedWeightPtr PackMatrix(const Kernels& k, ThreadPool& pool, BufferSource& buf
   packed->values = buffers.Take(packed->heads * packed->panels * panel_units * 4, "weights");
   if (!buffers.status().ok()) return packed;
   packed->bias.assign(packed->panels * k.panel, 0.0f);
-  if (bias) ReadFloats(*bias, 0, packed->out, packed->bias.data());
+  if (bias && per_head) packed->head_bias.resize(bias->size());
+  if (bias) ReadFloats(*bias, 0, bias->size(), per_head ? packed->head_bias.data() : packed->bias.data());
   PackedMatrix* p = packed.get();
   // In the shares in which products read them: memory is near the thread that touches it first.
   pool.RunInShares(p->heads * p->panels, [&](int64_t i, int) {

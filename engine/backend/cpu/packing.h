@@ -21,8 +21,11 @@ struct PackedMatrix : PackedWeight {
   int64_t panels = 0;  // of one head
   bool gated = false;  // a panel is two: gate columns, then up columns
   AlignedBuffer values;
-  std::vector<float> bias;  // as the panels: [panels * panel columns], zeros where there is none
-  int64_t bytes() const override { return values.bytes() + static_cast<int64_t>(bias.size() * sizeof(float)); }
+  std::vector<float> bias;       // as the panels: [panels * panel columns], zeros where there is none
+  std::vector<float> head_bias;  // of a per-head weight [heads * out], or empty: for PerHeadLinearArgs::totals
+  int64_t bytes() const override {
+    return values.bytes() + static_cast<int64_t>((bias.size() + head_bias.size()) * sizeof(float));
+  }
 };
 
 // Embeddings: rows of states, padded to `stride` bytes.
@@ -46,8 +49,8 @@ struct PackedPositionBias : PackedWeight {
   int64_t bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
 };
 
-// weight: [out, in], or [heads, in, out] if `per_head`; bias: [out] or null. Without values where `buffers` has no
-// room.
+// weight: [out, in], or [heads, in, out] if `per_head`; bias: [out], or [heads * out], or null. Without values where
+// `buffers` has no room.
 PackedWeightPtr PackMatrix(const Kernels& kernels, ThreadPool& pool, BufferSource& buffers, const HostTensor& weight,
                            const HostTensor* bias, bool per_head);
 PackedWeightPtr PackGated(const Kernels& kernels, ThreadPool& pool, BufferSource& buffers,

@@ -41,7 +41,10 @@ class CudaBackend final : public Backend {
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override {
     return PackGatedMatrix(*context_, type_, weights);
   }
-  PackedWeightPtr PackPerHead(const HostTensor& weight) override { return PackHeads(*context_, type_, weight); }
+  // Without biases: those come with approximations, which it has none of.
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor*) override {
+    return PackHeads(*context_, type_, weight);
+  }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(*context_, type_, table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
     return PackNormWeight(*context_, kind, gamma, beta, epsilon);

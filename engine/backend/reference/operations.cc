@@ -94,27 +94,53 @@ StateLayout KeysAndValues(int heads, int head_dim) {
           .value_step = head_dim};
 }
 
-void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, ScoreBias bias,
-            float* output) {
-  std::vector<double> weights(states.size());
+void KeepLargest(int count, double other, std::span<double> values) {
+  std::vector<size_t> order(values.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] > values[b]; });
+  for (size_t i = count; i < order.size(); ++i) values[order[i]] = other;
+}
+
+void Weigh(const AttentionApproximation& approximation, std::span<double> scores) {
+  if (approximation.top_k > 0) KeepLargest(approximation.top_k, kMinusInfinity, scores);
+  const double greatest = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (double& score : scores) total += score = std::exp(score - greatest);
+  for (double& weight : scores) weight /= total;
+  if (!approximation.loses_weight()) return;
+  const auto tokens = static_cast<int>(scores.size());
+  const double least = approximation.LeastKept(tokens, static_cast<float>(1 / total));
+  for (double& weight : scores) {
+    if (weight < least && weight < 1 / total) {
+      weight = 0;
+    } else if (approximation.values == AttentionValues::kLog3Bit) {
+      // The largest weight may be below the scale.
+      int i = 0;
+      while (i + 1 < kLogValues && weight >= kLogEdges[i + 1]) ++i;
+      weight = kLogValue[i];
+    }
+  }
+}
+
+void Attend(const AttendArgs& args) {
+  const StateLayout& layout = args.layout;
+  std::vector<double> weights(args.states.size());
   std::vector<double> sums(layout.width);
   for (int head = 0; head < layout.heads; ++head) {
-    for (size_t t = 0; t < states.size(); ++t) {
-      weights[t] = Dot(query + head * layout.width, states[t] + head * layout.key_step, layout.width) +
-                   bias(head, static_cast<int64_t>(t));
+    for (size_t t = 0; t < args.states.size(); ++t) {
+      weights[t] = Dot(args.query + head * layout.width, args.states[t] + head * layout.key_step, layout.width) +
+                   args.bias(head, static_cast<int64_t>(t));
     }
-    const double greatest = *std::max_element(weights.begin(), weights.end());
+    Weigh(args.approximation, weights);
     double total = 0;
-    for (double& weight : weights) total += weight = std::exp(weight - greatest);
-
     std::fill(sums.begin(), sums.end(), 0.0);
-    for (size_t t = 0; t < states.size(); ++t) {
-      const float* value = states[t] + layout.value_begin + head * layout.value_step;
+    for (size_t t = 0; t < args.states.size(); ++t) {
+      total += weights[t];
+      const float* value = args.states[t] + layout.value_begin + head * layout.value_step;
       for (int64_t j = 0; j < layout.width; ++j) sums[j] += weights[t] * value[j];
     }
-    for (int64_t j = 0; j < layout.width; ++j) {
-      output[head * layout.width + j] = static_cast<float>(sums[j] / total);
-    }
+    for (int64_t j = 0; j < layout.width; ++j) args.output[head * layout.width + j] = static_cast<float>(sums[j]);
+    if (args.totals != nullptr) args.totals[head] = static_cast<float>(total);
   }
 }
 

@@ -35,11 +35,25 @@ StateLayout HiddenStates(int heads, int d);
 // Keys of all heads, then values of all heads.
 StateLayout KeysAndValues(int heads, int head_dim);
 
-// For each head i: output_i = sum_t a_t value_i(t) with a = softmax_t(query_i . key_i(t) + bias(i, t)). At least one
-// state. query and output: [heads * width].
+// The weights of a row's scores, in their place: their softmax, or what `approximation` makes of it.
+void Weigh(const AttentionApproximation& approximation, std::span<double> scores);
+
+// For each head i: output_i = sum_t a_t value_i(t) with a = Weigh(query_i . key_i(t) + bias(i, t)). At least one state.
+// query and output: [heads * width]. totals: if not null, [heads]: sum_t a_t.
 using ScoreBias = absl::FunctionRef<float(int head, int64_t t)>;
-void Attend(const StateLayout& layout, const float* query, std::span<const float* const> states, ScoreBias bias,
-            float* output);
+struct AttendArgs {
+  StateLayout layout;
+  const float* query;
+  std::span<const float* const> states;
+  ScoreBias bias;
+  AttentionApproximation approximation = {};
+  float* output;
+  float* totals = nullptr;
+};
+void Attend(const AttendArgs& args);
+
+// The `count` largest values stay, the first among equals; the others become `other`.
+void KeepLargest(int count, double other, std::span<double> values);
 
 // A select row's best tokens, from its logits. false: a logit was not a number or +infinity, or none was finite.
 bool SelectCandidates(const SelectRow& row, std::span<const float> logits, std::vector<Candidate>* candidates);

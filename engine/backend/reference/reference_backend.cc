@@ -51,13 +51,16 @@ class ReferenceBackend final : public Backend {
     return reference::MakeLinear(weight, bias);
   }
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return reference::MakeGated(weights); }
-  PackedWeightPtr PackPerHead(const HostTensor& weight) override { return reference::MakePerHead(weight); }
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) override {
+    return reference::MakePerHead(weight, bias);
+  }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return reference::MakeEmbedding(table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
     return reference::MakeNorm(kind, gamma, beta, epsilon);
   }
   PackedWeightPtr PackPositionBias(const HostTensor& table) override { return reference::MakePositionBias(table); }
 
+  bool has_approximations() const override { return true; }
   // Of plain loops; nobody serves with them.
   OperationFigures Figures() const override {
     return {.product_flops = 1e9,
@@ -86,6 +89,7 @@ class ReferenceBackend final : public Backend {
   void SelfAttention(const SelfAttentionArgs& args) override;
   void PrefillAttention(const PrefillAttentionArgs& args) override;
   void SelectTokens(const SelectTokensArgs& args) override;
+  void KeepLargest(const KeepLargestArgs& args) override;
   absl::StatusOr<std::span<const SelectedRow>> Selected() override { return std::span<const SelectedRow>(selected_); }
 
   std::vector<float> Read(const Tensor& tensor, int64_t rows) override;
@@ -229,6 +233,8 @@ void ReferenceBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
   const auto& weight = As<PerHeadWeight>(args.weight);
   RequireTensor(args.input, args.phase, weight.heads * weight.in, Storage::kState);
   RequireTensor(args.output, args.phase, weight.heads * weight.out, Storage::kState);
+  Require((args.totals != nullptr) == !weight.bias.empty(), "totals are there for a bias");
+  if (args.totals != nullptr) RequireTensor(*args.totals, args.phase, weight.heads, Storage::kResidual);
   for (int64_t p = 0; p < Positions(args.phase); ++p) {
     for (int64_t head = 0; head < weight.heads; ++head) {
       const float* input = Row(args.input, p) + head * weight.in;
@@ -236,6 +242,7 @@ void ReferenceBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
       for (int64_t o = 0; o < weight.out; ++o) {
         double sum = 0;
         for (int64_t i = 0; i < weight.in; ++i) sum += static_cast<double>(input[i]) * values[i * weight.out + o];
+        if (args.totals != nullptr) sum += Row(*args.totals, p)[head] * weight.bias[head * weight.out + o];
         MutableRow(args.output, p)[head * weight.out + o] = static_cast<float>(sum);
       }
     }
@@ -278,7 +285,12 @@ void ReferenceBackend::EncoderAttention(const EncoderAttentionArgs& args) {
     for (int64_t t = 0; t < document.length; ++t) states.push_back(Row(args.qkv, document.begin + t) + width);
     for (int64_t p = document.begin; p < document.begin + document.length; ++p) {
       const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, p - document.begin); };
-      Attend(layout, Row(args.qkv, p), states, bias, MutableRow(args.output, p));
+      Attend({.layout = layout,
+              .query = Row(args.qkv, p),
+              .states = states,
+              .bias = bias,
+              .approximation = args.approximation,
+              .output = MutableRow(args.output, p)});
     }
   }
 }
@@ -305,13 +317,23 @@ void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
   Require(args.layer >= 0 && args.layer < shape_.layers, "a layer is the decoder's");
   RequireTensor(args.query, args.phase, QueryWidth(*shape_.cross), Storage::kState);
   RequireTensor(args.output, args.phase, QueryWidth(*shape_.cross), Storage::kState);
+  if (args.totals != nullptr) {
+    Require(shape_.cross == AttentionForm::kEl, "totals are el's");
+    RequireTensor(*args.totals, args.phase, shape_.heads, Storage::kResidual);
+  }
   for (const DecodeDocument& document : Layout(args.phase).documents) {
     const bool biased = args.biased && !document.bias.empty();
     const auto bias = [&](int head, int64_t t) { return biased ? document.bias[head * document.length + t] : 0.0f; };
     std::vector<const float*> states;
     for (int64_t t = 0; t < document.length; ++t) states.push_back(EncoderState(args.layer, document.pages, t));
     for (int64_t p = document.begin; p < document.begin + document.positions; ++p) {
-      Attend(MemoryLayout(*shape_.cross), Row(args.query, p), states, bias, MutableRow(args.output, p));
+      Attend({.layout = MemoryLayout(*shape_.cross),
+              .query = Row(args.query, p),
+              .states = states,
+              .bias = bias,
+              .approximation = args.approximation,
+              .output = MutableRow(args.output, p),
+              .totals = args.totals != nullptr ? MutableRow(*args.totals, p) : nullptr});
     }
   }
 }
@@ -338,8 +360,11 @@ void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
     std::vector<const float*> states;
     for (const int32_t cell : row.ancestry) states.push_back(DecoderState(args.layer, cell));
     const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, row.first); };
-    Attend(MemoryLayout(shape_.self), Row(el ? args.query : args.states, row.begin), states, bias,
-           MutableRow(args.output, row.begin));
+    Attend({.layout = MemoryLayout(shape_.self),
+            .query = Row(el ? args.query : args.states, row.begin),
+            .states = states,
+            .bias = bias,
+            .output = MutableRow(args.output, row.begin)});
   }
 }
 
@@ -361,8 +386,11 @@ void ReferenceBackend::PrefillAttention(const PrefillAttentionArgs& args) {
     for (int64_t j = 0; j < row.positions; ++j) {
       const int64_t position = row.first + j;
       const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, position); };
-      Attend(MemoryLayout(AttentionForm::kKv), Row(el ? args.query : args.states, row.begin + j),
-             std::span(states).first(position + 1), bias, MutableRow(args.output, row.begin + j));
+      Attend({.layout = MemoryLayout(AttentionForm::kKv),
+              .query = Row(el ? args.query : args.states, row.begin + j),
+              .states = std::span(states).first(position + 1),
+              .bias = bias,
+              .output = MutableRow(args.output, row.begin + j)});
     }
   }
 }
@@ -407,6 +435,16 @@ void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {
     std::vector<Candidate>& candidates = candidates_[before + r];
     const bool finite = reference::SelectCandidates(rows[r], logits, &candidates);
     selected_[before + r] = {.candidates = candidates, .finite = finite};
+  }
+}
+
+void ReferenceBackend::KeepLargest(const KeepLargestArgs& args) {
+  Require(args.count >= 1, "KeepLargest keeps at least one value");
+  RequireTensor(args.values, args.phase, args.values.cols, Storage::kState);
+  for (int64_t p = 0; p < Positions(args.phase); ++p) {
+    std::vector<double> values(Row(args.values, p), Row(args.values, p) + args.values.cols);
+    reference::KeepLargest(args.count, 0, values);
+    std::copy(values.begin(), values.end(), MutableRow(args.values, p));
   }
 }
 

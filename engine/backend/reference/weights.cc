@@ -46,13 +46,17 @@ PackedWeightPtr MakeGated(const Backend::GatedWeights& weights) {
   return packed;
 }
 
-PackedWeightPtr MakePerHead(const HostTensor& weight) {
+PackedWeightPtr MakePerHead(const HostTensor& weight, const HostTensor* bias) {
   Require(weight.shape.size() == 3, "PackPerHead takes a weight of [heads, in, out]");
   auto packed = std::make_unique<PerHeadWeight>();
   packed->heads = weight.shape[0];
   packed->in = weight.shape[1];
   packed->out = weight.shape[2];
   packed->values = ToFloats(weight);
+  if (bias != nullptr) {
+    Require(bias->size() == packed->heads * packed->out, "PackPerHead takes a bias of [heads * out]");
+    packed->bias = ToFloats(*bias);
+  }
   return packed;
 }
 

@@ -30,7 +30,8 @@ struct PerHeadWeight final : PackedWeight {
   int64_t in = 0;
   int64_t out = 0;
   std::vector<float> values;  // [heads, in, out]
-  int64_t bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
+  std::vector<float> bias;    // [heads * out], or empty
+  int64_t bytes() const override { return static_cast<int64_t>((values.size() + bias.size()) * sizeof(float)); }
 };
 
 struct EmbeddingWeight final : PackedWeight {
@@ -57,7 +58,7 @@ struct PositionBiasWeight final : PackedWeight {
 
 PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias);
 PackedWeightPtr MakeGated(const Backend::GatedWeights& weights);
-PackedWeightPtr MakePerHead(const HostTensor& weight);
+PackedWeightPtr MakePerHead(const HostTensor& weight, const HostTensor* bias);
 PackedWeightPtr MakeEmbedding(const HostTensor& table);
 PackedWeightPtr MakeNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon);
 PackedWeightPtr MakePositionBias(const HostTensor& table);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/engine/backend/attention_world.h"
 #include "tests/engine/backend/backends_under_test.h"
 #include "tests/engine/backend/decode_world.h"
 #include "tests/engine/backend/operation_check.h"
@@ -19,20 +20,10 @@
 namespace elserve {
 namespace {
 
-constexpr int kLayers = 2;
-
-struct AttentionShape {
-  int heads;
-  int head_dim;
-  int d;
-};
 constexpr AttentionShape kShapes[] = {{1, 8, 8},    {3, 8, 40},    {3, 24, 96},  {5, 16, 64},
                                       {2, 160, 96}, {12, 16, 200}, {12, 64, 768}};
 // Where cuda has kernels for ranges of widths, and plain ones for what fits no tensor core.
 constexpr AttentionShape kCudaShapes[] = {{2, 6, 260}, {2, 128, 256}, {4, 32, 128}, {8, 64, 512}, {2, 64, 1024}};
-
-// Whether scores get something added.
-enum class Bias { kNone, kSome };
 
 // Cuda adds biases in the kernel that takes all shapes alike: of an emulated device the small ones show it.
 std::vector<AttentionShape> Shapes(Bias bias) {
@@ -44,53 +35,6 @@ std::vector<AttentionShape> Shapes(Bias bias) {
   return shapes;
 }
 
-// Scores of softmax spread by about this much: a few source tokens carry most of the weight, as in trained models.
-constexpr float kScoreDeviation = 2.0f;
-
-MemoryShape MemoryOf(const AttentionShape& shape, AttentionForms forms) {
-  return {.cross = forms.cross,
-          .self = forms.self,
-          .layers = kLayers,
-          .d = shape.d,
-          .heads = shape.heads,
-          .head_dim = shape.head_dim};
-}
-// Of no form: 0.
-int64_t StateWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
-  if (!form) return 0;
-  return form == AttentionForm::kEl ? shape.d : 2 * shape.heads * shape.head_dim;
-}
-int64_t HeadWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
-  if (!form) return 0;
-  return form == AttentionForm::kEl ? shape.d : shape.head_dim;
-}
-int64_t QueryWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
-  return shape.heads * HeadWidth(shape, form);
-}
-// Columns of SelfAttention's states: the query first where the form has it there, then what is stored.
-int64_t SelfWidth(const MemoryShape& shape) {
-  return StateWidth(shape, shape.self) + (shape.self == AttentionForm::kKv ? QueryWidth(shape, shape.self) : 0);
-}
-float QueryDeviation(const MemoryShape& shape, std::optional<AttentionForm> form) {
-  return kScoreDeviation / std::sqrt(static_cast<float>(HeadWidth(shape, form)));
-}
-std::string NameOf(const std::string& operation, const MemoryShape& shape) {
-  return operation + " " + ToString({shape.cross, shape.self}) + " heads " + std::to_string(shape.heads) +
-         " head_dim " + std::to_string(shape.head_dim) + " d " + std::to_string(shape.d);
-}
-
-// A bias of positions that reaches as far as `reach` to both sides, of about the scores' size.
-struct OwnedBias {
-  PackedWeightPtr table;
-  PositionBias bias;
-};
-std::shared_ptr<OwnedBias> RandomBias(Session& session, int heads, int reach) {
-  auto owned = std::make_shared<OwnedBias>();
-  const std::vector<float> table = RandomValues(90, int64_t{heads} * (2 * reach - 1), kScoreDeviation);
-  owned->table = session.backend().PackPositionBias(View(table, {heads, 2 * reach - 1}));
-  owned->bias = {.table = owned->table.get(), .zero = reach - 1};
-  return owned;
-}
 // Every length around the edges of pages, every width of beams, prompts of several positions. Fewer for an emulated
 // device, which is slow.
 std::vector<DocumentSpec> MixedDocuments() {
@@ -115,53 +59,11 @@ std::vector<DocumentSpec> MixedDocuments() {
 
 void CheckEncoderAttention(const AttentionShape& shape, Bias biased, const std::vector<int>& lengths,
                            std::vector<std::vector<int>> batches) {
-  const int64_t width = int64_t{shape.heads} * shape.head_dim;
-  const int total = std::accumulate(lengths.begin(), lengths.end(), 0);
-  const int longest = *std::max_element(lengths.begin(), lengths.end());
-  const auto load = [&](Session& session) -> Runner {
-    session.AllocateMemory(MemoryOf(shape, kAllKv), 1, 1,
-                           {.encode_positions = total,
-                            .decode_positions = 1,
-                            .select_rows = 1,
-                            .decoder_length = 1,
-                            .source_length = longest});
-    const auto bias = biased == Bias::kSome ? RandomBias(session, shape.heads, longest) : std::make_shared<OwnedBias>();
-    const Tensor qkv = session.Allocate(total, 3 * width, Storage::kState);
-    const Tensor output = session.Allocate(total, width, Storage::kState);
-    std::vector<std::vector<float>> values;
-    for (size_t i = 0; i < lengths.size(); ++i) {
-      const auto deviation = std::sqrt(kScoreDeviation / std::sqrt(static_cast<float>(shape.head_dim)));
-      values.push_back(session.Random(static_cast<uint32_t>(20 + i), lengths[i] * qkv.cols, deviation));
-    }
-    return [=, &session](std::span<const int> units) {
-      OwnedStep step;
-      step.phase = Phase::kEncode;
-      std::vector<float> inputs;
-      for (int unit : units) {
-        step.encode_documents.push_back(
-            {.begin = static_cast<int32_t>(step.tokens.size()), .length = lengths[unit], .pages = {}});
-        step.tokens.insert(step.tokens.end(), lengths[unit], 0);
-        for (int t = 0; t < lengths[unit]; ++t) step.position_ids.push_back(t);
-        inputs.insert(inputs.end(), values[unit].begin(), values[unit].end());
-      }
-      session.backend().BeginStep(step.Layout());
-      session.backend().Write(qkv, inputs);
-      session.backend().EncoderAttention(
-          {.qkv = qkv, .heads = shape.heads, .head_dim = shape.head_dim, .output = output, .bias = bias->bias});
-      const std::vector<float> all = session.backend().Read(output, step.Layout().encode.positions());
-      UnitOutputs outputs;
-      for (const EncodeDocument& document : step.encode_documents) {
-        const auto begin = all.begin() + document.begin * width;
-        outputs.emplace_back(begin, begin + document.length * width);
-      }
-      return outputs;
-    };
-  };
   CheckOperation({.name = NameOf(biased == Bias::kSome ? "biased encoder attention" : "encoder attention",
                                  MemoryOf(shape, kAllKv)),
                   .units = static_cast<int>(lengths.size()),
-                  .cols = width,
-                  .load = load,
+                  .cols = int64_t{shape.heads} * shape.head_dim,
+                  .load = [&](Session& session) { return LoadEncoder(session, shape, lengths, {.biased = biased}); },
                   .batches = std::move(batches)});
 }
 
@@ -177,39 +79,6 @@ TEST(BackendAttention, Encoder) {
       CheckEncoderAttention(shape, bias, lengths, batches);
       if (HasFatalFailure()) return;
     }
-  }
-}
-
-// What a session has of a world.
-struct WorldTensors {
-  Tensor encoder_states;
-  Tensor cross_query, cross_output;
-  Tensor states;
-  Tensor self_query, self_output;
-};
-
-WorldTensors AllocateWorld(Session& session, const DecodeWorld& world, const MemoryShape& shape) {
-  const auto positions = static_cast<int64_t>(world.positions().size());
-  session.AllocateMemory(shape, world.page_count(), world.block_count(), world.Limits());
-  const auto allocate = [&](int64_t cols) { return session.Allocate(positions, cols, Storage::kState); };
-  return {.encoder_states =
-              session.Allocate(world.Limits().encode_positions, StateWidth(shape, shape.cross), Storage::kState),
-          .cross_query = allocate(QueryWidth(shape, shape.cross)),
-          .cross_output = allocate(QueryWidth(shape, shape.cross)),
-          .states = allocate(SelfWidth(shape)),
-          .self_query = allocate(QueryWidth(shape, shape.self)),
-          .self_output = allocate(QueryWidth(shape, shape.self))};
-}
-
-// Random states of all documents; what stood in their pages before them is `stale`.
-void FillEncoderMemory(Session& session, const DecodeWorld& world, const MemoryShape& shape,
-                       const WorldTensors& tensors, float stale) {
-  const int64_t width = StateWidth(shape, shape.cross);
-  const std::vector<float> stale_states(world.page_count() * kPageTokens * width, stale);
-  for (int layer = 0; layer < (shape.cross == AttentionForm::kEl ? 1 : kLayers); ++layer) {
-    world.FillPages(session, layer, tensors.encoder_states, stale_states);
-    world.StoreDocuments(session, layer, tensors.encoder_states,
-                         session.Random(30 + layer, world.SourceTokens() * width, 1.0f));
   }
 }
 
@@ -234,49 +103,6 @@ void FillDecoderMemory(Session& session, const DecodeWorld& world, const MemoryS
     world.FillCells(session, layer, tensors.states, session.Random(40 + layer, values, 1.0f), tensors.self_query,
                     tensors.self_output);
   }
-}
-
-// Of each document [heads * length], all tokens but the last hidden from the first head, some from the others; every
-// third document has none.
-std::vector<std::vector<float>> DocumentBiases(const DecodeWorld& world, int heads) {
-  std::vector<std::vector<float>> biases;
-  for (size_t d = 0; d < world.documents().size(); ++d) {
-    const int length = world.documents()[d].length;
-    const int64_t size = d % 3 == 2 ? 0 : int64_t{heads} * length;
-    biases.push_back(RandomValues(static_cast<uint32_t>(91 + d), size, kScoreDeviation));
-    for (int64_t i = 0; i < size; ++i) {
-      // The last token of each head stays.
-      if (i % length != length - 1 && (i < length || i % 5 == 0))
-        biases[d][i] = -std::numeric_limits<float>::infinity();
-    }
-  }
-  return biases;
-}
-
-Runner LoadCross(Session& session, const DecodeWorld& world, const MemoryShape& shape, float stale,
-                 Bias biased = Bias::kNone, Phase phase = Phase::kDecode) {
-  const WorldTensors tensors = AllocateWorld(session, world, shape);
-  FillEncoderMemory(session, world, shape, tensors, stale);
-  const int64_t width = QueryWidth(shape, shape.cross);
-  const std::vector<float> queries =
-      session.Random(50, static_cast<int64_t>(world.positions().size()) * width, QueryDeviation(shape, shape.cross));
-  const auto biases = DocumentBiases(world, shape.heads);
-  return [=, &session, &world](std::span<const int> units) {
-    OwnedStep step = world.Step(units);
-    step.phase = phase;
-    for (size_t i = 0; i < step.decode_documents.size(); ++i) {
-      DecodeDocument& document = step.decode_documents[i];
-      document.bias = biases[world.positions()[units[document.begin]].document];
-    }
-    session.backend().BeginStep(step.Layout());
-    session.backend().Write(tensors.cross_query, Rows(queries, width, units));
-    session.backend().CrossAttention({.phase = phase,
-                                      .layer = 1,
-                                      .query = tensors.cross_query,
-                                      .output = tensors.cross_output,
-                                      .biased = biased == Bias::kSome});
-    return OneRowEach(session.backend().Read(tensors.cross_output, static_cast<int64_t>(units.size())), width);
-  };
 }
 
 Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& shape, Bias biased = Bias::kNone) {
@@ -311,7 +137,7 @@ TEST(BackendAttention, Cross) {
       CheckOperation({.name = NameOf("cross attention", shape),
                       .units = static_cast<int>(world.positions().size()),
                       .cols = QueryWidth(shape, shape.cross),
-                      .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); },
+                      .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); },
                       .batches = world.Batches(61)});
       if (HasFatalFailure()) return;
     }
@@ -322,13 +148,14 @@ TEST(BackendAttention, CrossOfPrefill) {
   const DecodeWorld world(75, MixedDocuments());
   for (const AttentionForms forms : {kAllKv, kAllEl}) {
     const MemoryShape shape = MemoryOf({3, 8, 40}, forms);
-    CheckOperation(
-        {.name = NameOf("cross attention of prefill", shape),
-         .units = static_cast<int>(world.positions().size()),
-         .cols = QueryWidth(shape, shape.cross),
-         .load =
-             [&](Session& session) { return LoadCross(session, world, shape, 1000.0f, Bias::kNone, Phase::kPrefill); },
-         .batches = world.Batches(76)});
+    CheckOperation({.name = NameOf("cross attention of prefill", shape),
+                    .units = static_cast<int>(world.positions().size()),
+                    .cols = QueryWidth(shape, shape.cross),
+                    .load =
+                        [&](Session& session) {
+                          return LoadCross(session, world, shape, {.stale = 1000.0f, .phase = Phase::kPrefill});
+                        },
+                    .batches = world.Batches(76)});
     if (HasFatalFailure()) return;
   }
 }
@@ -358,7 +185,7 @@ TEST(BackendAttention, FormsMayDiffer) {
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = units,
                     .cols = QueryWidth(shape, shape.cross),
-                    .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); }});
+                    .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); }});
     CheckOperation({.name = NameOf("self attention", shape),
                     .units = units,
                     .cols = QueryWidth(shape, shape.self),
@@ -375,7 +202,10 @@ TEST(BackendAttention, ScoresMayHaveABias) {
       CheckOperation({.name = NameOf("biased cross attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.cross),
-                      .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f, Bias::kSome); },
+                      .load =
+                          [&](Session& session) {
+                            return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome});
+                          },
                       .batches = world.Batches(76)});
       CheckOperation({.name = NameOf("biased self attention", shape),
                       .units = units,
@@ -397,7 +227,7 @@ TEST(BackendAttention, ManyPositionsOfOneDocument) {
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = units,
                     .cols = QueryWidth(shape, shape.cross),
-                    .load = [&](Session& session) { return LoadCross(session, world, shape, 0.0f); },
+                    .load = [&](Session& session) { return LoadCross(session, world, shape); },
                     .batches = world.Batches(65)});
     CheckOperation({.name = NameOf("self attention", shape),
                     .units = units,
@@ -425,7 +255,7 @@ TEST(BackendAttention, LongSourcesAndHistories) {
       CheckOperation({.name = NameOf("cross attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.cross),
-                      .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f); },
+                      .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); },
                       .batches = world.Batches(72)});
       CheckOperation({.name = NameOf("self attention", shape),
                       .units = units,
@@ -433,11 +263,12 @@ TEST(BackendAttention, LongSourcesAndHistories) {
                       .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                       .batches = world.Batches(73)});
       if (attention.d != 96) continue;
-      CheckOperation(
-          {.name = NameOf("biased cross attention", shape),
-           .units = units,
-           .cols = QueryWidth(shape, shape.cross),
-           .load = [&](Session& session) { return LoadCross(session, world, shape, 1000.0f, Bias::kSome); }});
+      CheckOperation({.name = NameOf("biased cross attention", shape),
+                      .units = units,
+                      .cols = QueryWidth(shape, shape.cross),
+                      .load = [&](Session& session) {
+                        return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome});
+                      }});
       CheckOperation({.name = NameOf("biased self attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.self),
@@ -458,7 +289,7 @@ TEST(BackendAttention, StaleNansBehindADocumentAreNotRead) {
                     .cols = QueryWidth(shape, shape.cross),
                     .load =
                         [&](Session& session) {
-                          return LoadCross(session, world, shape, std::numeric_limits<float>::quiet_NaN());
+                          return LoadCross(session, world, shape, {.stale = std::numeric_limits<float>::quiet_NaN()});
                         },
                     .batches = {}});
   }
@@ -484,7 +315,7 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
     };
     const auto load = [&](Session& session) -> Runner {
       const WorldTensors tensors = AllocateWorld(session, world, shape);
-      FillEncoderMemory(session, world, shape, tensors, 0.0f);
+      FillEncoderMemory(session, world, shape, tensors, {});
       FillDecoderMemory(session, world, shape, tensors);
       const auto positions = static_cast<int64_t>(world.positions().size());
       std::vector<float> queries =
@@ -544,7 +375,7 @@ TEST(BackendAttention, DroppedDocumentsAreNotStored) {
   for (const AttentionForms forms : {kAllKv, kAllEl}) {
     const MemoryShape shape = MemoryOf({3, 8, 40}, forms);
     const auto load = [&](Session& session) -> Runner {
-      const Runner run = LoadCross(session, world, shape, 0.0f);
+      const Runner run = LoadCross(session, world, shape);
       const Tensor states =
           session.Allocate(world.Limits().encode_positions, StateWidth(shape, shape.cross), Storage::kState);
       // The first document again, dropped, then the second with new values.

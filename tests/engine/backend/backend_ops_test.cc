@@ -184,7 +184,7 @@ void CheckPerHead(int heads, int in, int out, Phase phase) {
     session.AllocatePlainMemory(kPositions);
     const std::vector<float> values =
         session.Random(7, int64_t{heads} * in * out, 1 / std::sqrt(static_cast<float>(in)));
-    const std::shared_ptr<PackedWeight> weight = session.backend().PackPerHead(View(values, {heads, in, out}));
+    const std::shared_ptr<PackedWeight> weight = session.backend().PackPerHead(View(values, {heads, in, out}), nullptr);
     const Tensor input = session.Allocate(kPositions, int64_t{heads} * in, Storage::kState);
     const Tensor output = session.Allocate(kPositions, int64_t{heads} * out, Storage::kState);
     return RowwiseRunner(

@@ -18,6 +18,11 @@
 #include "tests/engine/backend/cuda/cuda_under_test.h"
 #endif
 
+// Whether the program tests approximations.
+#ifndef ELSERVE_TEST_APPROXIMATIONS
+#define ELSERVE_TEST_APPROXIMATIONS 0
+#endif
+
 namespace elserve {
 namespace {
 
@@ -27,7 +32,8 @@ BackendUnderTest Cpu(DataType state_type, cpu::Isa isa) {
   static auto* const pool = new ThreadPool(3);
   const std::string precision = state_type == DataType::kFloat32 ? "float32" : "bfloat16";
   const auto make = [=] {
-    auto backend = MakeCpuBackend({.state_type = state_type, .pool = pool, .isa = isa});
+    auto backend = MakeCpuBackend(
+        {.state_type = state_type, .pool = pool, .isa = isa, .approximate = ELSERVE_TEST_APPROXIMATIONS != 0});
     if (!backend.ok()) ADD_FAILURE() << backend.status();
     return backend.ok() ? *std::move(backend) : nullptr;
   };

@@ -1,11 +1,13 @@
 // What families differ in, as values: the encoder and the decoder of made-up models against a plain forward pass that
 // knows nothing of how norms, gates and biases are handed to a backend.
+#include <algorithm>
 #include <cmath>
 #include <deque>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/backend/reference/operations.h"
 #include "engine/backend/reference/reference_backend.h"
 #include "engine/model/decoder.h"
 #include "engine/model/encoder.h"
@@ -32,6 +34,9 @@ struct Kind {
   bool decoder_only = false;
   float head_scale = 1.0f;
   NormKind norm = NormKind::kLayerNorm;
+  Activation activation = Activation::kGelu;
+  AttentionApproximation approximation = {};
+  int ffn_top_k = 0;
 };
 
 // As the families have them, so that every value stands in some combination that exists.
@@ -54,7 +59,17 @@ std::vector<Kind> Kinds() {
            .embedding_norm = false,
            .final_norm = true,
            .learned_positions = true,
-           .decoder_only = true}};
+           .decoder_only = true},
+          {.name = "top_k", .activation = Activation::kRelu, .approximation = {.top_k = 2}, .ffn_top_k = 3},
+          {.name = "pruned", .approximation = {.values = AttentionValues::kPruned, .threshold = 0.003f}},
+          {.name = "log3bit",
+           .placement = NormPlacement::kPre,
+           .final_norm = true,
+           .approximation = {.top_k = 5, .values = AttentionValues::kLog3Bit}},
+          {.name = "without_biases",
+           .biases = false,
+           .position_bias = true,
+           .approximation = {.values = AttentionValues::kLog3Bit}}};
 }
 
 // Random weights that the tensors below point to.
@@ -63,7 +78,8 @@ class Model {
   explicit Model(const Kind& kind) : kind_(kind) {
     config.vocab_size = kVocab;
     config.d_model = kD;
-    config.activation = Activation::kGelu;
+    config.activation = kind.activation;
+    options = {.forms = {}, .approximation = kind.approximation, .ffn_top_k = kind.ffn_top_k};
     config.gated_feed_forward = kind.gated;
     config.norm_placement = kind.placement;
     config.norm_kind = kind.norm;
@@ -84,6 +100,7 @@ class Model {
 
   ModelConfig config;
   ModelWeights weights;
+  PackOptions options;
 
  private:
   HostTensor Make(std::vector<int64_t> shape, float deviation) {
@@ -173,9 +190,11 @@ Matrix Normed(const ModelConfig& config, const Matrix& x, const NormWeights& nor
   return y;
 }
 
-// `memory`: what keys and values are made of; `causal`: a token sees itself and what stood before.
-Matrix Attended(const ModelConfig& config, const Matrix& x, const Matrix& memory, const AttentionWeights& w,
+// `memory`: what keys and values are made of; `causal`: a token sees itself and what stood before, and nothing is
+// approximated.
+Matrix Attended(const Model& model, const Matrix& x, const Matrix& memory, const AttentionWeights& w,
                 const std::optional<PositionBiasWeights>& bias, bool causal) {
+  const ModelConfig& config = model.config;
   const Matrix q = Product(x, w.q), k = Product(memory, w.k), v = Product(memory, w.v);
   const Vector table = bias ? Values(bias->table) : Vector();
   Matrix context(x.size(), Vector(kHeads * kHeadDim));
@@ -183,16 +202,15 @@ Matrix Attended(const ModelConfig& config, const Matrix& x, const Matrix& memory
     for (int head = 0; head < kHeads; ++head) {
       const size_t seen = causal ? t + 1 : memory.size();
       Vector scores(seen);
-      double total = 0;
       for (size_t s = 0; s < seen; ++s) {
         for (int i = 0; i < kHeadDim; ++i) scores[s] += q[t][head * kHeadDim + i] * k[s][head * kHeadDim + i];
         scores[s] *= config.decoder.score_scale;
         if (bias) scores[s] += table[head * (2 * kReach - 1) + static_cast<int>(s) - static_cast<int>(t) + bias->zero];
-        total += scores[s] = std::exp(scores[s]);
       }
+      reference::Weigh(causal ? AttentionApproximation() : model.options.approximation, scores);
       for (size_t s = 0; s < seen; ++s) {
         for (int i = 0; i < kHeadDim; ++i) {
-          context[t][head * kHeadDim + i] += scores[s] / total * v[s][head * kHeadDim + i];
+          context[t][head * kHeadDim + i] += scores[s] * v[s][head * kHeadDim + i];
         }
       }
     }
@@ -202,11 +220,15 @@ Matrix Attended(const ModelConfig& config, const Matrix& x, const Matrix& memory
 
 double Gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
 
-Matrix FedForward(const Matrix& x, const FeedForwardWeights& w) {
+Matrix FedForward(const Model& model, const Matrix& x, const FeedForwardWeights& w) {
+  const bool relu = model.config.activation == Activation::kRelu;
   Matrix hidden = Product(x, w.gate ? *w.gate : w.fc1);
   const Matrix up = w.gate ? Product(x, w.fc1) : Matrix();
   for (size_t t = 0; t < hidden.size(); ++t) {
-    for (int i = 0; i < kFfn; ++i) hidden[t][i] = Gelu(hidden[t][i]) * (w.gate ? up[t][i] : 1);
+    for (int i = 0; i < kFfn; ++i) {
+      hidden[t][i] = (relu ? std::max(hidden[t][i], 0.0) : Gelu(hidden[t][i])) * (w.gate ? up[t][i] : 1);
+    }
+    if (model.options.ffn_top_k > 0) reference::KeepLargest(model.options.ffn_top_k, 0, hidden[t]);
   }
   return Product(hidden, w.fc2);
 }
@@ -238,14 +260,14 @@ Matrix Forward(const Model& model, const StackWeights& stack, const std::vector<
   };
   for (const LayerWeights& layer : stack.layers) {
     sublayer(layer.self_attention.norm, [&](const Matrix& in) {
-      return Attended(config, in, in, layer.self_attention, stack.position_bias, memory != nullptr);
+      return Attended(model, in, in, layer.self_attention, stack.position_bias, memory != nullptr);
     });
     if (layer.cross_attention) {
       sublayer(layer.cross_attention->norm, [&](const Matrix& in) {
-        return Attended(config, in, *memory, *layer.cross_attention, std::nullopt, false);
+        return Attended(model, in, *memory, *layer.cross_attention, std::nullopt, false);
       });
     }
-    sublayer(layer.feed_forward.norm, [&](const Matrix& in) { return FedForward(in, layer.feed_forward); });
+    sublayer(layer.feed_forward.norm, [&](const Matrix& in) { return FedForward(model, in, layer.feed_forward); });
   }
   return stack.final_norm ? Normed(config, x, *stack.final_norm) : x;
 }
@@ -272,7 +294,9 @@ TEST_P(LayersTest, AgreeWithAPlainForwardPass) {
   for (AttentionForms forms : {kAllEl, kAllKv}) {
     if (GetParam().decoder_only) forms.cross = std::nullopt;
     const std::unique_ptr<Backend> backend = MakeReferenceBackend();
-    const PackedModel packed = PackModel(model.config, model.weights, forms, *backend);
+    PackOptions options = model.options;
+    options.forms = forms;
+    const PackedModel packed = PackModel(model.config, model.weights, options, *backend);
     ASSERT_TRUE(
         backend
             ->AllocateMemory(

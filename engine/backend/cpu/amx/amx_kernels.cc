@@ -25,6 +25,9 @@ constexpr Kernels TileKernels() {
   k.store_states = &StoreStateTiles;
   k.el_scratch_floats = &TileElScratchFloats;
   k.el_attention = &AttendElByTiles;
+  // They read the pages of the level below.
+  k.approximate_packed = nullptr;
+  k.approximate_el = nullptr;
   return k;
 }
 

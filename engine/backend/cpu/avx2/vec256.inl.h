@@ -66,6 +66,8 @@ struct Vec256 {
   static uint32_t AtLeast(F a, F b) {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
   }
+  // x in the lanes where a is at least b, 0 in the others.
+  static F WhereAtLeast(F a, F b, F x) { return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ), x); }
 
   static F AsFloat(I a) { return _mm256_castsi256_ps(a); }
   // The even (low) and the odd (high) bfloat16 of each unit, as float32.

@@ -69,6 +69,8 @@ struct Vec512 {
   static float ReduceMax(F a) { return _mm512_reduce_max_ps(a); }
   static uint32_t Greater(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
   static uint32_t AtLeast(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+  // x in the lanes where a is at least b, 0 in the others.
+  static F WhereAtLeast(F a, F b, F x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), x); }
 
   static F AsFloat(I a) { return _mm512_castsi512_ps(a); }
   // The even (low) and the odd (high) bfloat16 of each unit, as float32.

@@ -157,37 +157,74 @@ void FinishQueries(const ElAttention& p, const ElScratch& s, int64_t width) {
   }
 }
 
+// The queries side by side, and the scratch as S::Wide has it.
 template <class S>
-void AttendEl(const ElAttention& p) {
+class ElQueries {
+ public:
   using V = typename S::Vec;
   using P = typename S::Wide;
-  constexpr int kPanel = 2 * V::kLanes;
-  const int queries = static_cast<int>(RoundUp(p.queries, V::kLanes));
-  const int64_t row = RoundUp(p.d, 32), width = RoundUp(p.d, kPanel), stride = row / P::kPack;
-  const int64_t units = p.units * S::kPack / P::kPack;
-  ElScratch s;
-  s.sums = p.scratch;
-  s.scores = s.sums + kElQueries * width;
-  s.weights = reinterpret_cast<uint32_t*>(s.scores + kElQueries * kStripTokens);
-  s.m = s.scores + 2 * kElQueries * kStripTokens;
-  s.l = s.m + kElQueries;
-  s.scale = s.l + kElQueries;
-  s.q = reinterpret_cast<uint32_t*>(s.scale + kElQueries);
-  float* wide = s.scale + kElQueries + kElQueries * row;
-  for (int query = 0; query < queries; ++query) {
-    s.m[query] = kNoScore;
-    s.l[query] = 0;
-    const uint32_t* q = query < p.queries ? AsWide<S>(p.q[query], p.d, wide) : nullptr;
-    for (int64_t u = 0; u < units; ++u) s.q[u * queries + query] = q != nullptr ? q[u] : 0;
+
+  explicit ElQueries(const ElAttention& p)
+      : p_(p),
+        queries_(static_cast<int>(RoundUp(p.queries, V::kLanes))),
+        row_(RoundUp(p.d, 32)),
+        units_(p.units * S::kPack / P::kPack),
+        width_(RoundUp(p.d, 2 * V::kLanes)) {
+    scratch_.sums = p.scratch;
+    scratch_.scores = scratch_.sums + kElQueries * width_;
+    scratch_.weights = reinterpret_cast<uint32_t*>(scratch_.scores + kElQueries * kStripTokens);
+    scratch_.m = scratch_.scores + 2 * kElQueries * kStripTokens;
+    scratch_.l = scratch_.m + kElQueries;
+    scratch_.scale = scratch_.l + kElQueries;
+    scratch_.q = reinterpret_cast<uint32_t*>(scratch_.scale + kElQueries);
+    wide_ = scratch_.scale + kElQueries + kElQueries * row_;
+    for (int query = 0; query < queries_; ++query) {
+      scratch_.m[query] = kNoScore;
+      scratch_.l[query] = 0;
+      const uint32_t* q = query < p.queries ? AsWide<S>(p.q[query], p.d, wide_) : nullptr;
+      for (int64_t u = 0; u < units_; ++u) scratch_.q[u * queries_ + query] = q != nullptr ? q[u] : 0;
+    }
+    for (int64_t i = 0; i < p.queries * width_; ++i) scratch_.sums[i] = 0;
   }
-  for (int64_t i = 0; i < p.queries * width; ++i) s.sums[i] = 0;
+
+  // The states of the strip's page, until those of the same page of another strip are asked for.
+  const uint32_t* Page(int begin, int page) const {
+    const int left = p_.tokens - begin - page * kPageTokens, count = left < kPageTokens ? left : kPageTokens;
+    return AsWide<S>(p_.pages[begin / kPageTokens + page], count * row_, wide_ + page * kPageTokens * row_);
+  }
+  // Scores of the strip's page of `tokens`: [tokens, queries()].
+  void Scores(const uint32_t* page, int tokens, float* scores) const {
+    PageScoresEl<P>(page, stride(), tokens, scratch_.q, queries_, units_, scores);
+  }
+
+  const ElScratch& scratch() const { return scratch_; }
+  int queries() const { return queries_; }  // in whole vectors
+  int64_t stride() const { return row_ / P::kPack; }
+  int64_t width() const { return width_; }
+
+ private:
+  const ElAttention& p_;
+  const int queries_;
+  const int64_t row_;    // numbers of a state's row
+  const int64_t units_;  // of P
+  const int64_t width_;  // of the sums
+  ElScratch scratch_;
+  float* wide_;
+};
+
+template <class S>
+void AttendEl(const ElAttention& p) {
+  using P = typename S::Wide;
+  const ElQueries<S> all(p);
+  const ElScratch& s = all.scratch();
+  const int queries = all.queries();
   for (int begin = 0; begin < p.tokens; begin += kStripTokens) {
     const int tokens = p.tokens - begin < kStripTokens ? p.tokens - begin : kStripTokens;
     const uint32_t* pages[kStripTokens / kPageTokens];
     for (int page = 0; page < Parts(tokens, kPageTokens); ++page) {
       const int left = tokens - page * kPageTokens, count = left < kPageTokens ? left : kPageTokens;
-      pages[page] = AsWide<S>(p.pages[begin / kPageTokens + page], count * row, wide + page * kPageTokens * row);
-      PageScoresEl<P>(pages[page], stride, count, s.q, queries, units, s.scores + page * kPageTokens * queries);
+      pages[page] = all.Page(begin, page);
+      all.Scores(pages[page], count, s.scores + page * kPageTokens * queries);
     }
     if (p.bias != nullptr) {
       for (int query = 0; query < p.queries; ++query) {
@@ -196,9 +233,9 @@ void AttendEl(const ElAttention& p) {
       }
     }
     QueryWeights<P>(s, tokens, queries);
-    AddStrip<P>(s, pages, stride, tokens, queries, p.queries, width);
+    AddStrip<P>(s, pages, all.stride(), tokens, queries, p.queries, all.width());
   }
-  FinishQueries<S>(p, s, width);
+  FinishQueries<S>(p, s, all.width());
 }
 
 }  // namespace

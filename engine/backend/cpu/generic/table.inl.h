@@ -2,6 +2,7 @@
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_TABLE_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_TABLE_INL_H_
 
+#include "engine/backend/cpu/generic/approximate_attention.inl.h"
 #include "engine/backend/cpu/generic/cell_attention.inl.h"
 #include "engine/backend/cpu/generic/el_attention.inl.h"
 #include "engine/backend/cpu/generic/key_value_pages.inl.h"
@@ -36,6 +37,11 @@ constexpr Kernels TableOf(Isa isa) {
   k.store_states = &StoreStates<S>;
   k.el_scratch_floats = &ElScratchFloats<S>;
   k.el_attention = &AttendEl<S>;
+  k.approximate_packed_floats = &ApproximatePackedFloats<S>;
+  k.approximate_packed = &ApproximatePacked<S>;
+  k.approximate_el_floats = &ApproximateElFloats;
+  k.approximate_el = &ApproximateEl<S>;
+  k.keep_largest = &KeepLargest<S>;
   k.cell_scratch_floats = &CellScratchFloats<S>;
   k.cell_attention = &AttendCells<S>;
   k.norm = &Norm<S>;

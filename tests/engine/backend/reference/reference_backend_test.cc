@@ -67,8 +67,8 @@ TEST(Attention, KeysAndValuesByHand) {
   const float query[] = {std::log(3.0f), 1};
   float output[2];
   const float* states[] = {first, second};
-  Attend(
-      KeysAndValues(2, 1), query, states, [](int, int64_t) { return 0.0f; }, output);
+  const auto no_bias = [](int, int64_t) { return 0.0f; };
+  Attend({.layout = KeysAndValues(2, 1), .query = query, .states = states, .bias = no_bias, .output = output});
   EXPECT_THAT(output, ElementsAre(FloatEq(7), FloatEq(15)));
 }
 
@@ -78,9 +78,58 @@ TEST(Attention, HiddenStatesAreKeyAndValueOfEveryHead) {
   const float query[] = {std::log(3.0f), 0, 0, 0};
   float output[4];
   const float* states[] = {first, second};
-  Attend(
-      HiddenStates(2, 2), query, states, [](int, int64_t) { return 0.0f; }, output);
+  const auto no_bias = [](int, int64_t) { return 0.0f; };
+  Attend({.layout = HiddenStates(2, 2), .query = query, .states = states, .bias = no_bias, .output = output});
   EXPECT_THAT(output, ElementsAre(FloatEq(0.75), FloatEq(7), FloatEq(0.5), FloatEq(6)));
+}
+
+std::vector<double> Weighed(const AttentionApproximation& approximation, std::vector<double> weights) {
+  for (double& weight : weights) weight = std::log(weight);
+  Weigh(approximation, weights);
+  return weights;
+}
+
+TEST(Attention, TopKRenormalizesWhatIsLeft) {
+  using testing::DoubleNear;
+  EXPECT_THAT(Weighed({.top_k = 2}, {0.1, 0.3, 0.2, 0.4}),
+              testing::Pointwise(DoubleNear(1e-12), std::vector<double>{0, 3.0 / 7, 0, 4.0 / 7}));
+  // Among equals the first.
+  EXPECT_THAT(Weighed({.top_k = 3}, {0.2, 0.2, 0.2, 0.4}),
+              testing::Pointwise(DoubleNear(1e-12), std::vector<double>{0.25, 0.25, 0, 0.5}));
+}
+
+TEST(Attention, PrunedWeightsAreLeftOutAndTheOthersStay) {
+  using testing::DoubleNear;
+  constexpr AttentionApproximation kPruned = {.values = AttentionValues::kPruned, .threshold = 0.0025};
+  // Of 4 tokens the threshold is 0.0025 * 384 / 4 = 0.24.
+  EXPECT_THAT(Weighed(kPruned, {0.2, 0.25, 0.25, 0.3}),
+              testing::Pointwise(DoubleNear(1e-7), std::vector<double>{0, 0.25, 0.25, 0.3}));
+  // All are below 0.48: the largest stay.
+  EXPECT_THAT(Weighed(kPruned, {0.4, 0.2, 0.4}),
+              testing::Pointwise(DoubleNear(1e-7), std::vector<double>{0.4, 0, 0.4}));
+  EXPECT_THAT(Weighed(kPruned, std::vector<double>(200, 1.0 / 200)),
+              testing::Each(testing::DoubleNear(1.0 / 200, 1e-9)));
+}
+
+TEST(Attention, LogWeightsAreThePapersMiddles) {
+  constexpr AttentionApproximation kLog = {.values = AttentionValues::kLog3Bit, .threshold = 1e-5};
+  EXPECT_THAT(Weighed(kLog, {0.5, 0.3, 0.1, 0.05, 0.03, 0.015, 0.003, 0.0015, 0.0005}),
+              testing::Pointwise(testing::FloatEq(), std::vector<float>{0.61054f, 0.22758f, 0.08483f, 0.03162f,
+                                                                        0.03162f, 0.01179f, 0.00439f, 0.00164f, 0.0f}));
+  // Of a long row all weights are below the scale: the largest become its first value.
+  std::vector<double> flat(2000, 0.9 / 1999);
+  flat[7] = 1e-3 * 0.9;
+  const std::vector<double> weights = Weighed(kLog, flat);
+  EXPECT_FLOAT_EQ(static_cast<float>(weights[7]), 0.00164f);
+  EXPECT_EQ(std::count(weights.begin(), weights.end(), 0.0), 1999);
+}
+
+// The scale is [10^-3, 1] in seven equal parts of the logarithm, and a value is the middle of its part.
+TEST(Attention, LogEdgesAndValuesAreOneScale) {
+  for (int i = 0; i < kLogValues; ++i) {
+    EXPECT_NEAR(kLogEdges[i], std::pow(10.0, -3 + 3.0 * i / kLogValues), 1e-6 * kLogEdges[i]) << i;
+    EXPECT_NEAR(kLogValue[i], std::pow(10.0, -3 + 3.0 * (i + 0.5) / kLogValues), 5e-6) << i;
+  }
 }
 
 TEST(Weights, OfEveryTypeKeepTheirValues) {
@@ -203,8 +252,8 @@ TEST(ReferenceBackend, HiddenStatesGiveWhatKeysAndValuesGive) {
     }
     const Tensor wide_q = session.Allocate(positions, kHeads * kWidth, Storage::kState);
     const Tensor wide_c = session.Allocate(positions, kHeads * kWidth, Storage::kState);
-    const PackedWeightPtr pack_k = backend.PackPerHead(View(w_k, {kHeads, kHeadDim, kWidth}));
-    const PackedWeightPtr pack_v = backend.PackPerHead(View(w_v, {kHeads, kWidth, kHeadDim}));
+    const PackedWeightPtr pack_k = backend.PackPerHead(View(w_k, {kHeads, kHeadDim, kWidth}), nullptr);
+    const PackedWeightPtr pack_v = backend.PackPerHead(View(w_v, {kHeads, kWidth, kHeadDim}), nullptr);
     backend.PerHeadLinear({.phase = Phase::kDecode, .input = q, .weight = pack_k.get(), .output = wide_q});
     backend.CrossAttention({.phase = Phase::kDecode, .layer = 0, .query = wide_q, .output = wide_c});
     backend.PerHeadLinear({.phase = Phase::kDecode, .input = wide_c, .weight = pack_v.get(), .output = c});

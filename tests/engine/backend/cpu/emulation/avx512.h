@@ -89,6 +89,7 @@ void StoreMasked(void* p, uint32_t mask, const From& a) {
   }
 }
 inline __m512 _mm512_maskz_loadu_ps(__mmask16 mask, const void* p) { return LoadMasked<__m512, float>(mask, p); }
+inline __m512 _mm512_maskz_mov_ps(__mmask16 mask, __m512 a) { return LoadMasked<__m512, float>(mask, &a); }
 inline __m512i _mm512_maskz_loadu_epi32(__mmask16 mask, const void* p) { return LoadMasked<__m512i, int>(mask, p); }
 inline __m256i _mm256_maskz_loadu_epi16(__mmask16 mask, const void* p) { return LoadMasked<__m256i, int16_t>(mask, p); }
 inline void _mm512_mask_storeu_ps(void* p, __mmask16 mask, __m512 a) { StoreMasked<float>(p, mask, a); }

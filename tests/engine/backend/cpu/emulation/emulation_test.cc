@@ -171,9 +171,11 @@ TEST(EmulatedAvx512, LanesAndMasks) {
     std::vector<float> stored(n);
     _mm512_mask_storeu_ps(stored.data(), mask, b.v());
     const Lanes moved(_mm512_mask_mov_epi32(a.i(), mask, b.i()));
+    const Lanes kept(_mm512_maskz_mov_ps(mask, b.v()));
     for (int i = 0; i < 16; ++i) {
       EXPECT_EQ(loaded.f[i], i < n ? a.f[i] : 0.0f);
       EXPECT_EQ(moved.f[i], i < n ? b.f[i] : a.f[i]);
+      EXPECT_EQ(kept.f[i], i < n ? b.f[i] : 0.0f);
     }
     EXPECT_EQ(stored, std::vector<float>(b.f, b.f + n));
     std::vector<uint16_t> halves(n);
