@@ -171,6 +171,23 @@ void ReadDevice(YamlMap* map, ServedModelConfig* model, YamlErrors* errors) {
   }
 }
 
+void ReadApproximation(YamlMap* map, ServedModelConfig* model, YamlErrors* errors) {
+  AttentionApproximation& attention = model->approximation;
+  map->Integer("attention_top_k", 1, 1 << 20, &attention.top_k);
+  map->Choice<AttentionValues>("attention_values",
+                               {{"exact", AttentionValues::kExact},
+                                {"pruned", AttentionValues::kPruned},
+                                {"log3bit", AttentionValues::kLog3Bit}},
+                               "", &attention.values);
+  if (attention.loses_weight()) attention.threshold = kDefaultAttentionThreshold;
+  double threshold = attention.threshold;
+  if (const auto given = map->Number("attention_threshold", 0, 1, &threshold); given && !attention.loses_weight()) {
+    RefuseYaml(*given, "none beside attention_values: exact", errors);
+  }
+  attention.threshold = static_cast<float>(threshold);
+  map->Integer("ffn_top_k", 1, 1 << 20, &model->ffn_top_k);
+}
+
 ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, YamlErrors* errors) {
   ServedModelConfig model;
   YamlMap map(value, errors);
@@ -181,6 +198,7 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
       " (this version has no int8)", &model.precision);
   map.Choice<std::optional<AttentionForms>>("attention", {{"auto", std::nullopt}, {"el", kAllEl}, {"kv", kAllKv}}, "",
                                             &model.attention);
+  ReadApproximation(&map, &model, errors);
   if (const auto memory = map.Take("memory")) ReadMemory(*memory, &model, errors);
   map.Integer("max_source_tokens", 1, 1 << 20, &model.max_source_tokens);
   map.Integer("max_decoder_tokens", 2, 1 << 20, &model.max_decoder_tokens);

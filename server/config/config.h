@@ -51,6 +51,8 @@ struct ServedModelConfig {
   int device_index = 0;                   // N of `device: cuda:N`
   Precision precision = Precision::kAuto;
   std::optional<AttentionForms> attention;  // nullopt: auto
+  AttentionApproximation approximation;     // `attention_top_k`, `attention_values`, `attention_threshold`
+  int ffn_top_k = 0;                        // EngineOptions::ffn_top_k
   // `memory`: bytes, or (memory_bytes 0) a fraction of the device's free memory.
   int64_t memory_bytes = 0;
   double memory_fraction = 0.5;

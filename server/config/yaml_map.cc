@@ -125,15 +125,16 @@ void YamlMap::Integer(std::string_view key, int low, int high, int* out) {
   *out = static_cast<int>(wide);
 }
 
-void YamlMap::Number(std::string_view key, double low, double high, double* out) {
+std::optional<YamlValue> YamlMap::Number(std::string_view key, double low, double high, double* out) {
   const std::optional<YamlValue> value = Take(key);
-  if (!value) return;
+  if (!value) return std::nullopt;
   const std::optional<json> number = YamlToJson(value->node);
   if (!number || !number->is_number() || !(number->get<double>() >= low && number->get<double>() <= high)) {
     RefuseYaml(*value, absl::StrCat(low, " to ", high), errors_);
-    return;
+    return std::nullopt;
   }
   *out = number->get<double>();
+  return value;
 }
 
 void YamlMap::Bytes(std::string_view key, int64_t low, int64_t high, int64_t* out) {

@@ -55,7 +55,7 @@ class YamlMap {
   std::optional<YamlValue> Text(std::string_view key, std::string* out);
   void Integer(std::string_view key, int64_t low, int64_t high, int64_t* out);
   void Integer(std::string_view key, int low, int high, int* out);
-  void Number(std::string_view key, double low, double high, double* out);
+  std::optional<YamlValue> Number(std::string_view key, double low, double high, double* out);
   void Bytes(std::string_view key, int64_t low, int64_t high, int64_t* out);
   // `refused`: values that are named in the message as not there yet.
   template <typename Enum>

@@ -35,6 +35,13 @@ v1::Model::Limits DescribeLimits(const ModelInfo& info, const ServedModelConfig&
   return limits;
 }
 
+void DescribeApproximation(const ModelInfo& info, v1::Model::Approximation* approximation) {
+  approximation->set_attention_top_k(info.approximation.top_k);
+  approximation->set_attention_values(ToString(info.approximation.values));
+  approximation->set_attention_threshold(info.approximation.threshold);
+  approximation->set_ffn_top_k(info.ffn_top_k);
+}
+
 // What the format does not have stays unset.
 void DescribeFormat(const QuestionFormat& format, v1::Model::Tasks::Questions* questions) {
   questions->set_format(std::string(NameOf(format.kind)));
@@ -93,6 +100,8 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
           .device_index = config.device_index,
           .precision = config.precision,
           .attention = config.attention,
+          .approximation = config.approximation,
+          .ffn_top_k = config.ffn_top_k,
           .memory_bytes = config.memory_bytes,
           .memory_fraction = config.memory_fraction,
           .encoder_memory_tokens = config.encoder_memory_tokens,
@@ -243,6 +252,7 @@ v1::Model ServedModel::Describe() const {
   model.set_precision(info_.precision == Precision::kBFloat16 ? "bfloat16" : "float32");
   model.set_attention(ToString(info_.attention));
   model.set_attention_reason(info_.attention_reason);
+  if (!info_.approximation.exact() || info_.ffn_top_k > 0) DescribeApproximation(info_, model.mutable_approximation());
   *model.mutable_limits() = DescribeLimits(info_, config_);
   *model.mutable_default_parameters() = defaults_;
   *model.mutable_tasks() = DescribeTasks();

@@ -21,6 +21,11 @@ void LogModel(const v1::Model& model) {
       model.precision(), model.attention(), model.attention_reason(), model.limits().max_source_tokens(),
       model.limits().max_decoder_tokens(), model.limits().max_tokens_reason(), model.limits().encoder_memory_tokens(),
       model.limits().decoder_memory_tokens(), model.limits().max_rows());
+  if (const v1::Model::Approximation& lossy = model.approximation(); model.has_approximation()) {
+    spdlog::info("model={} approximates attention_top_k={} attention_values={} attention_threshold={} ffn_top_k={}",
+                 model.name(), lossy.attention_top_k(), lossy.attention_values(), lossy.attention_threshold(),
+                 lossy.ffn_top_k());
+  }
 }
 
 }  // namespace

@@ -30,6 +30,10 @@ std::string AnswerCache(int64_t bytes) {
   return bytes == 0 ? std::string() : absl::StrCat(", answer cache of ", bytes, " bytes");
 }
 
+std::string Approximation(const v1::Model& model) {
+  return model.has_approximation() ? absl::StrCat("  lossy       ", ToJson(model.approximation()), "\n") : "";
+}
+
 void Print(const v1::Model& model) {
   const v1::Model::Limits& limits = model.limits();
   // What is said of sources has no meaning without an encoder.
@@ -44,8 +48,9 @@ void Print(const v1::Model& model) {
             << "  device      " << model.device() << ": " << model.device_name() << ", " << model.precision() << " ("
             << model.device_reason() << ")\n"
             << "  attention   " << model.attention() << " (" << model.attention_reason() << ")\n"
-            << "  limits      " << sources(limits.max_source_tokens()) << limits.max_decoder_tokens()
-            << " decoder tokens (" << limits.max_tokens_reason() << "), " << limits.max_num_beams() << " beams\n"
+            << Approximation(model) << "  limits      " << sources(limits.max_source_tokens())
+            << limits.max_decoder_tokens() << " decoder tokens (" << limits.max_tokens_reason() << "), "
+            << limits.max_num_beams() << " beams\n"
             << "  memory      " << sources(limits.encoder_memory_tokens()) << limits.decoder_memory_tokens()
             << " decoder positions, " << limits.max_rows() << " rows in flight"
             << (limits.encoder_cache() ? ", encoder cache" : "") << AnswerCache(limits.answer_cache_bytes()) << "\n"

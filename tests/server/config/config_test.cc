@@ -133,6 +133,10 @@ models:
     device: cpu
     precision: bfloat16
     attention: el
+    attention_top_k: 64
+    attention_values: log3bit
+    attention_threshold: 0.25
+    ffn_top_k: 512
     memory: 2GiB
     max_source_tokens: 512
     max_decoder_tokens: 128
@@ -165,6 +169,9 @@ logging: {level: debug, format: json}
   EXPECT_EQ(a.device, DeviceKind::kCpu);
   EXPECT_EQ(a.precision, Precision::kBFloat16);
   EXPECT_EQ(a.attention, kAllEl);
+  EXPECT_EQ(a.approximation,
+            (AttentionApproximation{.top_k = 64, .values = AttentionValues::kLog3Bit, .threshold = 0.25f}));
+  EXPECT_EQ(a.ffn_top_k, 512);
   EXPECT_EQ(a.memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(a.max_source_tokens, 512);
   EXPECT_EQ(a.max_decoder_tokens, 128);
@@ -268,6 +275,8 @@ TEST(ConfigTest, BoundsAreAllowedAndWhatIsBeyondIsNot) {
        {"':1'", "'[]:1'", "'[::1:1'", "'a b:1'", "a:-1", "a:1x", "a:"}},
       {"model", "memory", {"1MiB", "1TiB", "1024TiB", "1.0", "0.001"}, {"1023KiB", "1025TiB", "1.001", "-0.5", "true"}},
       {"model", "max_rows", {"1", "16384"}, {"0", "16385"}},
+      {"model", "attention_top_k", {"1", "1048576"}, {"0", "1048577", "all"}},
+      {"model", "ffn_top_k", {"1", "1048576"}, {"0", "1048577"}},
       {"model", "encoder_memory_tokens", {"64", "2147483648"}, {"63", "2147483649"}},
       {"model", "decoder_memory_tokens", {"16", "2147483648"}, {"15", "2147483649"}},
       {"model", "encode_tokens_per_step", {"1", "1048576"}, {"0", "1048577"}},
@@ -406,6 +415,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "precision is int8; allowed is auto, float32, bfloat16 (this"},
         BadCase{"Attention", Model("attention: flash"), 4, "attention is flash; allowed is auto, el, kv"},
         BadCase{"AttentionList", Model("attention: [el]"), 4, "attention is a list; allowed is auto, el, kv"},
+        BadCase{"AttentionValues", Model("attention_values: 3bit"), 4,
+                "attention_values is 3bit; allowed is exact, pruned, log3bit"},
+        BadCase{"AttentionThreshold", Model("attention_threshold: 0.1"), 4,
+                "attention_threshold is 0.1; allowed is none beside attention_values: exact"},
+        BadCase{"AttentionThresholdRange", Model("attention_values: pruned\n    attention_threshold: 1.5"), 5,
+                "attention_threshold is 1.5; allowed is 0 to 1"},
         BadCase{"MemoryUnit", Model("memory: 2GB"), 4, "memory is 2GB; allowed is bytes"},
         BadCase{"MemoryFraction", Model("memory: 1.5"), 4, "memory is 1.5; allowed is bytes"},
         BadCase{"MemoryZero", Model("memory: 0.0"), 4, "memory is 0.0; allowed is bytes"},

@@ -510,6 +510,24 @@ TEST_F(PrepareTest, SendsLogprobsWhereAskedFor) {
   EXPECT_TRUE(Prepare(*one_, request, false)->token_logprobs);
 }
 
+TEST_F(PrepareTest, DescribesWhatItsModelApproximates) {
+  EXPECT_FALSE(model().Describe().has_approximation());
+  ModelInfo info = model().info();
+  info.approximation = {.top_k = 9, .values = AttentionValues::kPruned, .threshold = 0.25f};
+  info.ffn_top_k = 5;
+  ServedModelConfig config;
+  config.path = FakeModelOptions().path;
+  const auto lossy = ServedModel::Create(config, info, nullptr);
+  ASSERT_TRUE(lossy.ok()) << lossy.status();
+  const v1::Model::Approximation described = (*lossy)->Describe().approximation();
+  EXPECT_EQ(described.attention_top_k(), 9);
+  EXPECT_EQ(described.attention_values(), "pruned");
+  EXPECT_EQ(described.attention_threshold(), 0.25f);
+  EXPECT_EQ(described.ffn_top_k(), 5);
+  info.approximation = {};
+  EXPECT_TRUE((*ServedModel::Create(config, info, nullptr))->Describe().has_approximation());
+}
+
 TEST_F(PrepareTest, DescribesItsModel) {
   const v1::Model described = model().Describe();
   EXPECT_EQ(described.name(), "fake");
