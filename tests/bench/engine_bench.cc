@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <ctime>
 #include <fstream>
+#include <iostream>
 #include <map>
 #include <memory>
 #include <random>
@@ -23,9 +24,11 @@ namespace {
 struct Options {
   std::string model, ids, device = "auto", precision = "auto", attention = "auto";
   int beams = 4, out = 64, documents = 32, copies = 1, least = 1024, most = 1024, rows = 256, encode_tokens = 2048;
-  int warm_documents = 0, repeated = 0;
+  int warm_documents = 0, repeated = 0, max_decoder_tokens = 0;
+  unsigned seed = 7;
   double memory_gib = 4;
-  bool json = false, no_encoder_cache = false;
+  int64_t encoder_memory_tokens = 0, decoder_memory_tokens = 0;
+  bool json = false, no_encoder_cache = false, more = false;
   std::vector<std::string> decoding = {"plain"};
   int rounds = 1;
 };
@@ -33,7 +36,8 @@ struct Options {
 struct Measured {
   double seconds = 0, processor_seconds = 0;  // the latter of all threads
   int steps = 0, most_in_flight = 0;
-  int64_t rows = 0;
+  int64_t rows = 0, encoded_tokens = 0;
+  Resources reserved;  // by all of them, one after the other
   StepTimes times;
 };
 
@@ -91,6 +95,11 @@ const std::map<std::string, void (*)(DecodingSpec&)> kDecodings = {
        d.num_beam_groups = 2;
        d.diversity_penalty = 1;
      }},
+    {"diverse",  // each beam a group of its own
+     [](DecodingSpec& d) {
+       d.num_beam_groups = d.num_beams;
+       d.diversity_penalty = 1;
+     }},
 };
 
 // What the engine gets of a document. A decoder-only model gets it as a prompt.
@@ -130,6 +139,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool)
   options.precision = precisions.at(o.precision);
   options.attention = forms.at(o.attention);
   options.memory_bytes = static_cast<int64_t>(o.memory_gib * (int64_t{1} << 30));
+  options.encoder_memory_tokens = o.encoder_memory_tokens;
+  options.decoder_memory_tokens = o.decoder_memory_tokens;
+  options.max_decoder_tokens = o.max_decoder_tokens;
   options.max_rows = o.rows;
   options.encode_tokens_per_step = o.encode_tokens;
   options.encoder_cache = !o.no_encoder_cache && o.copies == 1;
@@ -153,6 +165,7 @@ absl::StatusOr<Measured> Measure(Engine& engine, const std::vector<Work>& works,
       if (!needed.ok()) return needed.status();
       if (!needed->Fits(free)) break;
       free -= *needed;
+      m.reserved += *needed;
       plan.admissions.push_back({first_id + next, work.source, work.decoding, false});
       ++next;
     }
@@ -163,6 +176,7 @@ absl::StatusOr<Measured> Measure(Engine& engine, const std::vector<Work>& works,
     }
     ++m.steps;
     m.rows += result.rows;
+    m.encoded_tokens += result.encoded_tokens;
     m.most_in_flight = std::max(m.most_in_flight, result.sequences);
     m.times.encode += result.times.encode;
     m.times.decode += result.times.decode;
@@ -179,6 +193,10 @@ void Print(const Options& o, const ModelInfo& info, const Measured& m, int64_t s
   const double tokens = static_cast<double>(sequences) * o.out;
   const double read = static_cast<double>(source_tokens) * o.copies / m.times.encode;
   if (o.json) {
+    const double encoder_bytes =
+        static_cast<double>(m.reserved.encoder_pages * info.page_tokens * info.bytes_per_encoder_token);
+    const double decoder_bytes =
+        static_cast<double>(m.reserved.decoder_blocks * info.block_positions * info.bytes_per_decoder_token);
     const nlohmann::json line = {{"device", info.device_name},
                                  {"precision", info.precision == Precision::kFloat32 ? "float32" : "bfloat16"},
                                  {"attention", ToString(info.attention)},
@@ -190,13 +208,20 @@ void Print(const Options& o, const ModelInfo& info, const Measured& m, int64_t s
                                  {"source_tokens_per_encode_second", read},
                                  {"bytes_per_encoder_token", info.bytes_per_encoder_token},
                                  {"bytes_per_decoder_token", info.bytes_per_decoder_token},
+                                 {"encoder_bytes_per_document", encoder_bytes / n},
+                                 {"decoder_bytes_per_document", decoder_bytes / n},
+                                 {"encoded_tokens", m.encoded_tokens},
                                  {"most_in_flight", m.most_in_flight},
                                  {"seconds", m.seconds},
                                  {"processor_seconds", m.processor_seconds},
                                  {"steps", m.steps},
                                  {"waiting_for_device", m.times.select / m.seconds},
+                                 {"encode_seconds", m.times.encode},
+                                 {"decode_seconds", m.times.decode},
+                                 {"select_seconds", m.times.select},
                                  {"search_seconds", m.times.search}};
     std::printf("%s\n", line.dump().c_str());
+    std::fflush(stdout);  // somebody may wait for it before asking for more
     return;
   }
   std::printf("documents/s %.3f  tokens/s %.0f  seconds %.2f  steps %d  rows/step %.1f  most in flight %d\n",
@@ -245,6 +270,33 @@ int Compare(const Options& o, Engine& engine, const std::vector<std::vector<int3
   return 0;
 }
 
+// What a line of --more changes for its run.
+Options Changed(Options o, const nlohmann::json& line) {
+  o.beams = line.value("beams", o.beams);
+  o.out = line.value("out", o.out);
+  o.documents = line.value("documents", o.documents);
+  o.least = o.most = line.value("source", o.least);
+  o.seed = line.value("seed", o.seed);
+  o.decoding = {line.value("decoding", o.decoding.front())};
+  return o;
+}
+
+// One run for each line of standard input, on the engine as it is, whose encoder cache has what earlier ones encoded.
+int RunMore(const Options& o, Engine& engine) {
+  SequenceId id = 1'000'000;
+  for (std::string line; std::getline(std::cin, line);) {
+    const Options run = Changed(o, nlohmann::json::parse(line));
+    const int vocab = engine.info().vocab_size;
+    const std::vector<Work> works =
+        ToWork(run, engine.info(), RandomDocuments(run, run.documents, vocab, run.seed), run.decoding.front());
+    const auto measured = Measure(engine, works, id);
+    if (!measured.ok()) return Failed(measured.status());
+    id += works.size();
+    Print(run, engine.info(), *measured, int64_t{run.documents} * run.least, works.size());
+  }
+  return 0;
+}
+
 int Run(const Options& o) {
   ThreadPool pool(ThreadPool::AvailableProcessors());
   const absl::StatusOr<std::unique_ptr<Engine>> engine = Load(o, &pool);
@@ -255,8 +307,9 @@ int Run(const Options& o) {
                 info.precision == Precision::kFloat32 ? "float32" : "bfloat16", ToString(info.attention).c_str(),
                 info.attention_reason.c_str());
   }
+  if (o.more) return RunMore(o, **engine);
   std::vector<std::vector<int32_t>> documents =
-      o.ids.empty() ? RandomDocuments(o, o.documents, info.vocab_size, 7) : ReadDocuments(o.ids, o.documents);
+      o.ids.empty() ? RandomDocuments(o, o.documents, info.vocab_size, o.seed) : ReadDocuments(o.ids, o.documents);
   if (documents.empty()) return Failed(absl::InvalidArgumentError("there are no documents"));
   Repeat(o.repeated, &documents);
   int64_t source_tokens = 0;
@@ -300,9 +353,16 @@ int main(int argc, char** argv) {
   app.add_option("--decoding", o.decoding, "rules or sampling; several are compared, over --rounds")
       ->check(CLI::IsMember(decodings));
   app.add_option("--rounds", o.rounds)->check(CLI::Range(1, 1000));
+  app.add_option("--seed", o.seed, "of random documents");
   app.add_flag("--json", o.json, "one line of JSON");
+  app.add_flag("--more", o.more,
+               "a run for each line of standard input: {\"documents\": 8, \"source\": 512, \"seed\": 7, \"beams\": 4, "
+               "\"decoding\": \"plain\", \"out\": 64}, keys left out: as above");
   app.add_option("--max-rows", o.rows);
+  app.add_option("--max-decoder-tokens", o.max_decoder_tokens);
   app.add_option("--memory-gib", o.memory_gib);
+  app.add_option("--encoder-memory-tokens", o.encoder_memory_tokens);
+  app.add_option("--decoder-memory-tokens", o.decoder_memory_tokens);
   app.add_option("--encode-tokens-per-step", o.encode_tokens);
   CLI11_PARSE(app, argc, argv);
   o.most = std::max(o.most, o.least);
