@@ -1,5 +1,7 @@
 // The engine alone on documents of a benchmark: documents and tokens a second, and where a step's time goes. See
 // README.md here.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -26,6 +28,9 @@ struct Options {
   int beams = 4, out = 64, documents = 32, copies = 1, least = 1024, most = 1024, rows = 256, encode_tokens = 2048;
   int warm_documents = 0, repeated = 0, max_decoder_tokens = 0;
   unsigned seed = 7;
+  int max_source_tokens = 0, top_k = 0, ffn_top_k = 0;
+  std::string values = "exact";
+  float threshold = kDefaultAttentionThreshold;
   double memory_gib = 4;
   int64_t encoder_memory_tokens = 0, decoder_memory_tokens = 0;
   bool json = false, no_encoder_cache = false, more = false;
@@ -133,6 +138,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool)
       {"auto", Precision::kAuto}, {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
   static const std::map<std::string, std::optional<AttentionForms>> forms = {
       {"auto", std::nullopt}, {"el", kAllEl}, {"kv", kAllKv}};
+  static const std::map<std::string, AttentionValues> values = {
+      {"exact", AttentionValues::kExact}, {"pruned", AttentionValues::kPruned}, {"log3bit", AttentionValues::kLog3Bit}};
   EngineOptions options;
   options.checkpoint = o.model;
   options.device = devices.at(o.device);
@@ -144,6 +151,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool)
   options.max_decoder_tokens = o.max_decoder_tokens;
   options.max_rows = o.rows;
   options.encode_tokens_per_step = o.encode_tokens;
+  options.max_source_tokens = o.max_source_tokens;
+  options.approximation = {.top_k = o.top_k, .values = values.at(o.values), .threshold = o.threshold};
+  options.ffn_top_k = o.ffn_top_k;
   options.encoder_cache = !o.no_encoder_cache && o.copies == 1;
   options.pool = pool;
   return Engine::Load(options);
@@ -188,6 +198,12 @@ absl::StatusOr<Measured> Measure(Engine& engine, const std::vector<Work>& works,
   return m;
 }
 
+int64_t PeakResidentBytes() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} << 10;
+}
+
 void Print(const Options& o, const ModelInfo& info, const Measured& m, int64_t source_tokens, size_t sequences) {
   const double n = static_cast<double>(sequences) / o.copies;
   const double tokens = static_cast<double>(sequences) * o.out;
@@ -219,7 +235,9 @@ void Print(const Options& o, const ModelInfo& info, const Measured& m, int64_t s
                                  {"encode_seconds", m.times.encode},
                                  {"decode_seconds", m.times.decode},
                                  {"select_seconds", m.times.select},
-                                 {"search_seconds", m.times.search}};
+                                 {"encode_seconds", m.times.encode},
+                                 {"search_seconds", m.times.search},
+                                 {"peak_resident_bytes", PeakResidentBytes()}};
     std::printf("%s\n", line.dump().c_str());
     std::fflush(stdout);  // somebody may wait for it before asking for more
     return;
@@ -340,6 +358,12 @@ int main(int argc, char** argv) {
   app.add_option("--device", o.device)->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--precision", o.precision)->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
   app.add_option("--attention", o.attention)->check(CLI::IsMember({"auto", "el", "kv"}));
+  app.add_option("--attention-top-k", o.top_k)->check(CLI::Range(1, 1 << 20));
+  app.add_option("--attention-values", o.values)->check(CLI::IsMember({"exact", "pruned", "log3bit"}));
+  app.add_option("--attention-threshold", o.threshold)->check(CLI::Range(0.0, 1.0));
+  app.add_option("--ffn-top-k", o.ffn_top_k)->check(CLI::Range(1, 1 << 20));
+  app.add_option("--max-source-tokens", o.max_source_tokens, "0: what the checkpoint says")
+      ->check(CLI::Range(0, 1 << 20));
   app.add_option("--beams", o.beams);
   app.add_option("--out", o.out, "new tokens of each document");
   app.add_option("--documents", o.documents);
