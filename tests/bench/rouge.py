@@ -113,8 +113,9 @@ def stubs(work):
 class Server:
     """A server of the embedded model on a free port, for the time of a `with`."""
 
-    def __init__(self, binary, precision, work):
-        self.binary, self.precision, self.work = binary, precision, work
+    def __init__(self, binary, precision, work, keys=None):
+        """`keys`: of the model's configuration, beside those below."""
+        self.binary, self.precision, self.work, self.keys = binary, precision, work, keys or {}
 
     def __enter__(self):
         config, port_file = f"{self.work}/{self.precision}.yaml", f"{self.work}/{self.precision}.port"
@@ -123,7 +124,7 @@ class Server:
                 "server": {"listen": "127.0.0.1:0", "ops_listen": ""},
                 "models": [{"name": "debian-synopsis", "path": MODEL, "device": "cpu", "precision": self.precision, "memory": "1GiB",
                             "tasks": {"summarize": {"prefix": ""},
-                                      "questions": {"format": "highlight", "prefix": PREFIX, "highlight": MARK}}}],
+                                      "questions": {"format": "highlight", "prefix": PREFIX, "highlight": MARK}}} | self.keys],
             }, out)
         if os.path.exists(port_file):
             os.remove(port_file)
@@ -165,6 +166,15 @@ def ask(address, rows, modules):
         return texts, models[0], time.time() - begin
 
 
+def usable(rows, reference):
+    """Those that make sense to ask, with their prompts. A question whose prompt would be cut might lose its answer: the server
+    refuses to guess."""
+    for row in rows:
+        row["prompt"] = (PREFIX if row["task"] == "qg" else "") + row["source"]
+    return [r for r in rows if r["source"].count(MARK) == (2 if r["task"] == "qg" else 0)
+            and (r["task"] == "sum" or reference.length(r["prompt"]) <= MAX_SOURCE)]
+
+
 def rouge_l(scorer, rows, texts, task):
     scores = [scorer.score(r["target"], t)["rougeL"].fmeasure for r, t in zip(rows, texts) if r["task"] == task]
     return 100 * sum(scores) / len(scores)
@@ -203,12 +213,8 @@ def main():
     os.makedirs(a.work, exist_ok=True)
     from rouge_score import rouge_scorer
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
-    reference, rows = Reference(a.work), fetch_pairs(a.work)
-    for row in rows:
-        row["prompt"] = (PREFIX if row["task"] == "qg" else "") + row["source"]
-    # A question whose prompt would be cut might lose its answer: the server refuses to guess.
-    rows = [r for r in rows if r["source"].count(MARK) == (2 if r["task"] == "qg" else 0)
-            and (r["task"] == "sum" or reference.length(r["prompt"]) <= MAX_SOURCE)]
+    reference = Reference(a.work)
+    rows = usable(fetch_pairs(a.work), reference)
     if a.limit and a.limit < len(rows):
         rows = [rows[i * len(rows) // a.limit] for i in range(a.limit)]
     modules = stubs(a.work)
