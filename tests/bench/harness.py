@@ -186,12 +186,12 @@ def peer(engine, model, timeout, python=sys.executable, **flags):
     return json.loads(output_of(command, timeout).splitlines()[-1])
 
 
-def make_model(path):
-    """A random BART-base, and what CTranslate2 makes of it, unless they are there."""
+def make_model(path, size="base"):
+    """A random BART, unless it is there."""
     if not os.path.exists(f"{path}/model.safetensors"):
         print(f"making {path}", flush=True)
         os.makedirs(path, exist_ok=True)
-        output_of([sys.executable, f"{HERE}/make_model.py", "base", path, f"{ROOT}/models/debian-synopsis"], 600)
+        output_of([sys.executable, f"{HERE}/make_model.py", size, path, f"{ROOT}/models/debian-synopsis"], 600)
 
 
 def write_documents(path, documents):

@@ -1,8 +1,8 @@
 """Measures the served system; README.md here says what each figure means. In an environment with requirements.txt:
 
-  python3 tests/bench/run.py                          everything, in about an hour and a half on two cores
+  python3 tests/bench/run.py                          everything, in about two hours on two cores
   python3 tests/bench/run.py peers --cases 1024 --docs 16
-  python3 tests/bench/run.py forms|online|first-text  each part alone; several may be named
+  python3 tests/bench/run.py forms|el|online|first-text      each part alone; several may be named
   python3 tests/bench/run.py all --docs 2 --out 4 --rounds 1 --seconds 5      whether it works, in minutes
 
 Needs a build (cmake --preset release && cmake --build --preset release). All of it stays on the loopback interface, and each
@@ -15,11 +15,12 @@ import signal
 import statistics
 import sys
 
+import el
 import harness
 from harness import Load, Quiet, Server, markdown
 from peers import documents
 
-PARTS = ("peers", "forms", "online", "first-text")
+PARTS = ("peers", "forms", "el", "online", "first-text")
 CASES = {"1024": ("1024", 4), "256": ("256", 4), "mix": ("mix", 4), "greedy": ("1024", 1)}  # name -> source, beams
 BATCHES, DTYPES = (8, 16, 32), ("float32", "int8")
 PRECISIONS = ("float32", "bfloat16")
@@ -139,6 +140,10 @@ class Bench:
             markdown(["form", "most documents in flight", "memory used at most", "memory planned", "bytes a source token", "bytes a decoder position",
                       "documents a second"], memory_rows)])
 
+    def el(self):
+        """The same, and keys and values of each beam's own: what they hold and how fast they are, by the engine alone."""
+        return el.gains(self.a, self.quiet)
+
     # ---- Requests that come when they come ----
 
     def arrivals(self, server, rate, beams=4, seed=1, **flags):
@@ -248,11 +253,15 @@ def arguments():
     ap.add_argument("--batches", type=names(None, int), default=list(BATCHES), help="of the peers")
     ap.add_argument("--openvino", metavar="PYTHON", help="interpreter with openvino_requirements.txt: OpenVINO is a peer too")
     ap.add_argument("--beams", type=names(None, int), default=[1, 4, 8], help="of forms")
-    ap.add_argument("--docs", type=int, default=32, help="documents in a closed loop")
+    ap.add_argument("--docs", type=int, default=32, help="documents in a closed loop; of el: in a batch, at most")
     ap.add_argument("--out", type=int, default=64, help="new tokens of each")
     ap.add_argument("--rounds", type=int, default=3, help="figures are medians over so many interleaved rounds")
     ap.add_argument("--memory", default="128MiB", help="what el and kv get to hold as many documents as they can")
     ap.add_argument("--crowd", type=int, default=128, help="documents that wait for it")
+    ap.add_argument("--sizes", type=names(el.SIZES), default=list(el.SIZES), help="of el: models, by commas: " + ",".join(el.SIZES))
+    ap.add_argument("--sources", type=names(el.SOURCES, int), default=list(el.SOURCES), help="of el: tokens, by commas: 256,512,1024")
+    ap.add_argument("--searches", type=names(el.SEARCHES), default=list(el.SEARCHES), help="of el: beams, by commas: " + ",".join(el.SEARCHES))
+    ap.add_argument("--el-memory", type=int, default=512, metavar="MIB", help="of el: what documents in flight may take")
     ap.add_argument("--max-rows", type=int, default=256, help="of the servers in closed loops and with static batches; for the others their own choice")
     ap.add_argument("--shares", type=names(None, float), default=[0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
                     help="of online: rates as shares of what a closed loop reaches")
