@@ -176,6 +176,7 @@ struct StepLimits {
   int decoder_length = 0;  // positions of one hypothesis
   int source_length = 0;   // tokens of one document
   int64_t edits = 0;       // logit edits of all rows; a step with more may allocate
+  int64_t biases = 0;      // numbers of all documents' biases in a phase; a step with more may allocate
 };
 
 // x[p] = table[token] * scale + position_table[position_id + offset]; float32 [positions, d].

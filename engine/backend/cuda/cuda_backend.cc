@@ -19,8 +19,13 @@ AttentionGeometry Geometry(const MemoryShape& shape, AttentionForm form) {
 
 // A step of one token, for running everything once at load. Points to itself.
 struct Rehearsal {
-  explicit Rehearsal(bool cross_attention) {
-    if (!cross_attention) decode_documents[0] = {.begin = 0, .positions = 1, .length = 0, .pages = {}};
+  Rehearsal(bool cross_attention, int heads) {
+    if (!cross_attention) {
+      decode_documents[0] = {.begin = 0, .positions = 1, .length = 0, .pages = {}};
+    } else {
+      no_bias.resize(heads);
+      decode_documents[0].bias = no_bias;
+    }
   }
 
   std::array<int32_t, 1> zero = {0};
@@ -28,6 +33,7 @@ struct Rehearsal {
   std::array<DecodeDocument, 1> decode_documents = {{{.begin = 0, .positions = 1, .length = 1, .pages = zero}}};
   std::array<DecodeRow, 1> rows = {{{.ancestry = zero}}};
   std::array<SelectRow, 1> select = {SelectRow{}};
+  std::vector<float> no_bias;  // as one: so the kernels for it run, too
 
   StepLayout Layout(Phase phase) const {
     StepLayout layout;
@@ -41,6 +47,11 @@ struct Rehearsal {
     return layout;
   }
 };
+
+bool HasBias(const DecodeLayout& layout) {
+  return std::any_of(layout.documents.begin(), layout.documents.end(),
+                     [](const DecodeDocument& document) { return !document.bias.empty(); });
+}
 
 }  // namespace
 
@@ -78,7 +89,8 @@ absl::Status CudaBackend::AllocateMemory(const MemoryShape& shape, int64_t encod
                          .cells = int64_t{limits.decode_positions} * limits.decoder_length,
                          .decoder_length = limits.decoder_length,
                          .source_length = limits.source_length,
-                         .edits = limits.edits};
+                         .edits = limits.edits,
+                         .biases = limits.biases};
   RowArrays::Limits prefill = rows;
   prefill.self = Geometry(shape, AttentionForm::kKv);
   prefill.bucket = {limits.prefill_positions, limits.select_rows};
@@ -156,23 +168,26 @@ absl::Status CudaBackend::Prepare(Phase phase, absl::FunctionRef<void()> body) {
   context_->Bind();
   Plan(phase, body);
   // Loads every kernel, which capturing must not have to, and shows at load what does not run.
-  const Rehearsal rehearsal(shape_.cross.has_value());
+  const Rehearsal rehearsal(shape_.cross.has_value(), shape_.heads);
   BeginStep(rehearsal.Layout(phase));
   body();
   if (const auto selected = Selected(); !selected.ok()) return selected.status();
   if (phase != Phase::kDecode) return context_->status();
   for (const int positions : Buckets(limits_.decode_positions)) {
-    const DecodeBucket one = BucketOf(positions, positions), two = BucketOf(positions, 2 * positions);
-    Capture(one, body);
-    if (two != one) Capture(two, body);
+    for (const bool biased : {false, true}) {
+      if (biased && !has_biased_layers_) continue;
+      const DecodeBucket one = BucketOf(positions, positions, biased), two = BucketOf(positions, 2 * positions, biased);
+      Capture(one, body);
+      if (two != one) Capture(two, body);
+    }
   }
   context_->Synchronize();
   return context_->status();
 }
 
-DecodeBucket CudaBackend::BucketOf(int positions, int select_rows) const {
-  const int rows = Bucket(positions, limits_.decode_positions), once = std::min(rows, limits_.select_rows);
-  return {rows, select_rows <= once ? once : std::min(2 * rows, limits_.select_rows)};
+DecodeBucket CudaBackend::BucketOf(int positions, int select_rows, bool biased) const {
+  const int rows = cuda::Bucket(positions, limits_.decode_positions), once = std::min(rows, limits_.select_rows);
+  return {rows, select_rows <= once ? once : std::min(2 * rows, limits_.select_rows), biased};
 }
 
 void CudaBackend::Capture(const DecodeBucket& bucket, absl::FunctionRef<void()> body) {
@@ -195,12 +210,12 @@ void CudaBackend::BeginStep(const StepLayout& layout) {
   for (const DecodeRow& row : layout.prefill.rows) prefill_history_ += row.first + row.positions;
   decode_positions_ = layout.decode.positions();
   decode_select_ = layout.decode.select;
-  bucket_ = BucketOf(decode_positions_, static_cast<int>(decode_select_.size()));
+  bucket_ = BucketOf(decode_positions_, static_cast<int>(decode_select_.size()), HasBias(layout.decode));
   encode_arrays_.Send(*context_, layout.encode);
   prefill_select_rows_ = static_cast<int>(layout.prefill.select.size());
-  const DecodeBucket prefill{prefill_positions_, prefill_select_rows_};
-  prefill_arrays_.Send(*context_, layout.prefill, prefill);
-  prefill_ = prefill_arrays_.Of(prefill);
+  prefill_bucket_ = {prefill_positions_, prefill_select_rows_, HasBias(layout.prefill)};
+  prefill_arrays_.Send(*context_, layout.prefill, prefill_bucket_);
+  prefill_ = prefill_arrays_.Of(prefill_bucket_);
   if (decode_arrays_.Send(*context_, layout.decode, bucket_)) graphs_.Forget();
   decode_ = decode_arrays_.Of(bucket_);
   decoding_waited_ = decode_positions_ == 0 && prefill_positions_ == 0;

@@ -101,13 +101,14 @@ class CudaBackend final : public Backend {
            : phase == Phase::kPrefill ? prefill_positions_
                                       : bucket_.positions;
   }
+  const DecodeBucket& Bucket(Phase phase) const { return phase == Phase::kPrefill ? prefill_bucket_ : bucket_; }
   const DecodeArrays& Arrays(Phase phase) const { return phase == Phase::kPrefill ? prefill_ : decode_; }
   // False: nothing is to be launched, because the device failed, or only products are asked for.
   bool Launches() const { return context_->ok() && !planning_; }
   // Runs `body` without launching anything: products are made, and what they need is allocated.
   void Plan(Phase phase, absl::FunctionRef<void()> body);
   // The bucket of a decode step: as many select rows as positions, or twice as many where alternatives are asked for.
-  DecodeBucket BucketOf(int positions, int select_rows) const;
+  DecodeBucket BucketOf(int positions, int select_rows, bool biased) const;
   void Capture(const DecodeBucket& bucket, absl::FunctionRef<void()> body);
   // Of a product: in this step, and the most of any.
   struct RowCount {
@@ -150,13 +151,14 @@ class CudaBackend final : public Backend {
   Graphs graphs_;
 
   bool planning_ = false;
+  bool has_biased_layers_ = false;  // a cross-attention was seen that adds biases
   int encode_positions_ = 0;
   int prefill_positions_ = 0;
   int prefill_history_ = 0;  // cells of the prefill rows
   int prefill_select_rows_ = 0;
   int decode_positions_ = 0;
   std::span<const SelectRow> decode_select_;
-  DecodeBucket bucket_;
+  DecodeBucket bucket_, prefill_bucket_;
   DecodeArrays prefill_;
   DecodeArrays decode_;          // the bucket's
   Event stored_;                 // the last StoreEncoder: decoding reads pages after it

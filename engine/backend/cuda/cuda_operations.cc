@@ -223,12 +223,19 @@ DecodeAttentionKernelArgs CudaBackend::DecodeAttention(AttentionForm form, const
           .bias = {}};
 }
 
+// Biases have a slower kernel, with other bits: it takes the documents that have some, and no other, so that these
+// are what they are in any company. A step in which none has any launches what it would without them.
 void CudaBackend::CrossAttention(const CrossAttentionArgs& args) {
+  has_biased_layers_ |= args.biased;
   if (!Launches() || Rows(args.phase) == 0) return;
   const DecodeArrays& arrays = Arrays(args.phase);
   const DeviceBlock& pages = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer];
   DecodeAttentionKernelArgs kernel = DecodeAttention(*shape_.cross, args.query, args.output, pages, arrays.cross);
-  if (args.biased) kernel.bias = {.values = arrays.biases, .documents = arrays.document_biases};
+  const bool apart = args.biased && Bucket(args.phase).biased;
+  if (apart) kernel.work = arrays.plain_cross;
+  if (!context_->Check(LaunchCrossAttention(kernel, stream(args.phase)), "CrossAttention") || !apart) return;
+  kernel.work = arrays.biased_cross;
+  kernel.bias = {.values = arrays.biases, .documents = arrays.document_biases};
   context_->Check(LaunchCrossAttention(kernel, stream(args.phase)), "CrossAttention");
 }
 

@@ -7,8 +7,8 @@ namespace elserve::cuda {
 
 // Where a bucket's arrays begin.
 struct RowArrays::Offsets {
-  int64_t tokens, position_ids, cells, select_positions, select, counts, cross_items, self_items, page_list,
-      document_biases, tail;
+  int64_t tokens, position_ids, cells, select_positions, select, counts, cross_items, self_items, biased_items,
+      plain_items, page_list, document_biases, tail;
   int max_cross_items, max_self_items;
 };
 
@@ -24,9 +24,11 @@ RowArrays::Offsets RowArrays::OffsetsOf(const DecodeBucket& bucket) const {
   at.cells = places.Take<int32_t>(bucket.positions);
   at.select_positions = places.Take<int32_t>(bucket.select_rows);
   at.select = places.Take<SelectItem>(bucket.select_rows);
-  at.counts = places.Take<int32_t>(2);
+  at.counts = places.Take<int32_t>(4);
   at.cross_items = places.Take<AttentionItem>(at.max_cross_items);
   at.self_items = places.Take<AttentionItem>(at.max_self_items);
+  at.biased_items = places.Take<AttentionItem>(bucket.biased ? at.max_cross_items : 0);
+  at.plain_items = places.Take<AttentionItem>(bucket.biased ? at.max_cross_items : 0);
   const int64_t document_pages = (limits_.source_length + kPageTokens - 1) / kPageTokens;
   at.page_list = places.Take<int32_t>(bucket.positions * document_pages);
   at.document_biases = places.Take<DocumentBias>(bucket.positions);
@@ -36,10 +38,12 @@ RowArrays::Offsets RowArrays::OffsetsOf(const DecodeBucket& bucket) const {
 
 absl::Status RowArrays::Allocate(Context& context, const Limits& limits) {
   limits_ = limits;
-  const Offsets at = OffsetsOf(limits.bucket);
+  limits_.bucket.biased = true;  // what takes the most
+  const Offsets at = OffsetsOf(limits_.bucket);
   Places tail;
   tail.Take<int32_t>(limits.cells);
   tail.Take<int32_t>(int64_t{limits.bucket.select_rows} * kMaxEosIds);
+  tail.Take<float>(limits.biases);
   tail.Take<LogitEdit>(limits.edits + 2);
   buffer_.Reserve(context, at.tail + tail.end());
   return context.status();
@@ -68,6 +72,12 @@ DecodeArrays RowArrays::Of(const DecodeBucket& bucket) const {
                  .items = At<AttentionItem>(device, at.self_items),
                  .items_count = counts + 1,
                  .max_items = at.max_self_items};
+  if (!bucket.biased) return arrays;
+  arrays.biased_cross = arrays.plain_cross = arrays.cross;
+  arrays.biased_cross.items = At<AttentionItem>(device, at.biased_items);
+  arrays.biased_cross.items_count = counts + 2;
+  arrays.plain_cross.items = At<AttentionItem>(device, at.plain_items);
+  arrays.plain_cross.items_count = counts + 3;
   return arrays;
 }
 
@@ -121,6 +131,12 @@ void RowArrays::WriteRows(const DecodeLayout& layout, const DecodeBucket& bucket
   int32_t* counts = At<int32_t>(host, at.counts);
   counts[0] = PlanCrossAttention(limits_.cross, layout, At<AttentionItem>(host, at.cross_items));
   counts[1] = PlanSelfAttention(limits_.self, layout, At<AttentionItem>(host, at.self_items));
+  if (bucket.biased) {
+    counts[2] =
+        PlanCrossAttention(limits_.cross, layout, At<AttentionItem>(host, at.biased_items), CrossDocuments::kWithBias);
+    counts[3] = PlanCrossAttention(limits_.cross, layout, At<AttentionItem>(host, at.plain_items),
+                                   CrossDocuments::kWithoutBias);
+  }
   int32_t* pages = At<int32_t>(host, at.page_list);
   for (const DecodeDocument& document : layout.documents) {
     pages = std::copy(document.pages.begin(), document.pages.end(), pages);

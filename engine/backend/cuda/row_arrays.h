@@ -28,12 +28,15 @@ struct DecodeArrays {
   const DocumentBias* document_biases = nullptr;  // [positions]
   const float* biases = nullptr;                  // all documents'
   AttentionWork cross;                            // over the page list
-  AttentionWork self;                             // over the ancestry, which is listed row after row
+  // The same for documents with biases alone, and for those without; of buckets that are not biased neither.
+  AttentionWork biased_cross, plain_cross;
+  AttentionWork self;  // over the ancestry, which is listed row after row
 };
 
 struct DecodeBucket {
   int positions = 0;
   int select_rows = 0;
+  bool biased = false;  // some of the documents have biases
   bool operator==(const DecodeBucket&) const = default;
 };
 
@@ -48,12 +51,13 @@ class RowArrays {
     int decoder_length = 0;
     int source_length = 0;
     int64_t edits = 0;
+    int64_t biases = 0;
   };
   // RESOURCE_EXHAUSTED where there is no room.
   absl::Status Allocate(Context& context, const Limits& limits);
 
   // Writes the layout and copies it on the phase's stream. True: the arrays moved, because a step brought more edits
-  // than the limits say, or the first biases: nothing that was captured holds.
+  // or biases than the limits say: nothing that was captured holds.
   bool Send(Context& context, const DecodeLayout& layout, const DecodeBucket& bucket);
   // Where a bucket's arrays are.
   DecodeArrays Of(const DecodeBucket& bucket) const;

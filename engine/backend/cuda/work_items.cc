@@ -74,14 +74,17 @@ int SplitTokens(const AttentionGeometry& geometry, int length) {
   return std::max(least, static_cast<int>(CeilDiv(CeilDiv(length, kMaxSplits), kPageTokens)) * kPageTokens);
 }
 
-int PlanCrossAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items) {
+int PlanCrossAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items,
+                       CrossDocuments documents) {
   Planner planner(geometry, items);
   int pages = 0;
   for (const DecodeDocument& document : layout.documents) {
     const int first = geometry.el ? document.begin * geometry.heads : document.begin;
     const int count = geometry.el ? document.positions * geometry.heads : document.positions;
     const int tile = geometry.el ? kTileLanes : kTilePositions;
-    for (int at = 0; at < count; at += tile) {
+    const bool listed =
+        documents == CrossDocuments::kAll || document.bias.empty() == (documents == CrossDocuments::kWithoutBias);
+    for (int at = 0; listed && at < count; at += tile) {
       planner.AddTile(first + at, std::min(tile, count - at), pages, kPageTokens, document.length);
     }
     pages += static_cast<int>(document.pages.size());

@@ -57,7 +57,10 @@ int SplitTokens(const AttentionGeometry& geometry, int length);
 // `items` has room for what the bound below says. Longest first, so that blocks which take every n-th item end
 // together; tiles of one split of one document stand together, so that the second finds its states in the cache.
 // Returns the count.
-int PlanCrossAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items);
+// `documents`: of which ones; scores with biases have a kernel of their own.
+enum class CrossDocuments { kAll, kWithBias, kWithoutBias };
+int PlanCrossAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items,
+                       CrossDocuments documents = CrossDocuments::kAll);
 // As the ancestry is laid out on the device: row after row.
 int PlanSelfAttention(const AttentionGeometry& geometry, const DecodeLayout& layout, AttentionItem* items);
 int PlanEncoderAttention(const EncodeLayout& layout, EncodeItem* items);
