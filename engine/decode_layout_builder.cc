@@ -29,7 +29,7 @@ DecodeLayout DecodeLayoutBuilder::Build(std::span<Sequence* const> sequences) {
 void DecodeLayoutBuilder::AddSequence(Sequence& sequence) {
   const SearchState& search = sequence.search();
   const int before = search.length() - 1;  // positions that have their cells
-  documents_.Add(sequence.document, search.rows());
+  documents_.Add(sequence, search.rows());
   sequence.ancestry.Reorder(search.parents(), before);
   for (int row = 0; row < search.rows(); ++row) {
     const auto position = static_cast<int32_t>(tokens_.size());

@@ -123,6 +123,22 @@ struct StopStrings {
   bool operator==(const StopStrings& other) const;
 };
 
+// Tokens begin to end - 1 of a source.
+struct TokenRange {
+  int32_t begin = 0;
+  int32_t end = 0;
+  bool operator==(const TokenRange&) const = default;
+};
+
+// Which of a source's tokens matter: in the layers and heads that the model has for it (EngineOptions::salience) what
+// the decoder's cross-attention gives to the other ones is lowered.
+struct Salience {
+  std::vector<TokenRange> tokens;  // ascending, none empty, none next to another; none at all: it is off
+  // To the scores of other tokens, before the softmax: at most 0. -infinity hides them.
+  float addition = 0;
+  bool operator==(const Salience&) const = default;
+};
+
 // The decoding parameters of one sequence under transformers' names (GenerationConfig). Lengths count tokens of the
 // decoder, its prefix included.
 struct DecodingSpec {
@@ -178,6 +194,7 @@ struct DecodingSpec {
   // So many of each step's most likely tokens come with the answers (Hypothesis::alternatives); 0 to kMaxTopLogprobs; 0
   // with score_from. Each row then selects twice.
   int top_logprobs = 0;
+  Salience salience;  // of a decoder-only model off
 
   // The most rows that are live at once.
   int most_rows() const { return do_sample ? num_return_sequences : num_beams; }

@@ -15,18 +15,26 @@ void DocumentList::Clear() {
   positions_ = 0;
 }
 
-void DocumentList::Add(const Document* document, int positions) {
+void DocumentList::Add(const Sequence& sequence, int positions) {
+  const Document* const document = sequence.document;
   if (document == nullptr) {
     documents_.push_back({.begin = positions_, .positions = 0, .length = 0, .pages = {}});
-  } else if (document != last_) {
+  } else if (last_ == nullptr || document != last_->document) {
     const size_t first_page = pages_.size();
     store_.AppendPages(*document, &pages_);
     documents_.push_back({.begin = positions_,
                           .positions = 0,
                           .length = document->length,
-                          .pages = std::span<const int32_t>(pages_).subspan(first_page)});
+                          .pages = std::span<const int32_t>(pages_).subspan(first_page),
+                          .bias = sequence.bias});
+  } else if (!sequence.ReadsAs(*last_)) {
+    documents_.push_back({.begin = positions_,
+                          .positions = 0,
+                          .length = document->length,
+                          .pages = documents_.back().pages,
+                          .bias = sequence.bias});
   }
-  last_ = document;
+  last_ = &sequence;
   documents_.back().positions += positions;
   positions_ += positions;
 }

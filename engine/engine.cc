@@ -14,6 +14,7 @@
 #include "engine/model/decoder.h"
 #include "engine/model/encoder.h"
 #include "engine/prefill_batch.h"
+#include "engine/salience.h"
 #include "engine/search_batch.h"
 #include "engine/sequence.h"
 #include "engine/sequence_pool.h"
@@ -37,6 +38,7 @@ class ModelEngine final : public Engine {
  private:
   absl::Status Admit(const Admission& admission);
   void End(const EndSequence& end);
+  void Insert(Sequence* sequence);
   // Returns a sequence's memory and forgets it.
   void Release(Sequence* sequence);
   // Its document is encoded, or it has none.
@@ -55,11 +57,13 @@ class ModelEngine final : public Engine {
   PrefillBatch prefill_batch_;
   DecodeLayoutBuilder decode_layout_;
   SlotPool blocks_;
-  Resources free_;                    // encoder_pages: documents_.free_pages()
-  std::vector<Sequence*> sequences_;  // in flight: those of one document stand together
-  std::vector<Sequence*> decoding_;   // a step's: those that were in its decode layout
-  SequencePool spare_;                // not in flight
-  uint64_t admissions_ = 0;           // so far
+  SalienceBiases biases_;
+  Resources free_;  // encoder_pages: documents_.free_pages()
+  // In flight: those of one document stand together, and among them those of equal salience.
+  std::vector<Sequence*> sequences_;
+  std::vector<Sequence*> decoding_;  // a step's: those that were in its decode layout
+  SequencePool spare_;               // not in flight
+  uint64_t admissions_ = 0;          // so far
   UpdatePool updates_;
   SearchBatch searches_;
   std::vector<int> decoded_rows_;  // of each of them in this step
@@ -77,6 +81,8 @@ ModelEngine::ModelEngine(LoadedModel model, std::unique_ptr<Encoder> encoder, st
       prefill_batch_(model_.limits, model_.info.capacity.encoder_pages, model_.info.capacity.rows, documents_),
       decode_layout_(model_.info.capacity, model_.info.max_decoder_tokens, documents_),
       blocks_(model_.info.capacity.decoder_blocks),
+      biases_(model_.info.salience, model_.info.decoder_heads, model_.info.max_source_tokens,
+              model_.info.capacity.salient),
       free_(model_.info.capacity),
       spare_(model_.info),
       updates_(model_.info),
@@ -115,10 +121,12 @@ absl::StatusOr<Resources> ModelEngine::Measure(const SequenceSpec& spec) const {
     return too_much("the prefix's number of tokens", prefix, "what leaves room for one more before max_length",
                     d.max_length - 1);
   }
+  if (const absl::Status status = CheckSalience(d.salience, spec.source_tokens); !status.ok()) return status;
   Resources r;
   const char* const rows = d.do_sample ? "num_return_sequences" : "num_beams";
   r.rows = d.top_logprobs > 0 ? 2 * d.most_rows() : d.most_rows();
   r.whole_rows = NeedsWholeRows(d) ? d.most_rows() : 0;
+  r.salient = d.salience.tokens.empty() ? 0 : 1;
   r.encoder_pages = (spec.source_tokens + kPageTokens - 1) / kPageTokens;
   // Every row takes a cell for each token that it is fed, all but the last; those of the prefix are shared.
   const int64_t cells = prefix - 1 + int64_t{d.most_rows()} * (d.max_length - prefix);
@@ -171,13 +179,26 @@ absl::Status ModelEngine::Admit(const Admission& admission) {
   s->ancestry.Reserve(d.most_rows(), d.max_length);
   s->update_step = 0;
   blocks_.Take(needed->decoder_blocks, &s->blocks);
+  s->bias = {};
+  if (needed->salient > 0) s->bias = biases_.Take(d.salience, document->length);
   free_ -= *needed;
   free_.encoder_pages = documents_.free_pages();
-  const auto last = std::find_if(sequences_.rbegin(), sequences_.rend(),
-                                 [document](const Sequence* other) { return other->document == document; });
-  sequences_.insert(last == sequences_.rend() ? sequences_.end() : last.base(), s);
+  Insert(s);
   if (!encodes || document->stage == Document::Stage::kEncoded) Start(*s);
   return absl::OkStatus();
+}
+
+// Behind those of the same document that have equal salience, or else behind all of the document's.
+void ModelEngine::Insert(Sequence* sequence) {
+  const auto behind = [this](auto together) {
+    const auto last = std::find_if(sequences_.rbegin(), sequences_.rend(), together);
+    return last == sequences_.rend() ? sequences_.end() : last.base();
+  };
+  auto place = behind([&](const Sequence* other) { return other->ReadsAs(*sequence); });
+  if (place == sequences_.end()) {
+    place = behind([&](const Sequence* other) { return other->document == sequence->document; });
+  }
+  sequences_.insert(place, sequence);
 }
 
 void ModelEngine::Release(Sequence* sequence) {
@@ -187,6 +208,7 @@ void ModelEngine::Release(Sequence* sequence) {
     documents_.Release(document);
   }
   blocks_.Return(&sequence->blocks);
+  if (!sequence->bias.empty()) biases_.Return(sequence->bias);
   free_ += sequence->resources;
   free_.encoder_pages = documents_.free_pages();
   sequences_.erase(std::find(sequences_.begin(), sequences_.end(), sequence));
@@ -346,11 +368,13 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& option
   absl::StatusOr<LoadedModel> model = LoadModel(options);
   if (!model.ok()) return model.status();
   const AttentionForms forms = model->info.attention;
+  const std::span<const int> salient_layers = model->info.salience.layers;
   absl::StatusOr<std::unique_ptr<Encoder>> encoder =
       Encoder::Create(*model->config, *model->weights, forms.cross, model->limits.encode_positions, *model->backend);
   if (!encoder.ok()) return encoder.status();
   const auto decoder_of = [&](Phase phase, int positions) {
-    return Decoder::Create(*model->config, *model->weights, {.phase = phase, .positions = positions, .forms = forms},
+    return Decoder::Create(*model->config, *model->weights,
+                           {.phase = phase, .positions = positions, .forms = forms, .salient_layers = salient_layers},
                            *model->backend);
   };
   absl::StatusOr<std::unique_ptr<Decoder>> prefill = decoder_of(Phase::kPrefill, model->limits.prefill_positions);

@@ -21,6 +21,12 @@ namespace elserve {
 enum class DeviceKind { kAuto, kCpu, kCuda, kReference };
 enum class Precision { kAuto, kFloat32, kBFloat16 };
 
+// Layers and heads of the decoder's cross-attention, counted from 1, as in Cao and Wang's paper.
+struct SalientHeads {
+  std::vector<int> layers, heads;
+  bool operator==(const SalientHeads&) const = default;
+};
+
 struct EngineOptions {
   std::string checkpoint;  // a Hugging Face model directory: config.json and safetensors
   // kAuto: kCuda where this build has it and a device is there, else kCpu. kReference is the tests' oracle: slow,
@@ -57,6 +63,8 @@ struct EngineOptions {
   // Sequences with equal sources share one document, and one that nobody uses any more is kept until its pages are
   // needed. No answer changes by it. False: every sequence encodes its own, for comparisons.
   bool encoder_cache = true;
+  // Where DecodingSpec::salience acts. None: in layer 1, in all heads.
+  SalientHeads salience;
   ThreadPool* pool = nullptr;  // not owned; must outlive the engine
   std::string host_root;       // before every path of the system that is read (host_resources.h); tests write trees
 };
@@ -70,19 +78,20 @@ struct Resources {
   int64_t decoder_blocks = 0;  // of ModelInfo::block_positions decoder positions
   int64_t edits = 0;           // logit edits of a step
   int64_t whole_rows = 0;      // hypotheses whose logits come to the host, all of them
+  int64_t salient = 0;         // sequences with salience
 
   bool Fits(const Resources& free) const {
     return rows <= free.rows && encoder_pages <= free.encoder_pages && decoder_blocks <= free.decoder_blocks &&
-           edits <= free.edits && whole_rows <= free.whole_rows;
+           edits <= free.edits && whole_rows <= free.whole_rows && salient <= free.salient;
   }
   Resources& operator+=(const Resources& o) {
     rows += o.rows, encoder_pages += o.encoder_pages, decoder_blocks += o.decoder_blocks, edits += o.edits;
-    whole_rows += o.whole_rows;
+    whole_rows += o.whole_rows, salient += o.salient;
     return *this;
   }
   Resources& operator-=(const Resources& o) {
     rows -= o.rows, encoder_pages -= o.encoder_pages, decoder_blocks -= o.decoder_blocks, edits -= o.edits;
-    whole_rows -= o.whole_rows;
+    whole_rows -= o.whole_rows, salient -= o.salient;
     return *this;
   }
   bool operator==(const Resources&) const = default;
@@ -114,6 +123,7 @@ struct ModelInfo {
   int64_t weight_bytes = 0;  // packed weights
   int encode_tokens_per_step = 0;
   bool encoder_cache = true;
+  SalientHeads salience;  // ascending; decoder-only: none
 };
 
 using SequenceId = uint64_t;  // given by the caller, never used twice
@@ -178,7 +188,7 @@ struct EncoderCacheCounts {
 struct StepResult {
   std::vector<SequenceUpdate> updates;  // sequences that something happened to, those that `ends` ended first
   int rows = 0;                         // decoded in this step
-  int documents = 0;                    // that these rows belong to
+  int documents = 0;                    // that these rows belong to, each once for every salience that they have
   int encoded_tokens = 0;               // source tokens whose encoding ended in this step
   int sequences = 0;                    // in flight after the step
   bool idle = false;                    // nothing is left to encode or decode

@@ -11,6 +11,7 @@
 #include "engine/memory_plan.h"
 #include "engine/model/checkpoint/checkpoint.h"
 #include "engine/model/families/family.h"
+#include "engine/salience.h"
 
 namespace elserve {
 namespace {
@@ -67,6 +68,10 @@ int MostWholeRows(const EngineOptions& options, const ModelConfig& config) {
   return std::max(1, std::min(options.max_rows, most));
 }
 
+int64_t SalientAtOnce(const EngineOptions& options, const ModelConfig& config) {
+  return config.decoder_only() ? 0 : MostSalient(options.max_rows, config.decoder.heads, options.max_source_tokens);
+}
+
 // Prefixes share a step with encoding and decoding, so a slice of them is a quarter of what encoding may have. Where
 // nothing is encoded they have all of it.
 constexpr int kPrefillShare = 4;
@@ -84,6 +89,7 @@ StepLimits LimitsOf(const EngineOptions& options, const ModelConfig& config) {
   limits.decoder_length = options.max_decoder_tokens;
   limits.source_length = options.max_source_tokens;
   limits.edits = MostEdits(options);
+  limits.biases = SalientAtOnce(options, config) * config.decoder.heads * options.max_source_tokens;
   return limits;
 }
 
@@ -107,8 +113,12 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.attention_reason = plan.reason;
   info.approximation = options.approximation;
   info.ffn_top_k = options.ffn_top_k;
-  info.capacity = {options.max_rows, plan.encoder_pages, plan.decoder_blocks, MostEdits(options),
-                   MostWholeRows(options, config)};
+  info.capacity = {options.max_rows,
+                   plan.encoder_pages,
+                   plan.decoder_blocks,
+                   MostEdits(options),
+                   MostWholeRows(options, config),
+                   SalientAtOnce(options, config)};
   info.page_tokens = kPageTokens;
   info.block_positions = kBlockCells;
   const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.forms));
@@ -215,6 +225,8 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   if (!read.ok()) return read.status();
   const std::string limits_reason = LimitsReason(options, *read);
   if (absl::Status status = SetLimits(&options, &*read); !status.ok()) return status;
+  absl::StatusOr<SalientHeads> salience = ResolveSalience(options.salience, *read);
+  if (!salience.ok()) return salience.status();
   const absl::StatusOr<ModelWeights> host = FindModelWeights(**checkpoint, *read);
   if (!host.ok()) return host.status();
   absl::StatusOr<ChosenDevice> device = ChooseDevice(options);
@@ -253,6 +265,7 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   model.info = InfoOf(options, config, *model.backend, *plan);
   model.info.device_reason = device->reason;
   model.info.limits_reason = limits_reason;
+  model.info.salience = *std::move(salience);
   model.info.parameters = host->parameters;
   model.info.weight_bytes = model.weights->bytes;
   return model;

@@ -54,7 +54,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
 // Host memory of the lists that stand ready for max_rows sequences of the greatest length: hypotheses, ancestry, edits,
 // results. It follows from numbers that a checkpoint may state freely, so PlanMemory refuses more than an eighth of the
 // budget, or 64 MiB where that is more. What stands ready for sources grows with the pages alone, and so with the
-// budget.
+// budget; what salience adds to scores has a bound of its own (MostSalient).
 int64_t ListBytes(const MemoryPlanInput& input);
 
 }  // namespace elserve

@@ -75,7 +75,7 @@ void PrefillBatch::AddSlice(Sequence& sequence) {
     position_ids_.push_back(position);
   }
   rows_.push_back({.begin = begin, .positions = count, .first = before, .ancestry = sequence.ancestry.cells(0, after)});
-  documents_.Add(sequence.document, count);
+  documents_.Add(sequence, count);
   if (select_.size() > selected) scored_.push_back({&sequence, static_cast<int>(select_.size() - selected)});
   sequence.prefilled = after;
 }

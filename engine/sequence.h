@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/backend/backend.h"
@@ -34,6 +35,7 @@ struct Sequence {
   int prefilled = 0;            // tokens of the prefix that have their cells
   int slice = 0;                // tokens that it is fed in this step's prefill
   uint64_t admitted = 0;        // a later one has a higher number
+  std::span<const float> bias;  // [heads * source]: what salience adds to scores; empty without it
   Ancestry ancestry;            // of its rows
   // UpdatePool's: the step whose result has an update of it, and which.
   uint64_t update_step = 0;
@@ -41,6 +43,11 @@ struct Sequence {
 
   SearchState& search() { return searches.state(); }
   const SearchState& search() const { return searches.state(); }
+
+  // Whether one reading of the document's states does for both.
+  bool ReadsAs(const Sequence& other) const {
+    return document == other.document && search().spec().salience == other.search().spec().salience;
+  }
 
   int32_t TakeCell() {
     const int64_t n = cells++;

@@ -71,12 +71,14 @@ void Decoder::PrefillAttention(const PackedDecoderAttention& w, int layer) {
 }
 
 void Decoder::CrossAttention(const PackedDecoderAttention& w, int layer) {
+  const bool biased = biased_[layer];
   if (forms_.cross == AttentionForm::kEl) {
     Absorb(w);
     backend_.CrossAttention({.phase = phase_,
                              .layer = layer,
                              .query = absorbed_,
                              .output = attended_,
+                             .biased = biased,
                              .approximation = weights_.approximation,
                              .totals = TotalsOf(w)});
     Expand(w);
@@ -86,6 +88,7 @@ void Decoder::CrossAttention(const PackedDecoderAttention& w, int layer) {
                              .layer = layer,
                              .query = query_,
                              .output = context_,
+                             .biased = biased,
                              .approximation = weights_.approximation});
   }
   stream_.Add(context_, w.o, w.norm);

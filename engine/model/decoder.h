@@ -3,6 +3,8 @@
 #define ELSERVE_ENGINE_MODEL_DECODER_H_
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/backend/backend.h"
@@ -20,6 +22,7 @@ class Decoder {
     Phase phase = Phase::kDecode;
     int positions = 0;
     AttentionForms forms;
+    std::span<const int> salient_layers = {};  // from 1: those whose cross-attention adds DecodeDocument::bias
   };
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelConfig& config, const PackedModel& weights,
                                                          const Options& options, Backend& backend);
@@ -35,8 +38,11 @@ class Decoder {
         weights_(weights),
         phase_(options.phase),
         forms_(options.forms),
+        biased_(config.decoder.layers),
         backend_(backend),
-        stream_(config, options.phase, backend) {}
+        stream_(config, options.phase, backend) {
+    for (const int layer : options.salient_layers) biased_[layer - 1] = true;
+  }
 
   void RunLayer(int layer);
   // The attention sublayer over the row's own history, or over its document where the model has an encoder.
@@ -53,6 +59,7 @@ class Decoder {
   const PackedModel& weights_;
   const Phase phase_;
   const AttentionForms forms_;
+  std::vector<bool> biased_;  // [layers]: the cross-attention
   Backend& backend_;
   ResidualStream stream_;
   Tensor query_;     // [positions, a]

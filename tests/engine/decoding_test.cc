@@ -70,6 +70,15 @@ std::vector<DecodingSpec> Different() {
       [](DecodingSpec& d) { d.stop_strings = Stop("x"); },
       [](DecodingSpec& d) { d.stop_strings = Stop("y"); },
       [](DecodingSpec& d) { d.top_logprobs = 1; },
+      [](DecodingSpec& d) {
+        d.salience = {.tokens = {{1, 2}}, .addition = -1.0f};
+      },
+      [](DecodingSpec& d) {
+        d.salience = {.tokens = {{1, 3}}, .addition = -1.0f};
+      },
+      [](DecodingSpec& d) {
+        d.salience = {.tokens = {{1, 2}}, .addition = -2.0f};
+      },
   };
   std::vector<DecodingSpec> specs(changes.size());
   for (size_t i = 0; i < changes.size(); ++i) changes[i](specs[i]);
@@ -123,6 +132,8 @@ TEST(DecodingTest, CountsTheMemoryOfLists) {
   EXPECT_GE(more, least + 808);
   spec.bad_words_ids.Add(ids);
   EXPECT_EQ(HeapBytes(spec) - more, more - least - 400);
+  spec.salience.tokens.resize(50);
+  EXPECT_EQ(HeapBytes(spec) - more, more - least);
   const size_t without = HeapBytes(spec);
   spec.stop_strings = Stop(std::string(200, 'x').c_str());
   EXPECT_GE(HeapBytes(spec), without + sizeof(StopStrings) + sizeof(std::string) + 200);

@@ -170,7 +170,10 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
     d.encoder_repetition_penalty = 1.0f;
   }
   // Half of them share documents, with others in flight or with what is kept; more than the memory holds.
-  for (size_t i = 0; i < requests.size(); i += 2) requests[i].source = requests[i % 20 + 1].source;
+  for (size_t i = 0; i < requests.size(); i += 2) {
+    requests[i].source = requests[i % 20 + 1].source;
+    requests[i].decoding.salience = requests[i % 20 + 1].decoding.salience;
+  }
   std::vector<StepPlan> plans = RecordPlans(engine.get(), requests);
   ASSERT_GE(plans.size(), 100u);
   const size_t reports = AskForReports(&plans);

@@ -156,6 +156,10 @@ TEST_P(BatchingTest, RequestsThatShareDocuments) {
   std::mt19937 rng(15);
   for (Request& request : requests) {
     request.source = documents[rng() % kDocuments].source;
+    // One of a few of the document: some are equal, some are not.
+    std::mt19937 few(rng() % 2);
+    const bool salient = rng() % 2 == 0;
+    request.decoding.salience = salient ? RandomSalience(static_cast<int>(request.source.size()), few) : Salience();
     // Where its document was there a sequence decodes in its first step.
     if (request.end_after_decode_steps == 0) request.end_after_decode_steps = 1;
   }

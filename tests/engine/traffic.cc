@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -59,6 +60,18 @@ std::vector<int32_t> RandomSource(int tokens, int vocab, std::mt19937& rng) {
   std::vector<int32_t> source(tokens);
   for (int32_t& token : source) token = Between(5, vocab - 1, rng);
   return source;
+}
+
+Salience RandomSalience(int source_tokens, std::mt19937& rng) {
+  Salience salience;
+  for (int begin = Between(0, source_tokens - 1, rng), i = 0; begin < source_tokens && i < 3; ++i) {
+    const int end = Between(begin + 1, source_tokens, rng);
+    salience.tokens.push_back({.begin = begin, .end = end});
+    begin = end + Between(1, 20, rng);
+  }
+  salience.addition =
+      rng() % 2 == 0 ? -std::numeric_limits<float>::infinity() : -0.5f * static_cast<float>(Between(1, 8, rng));
+  return salience;
 }
 
 std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsigned seed) {
@@ -130,6 +143,9 @@ std::vector<Request> RandomRequests(int count, const RequestLimits& limits, unsi
       request.decoding.top_logprobs = Between(1, kMaxTopLogprobs, rng);
     }
   }
+  for (Request& request : requests) {
+    if (rng() % 5 == 0) request.decoding.salience = RandomSalience(static_cast<int>(request.source.size()), rng);
+  }
   return requests;
 }
 
@@ -139,6 +155,7 @@ void MakeSourcesPrompts(std::vector<Request>* requests) {
     const auto length = static_cast<int>(request.source.size());
     prefix.insert(prefix.begin(), request.source.begin(), request.source.end());
     request.source.clear();
+    request.decoding.salience = {};
     request.decoding.max_length += length;
     if (request.decoding.score_from > 0) request.decoding.score_from += length;
   }

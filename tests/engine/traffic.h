@@ -39,6 +39,9 @@ struct Outcome {
 // Ordinary random tokens of a vocabulary: no special ones.
 std::vector<int32_t> RandomSource(int tokens, int vocab, std::mt19937& rng);
 
+// One to three ranges of a source, and an addition, often -infinity.
+Salience RandomSalience(int source_tokens, std::mt19937& rng);
+
 // Requests of all kinds that the model takes: 1 to 8 beams, sources and answers of any length up to the two limits,
 // all decoding parameters. Ends are left to the caller.
 struct RequestLimits {

@@ -78,6 +78,13 @@ DecodingSpec Resolve(const json& parameters, std::vector<int32_t> prefix) {
   return spec;
 }
 
+Salience ReadSalience(const json& item) {
+  Salience salience;
+  for (const json& range : item.at("tokens")) salience.tokens.push_back({range.at(0), range.at(1)});
+  salience.addition = std::log1p(-item.at("strength").get<float>());
+  return salience;
+}
+
 GoldenCase::Text ReadText(const json& item) {
   GoldenCase::Text text;
   text.prompt = item.at("prompt");
@@ -104,6 +111,7 @@ GoldenCase ReadCase(std::string name, bool decoder_only, const json& item) {
   golden.parameters = item.at("parameters");
   golden.prefix = item.value("prefix", std::vector<int32_t>());
   golden.decoding = Resolve(golden.parameters, decoder_only ? source : WholePrefix(golden.parameters, golden.prefix));
+  if (item.contains("salience")) golden.decoding.salience = ReadSalience(item["salience"]);
   golden.name = absl::StrCat(name, " ", source.size(), " source tokens ", golden.parameters.dump());
   for (const json& sequence : item.at("sequences")) {
     Hypothesis answer;
@@ -174,6 +182,10 @@ GoldenFile ReadGoldenFile(std::string_view name) {
   file.checkpoint = root + "/" + content.at("checkpoint").get<std::string>();
   if (content.contains("tokenizer")) file.tokenizer = root + "/" + content["tokenizer"].get<std::string>();
   file.decoder_only = content.value("decoder_only", false);
+  if (const auto salience = content.find("salience"); salience != content.end()) {
+    file.salience = {.layers = salience->at("layers").get<std::vector<int>>(),
+                     .heads = salience->at("heads").get<std::vector<int>>()};
+  }
   for (const json& item : content.at("states")) {
     file.states.push_back({.source = item.at("source").get<std::vector<int32_t>>(),
                            .decoder_start_token_id = item.at("decoder_start_token_id"),

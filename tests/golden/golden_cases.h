@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/decoding.h"
+#include "engine/engine.h"
 #include "nlohmann/json.hpp"
 
 namespace elserve {
@@ -55,6 +56,7 @@ struct GoldenFile {
   std::string checkpoint;     // absolute directory
   std::string tokenizer;      // of the tokenizer's files, absolute too; empty: they lie in the checkpoint
   bool decoder_only = false;  // the sources are prompts
+  SalientHeads salience;      // where DecodingSpec::salience of the cases acts; none: no case has any
   std::vector<GoldenStates> states;
   std::vector<GoldenCase> cases;
 };
@@ -67,6 +69,9 @@ inline constexpr const char* kFamilyGoldenFiles[] = {"t5-odd",      "t5-hub",   
                                                      "marian-odd",  "marian-hub"};
 inline constexpr const char* kDecoderOnlyGoldenFiles[] = {"gpt2-odd", "gpt2-hub"};
 inline constexpr const char* kSynopsisGoldenFile = "debian-synopsis";
+// Those of tiny checkpoints whose cases have salience (make_salience.py).
+inline constexpr const char* kSalienceGoldenFiles[] = {"bart-odd-salience", "bart-wide-salience",
+                                                       "t5-gated-odd-salience"};
 
 // Reads cases/NAME.json; throws what nlohmann::json or the standard library throw if that is not as it should be.
 GoldenFile ReadGoldenFile(std::string_view name);

@@ -218,6 +218,7 @@ class GoldenTest : public testing::TestWithParam<Setup> {
     options.decoder_memory_tokens = 4096;
     options.max_rows = 60;
     options.encode_tokens_per_step = 96;
+    options.salience = file.salience;
     options.pool = &pool;
     absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Load(options);
     ASSERT_TRUE(engine.ok()) << engine.status();
@@ -267,6 +268,7 @@ std::vector<Setup> AllSetups() {
   std::vector<Setup> setups;
   std::vector<const char*> tiny(std::begin(kTinyGoldenFiles), std::end(kTinyGoldenFiles));
   tiny.insert(tiny.end(), std::begin(kFamilyGoldenFiles), std::end(kFamilyGoldenFiles));
+  tiny.insert(tiny.end(), std::begin(kSalienceGoldenFiles), std::end(kSalienceGoldenFiles));
   for (const AttentionForms attention : {kAllEl, kAllKv, kElCross, kElSelf}) {
     std::vector<const char*> files = tiny;
     // Those have one attention.
