@@ -130,6 +130,27 @@ void ReadChunk(const YamlValue& value, int max_source_tokens, ChunkDefaults* chu
   map.Finish();
 }
 
+// Layers or heads; how many there are is known when the model is loaded.
+void ReadNumbers(YamlMap* map, std::string_view key, std::vector<int>* numbers, YamlErrors* errors) {
+  constexpr int64_t kMost = 1024;
+  const auto value = map->Take(key);
+  if (!value) return;
+  const std::optional<nlohmann::json> list = YamlToJson(value->node);
+  const auto fits = [](const nlohmann::json& item) { return item.is_number_integer() && item >= 1 && item <= kMost; };
+  if (!list || !list->is_array() || list->empty() || list->size() > kMost ||
+      !std::all_of(list->begin(), list->end(), fits)) {
+    return RefuseYaml(*value, absl::StrCat("a list of 1 or more numbers from 1 to ", kMost), errors);
+  }
+  *numbers = list->get<std::vector<int>>();
+}
+
+void ReadSalience(const YamlValue& value, SalientHeads* salience, YamlErrors* errors) {
+  YamlMap map(value, errors);
+  ReadNumbers(&map, "layers", &salience->layers, errors);
+  ReadNumbers(&map, "heads", &salience->heads, errors);
+  map.Finish();
+}
+
 void ReadNameAndPath(const fs::path& folder, YamlMap* map, ServedModelConfig* model, YamlErrors* errors) {
   constexpr std::string_view kNameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
   const auto name = map->Text("name", &model->name);
@@ -207,6 +228,7 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
   map.Integer("decoder_memory_tokens", 16, int64_t{1} << 31, &model.decoder_memory_tokens);
   map.Integer("encode_tokens_per_step", 1, 1 << 20, &model.encode_tokens_per_step);
   map.Choice<bool>("encoder_cache", {{"true", true}, {"false", false}}, "", &model.encoder_cache);
+  if (const auto salience = map.Take("salience")) ReadSalience(*salience, &model.salience, errors);
   map.Choice<bool>("single_flight", {{"true", true}, {"false", false}}, "", &model.single_flight);
   map.Bytes("answer_cache", 0, kMaxBytes, &model.answer_cache_bytes);
   map.Integer("max_queued_requests", 1, 1000000, &model.max_queued_requests);

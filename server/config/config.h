@@ -63,6 +63,7 @@ struct ServedModelConfig {
   int64_t decoder_memory_tokens = 0;  // decoder positions of all requests; 0: what `memory` gives
   int encode_tokens_per_step = 0;     // source tokens encoded in one step; 0: as the device prefers
   bool encoder_cache = true;          // EngineOptions::encoder_cache
+  SalientHeads salience;              // EngineOptions::salience; the loaded model has to have them
   int max_queued_requests = 1024;     // requests that may wait
   int max_overtakes = 16;             // times that later requests may be admitted before the oldest one
   bool single_flight = true;          // SchedulerOptions

@@ -263,6 +263,7 @@ absl::Status Call::FinalStatus() {
 CallAnswer Call::Fold() {
   CallAnswer answer = prepared_.plan->Fold();
   answer.effective = prepared_.effective;
+  answer.salience = prepared_.salience;
   answer.model = prepared_.model->name();
   answer.request_id = prepared_.request_id;
   return answer;

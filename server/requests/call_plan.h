@@ -13,6 +13,7 @@
 #include "engine/decoding.h"
 #include "proto/elserve/v1/elserve.pb.h"
 #include "server/requests/call_events.h"
+#include "server/text/token_model.h"
 
 namespace elserve {
 
@@ -22,6 +23,9 @@ struct PlannedJob {
   DecodingSpec decoding;
   int source_tokens = 0;   // for Usage: of the source, or of a decoder-only model's prompt
   bool truncated = false;  // for Usage
+  // Of each source token its bytes of the prompt, {0, 0} if it has none there; where JobMaker::WantSpans asked for
+  // them.
+  std::vector<TextSpan> spans = {};
 };
 
 // What one job came to, or several together.
@@ -36,6 +40,7 @@ struct CallAnswer {
   std::vector<v1::Answer> answers;   // of GenerateQuestions: by what each output is answered; else none
   std::vector<v1::Part> parts;       // what the outputs were made of, where they are no job's
   v1::DecodingParameters effective;  // the parameters used
+  std::optional<v1::Salience> salience;
   std::string model;
   std::string request_id;
 };

@@ -27,8 +27,14 @@ absl::StatusOr<std::vector<PlannedJob>> ChunkedSummary::StartRound() {
   std::vector<PlannedJob> jobs;
   std::vector<Span> sources;
   for (Window& window : *all) {
+    if (salience_) salience_->Mark(window.span, maker_->source_rules().prompt.prefix.size(), &window.job);
     jobs.push_back(std::move(window.job));
     sources.push_back(SourceOf(window.span));
+  }
+  if (salience_) {
+    if (const absl::Status status = salience_->CheckMarked(); !status.ok()) return status;
+    salience_.reset();
+    maker_->WantSpans(false);
   }
   count_ = jobs.size();
   bytes_ = text_.size();

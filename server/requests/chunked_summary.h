@@ -16,6 +16,7 @@
 #include "server/requests/chunks.h"
 #include "server/requests/job_maker.h"
 #include "server/requests/ordered_parts.h"
+#include "server/requests/salience.h"
 #include "server/text/prompts.h"
 
 namespace elserve {
@@ -26,8 +27,10 @@ namespace elserve {
 // the client has the other already.
 class ChunkedSummary final : public CallPlan {
  public:
-  ChunkedSummary(std::shared_ptr<JobMaker> maker, const ChunkRules& rules, std::string document)
-      : maker_(std::move(maker)), rules_(rules), text_(std::move(document)) {}
+  // `salience`: of the document, so it acts in the first round.
+  ChunkedSummary(std::shared_ptr<JobMaker> maker, const ChunkRules& rules, std::string document,
+                 std::optional<SalientSpans> salience = std::nullopt)
+      : maker_(std::move(maker)), rules_(rules), salience_(std::move(salience)), text_(std::move(document)) {}
 
   absl::StatusOr<std::vector<PlannedJob>> Start() override { return StartRound(); }
   void OnText(size_t job, std::string text, std::span<const int32_t> tokens, CallEvents* events) override;
@@ -56,7 +59,8 @@ class ChunkedSummary final : public CallPlan {
 
   const std::shared_ptr<JobMaker> maker_;
   const ChunkRules rules_;
-  std::vector<v1::Part> told_;  // of the rounds before
+  std::optional<SalientSpans> salience_;  // none once the first round is made
+  std::vector<v1::Part> told_;            // of the rounds before
 
   // This round's.
   int round_ = 1;

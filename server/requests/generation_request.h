@@ -48,7 +48,10 @@ struct GenerationRequest {
   TextLanguages languages;  // "": not named
   TextOrIds answer_prefix;
   std::vector<AskedAnswer> answers;  // of kQuestions
-  std::vector<TextOrIds> targets;    // of kScore, which has none of what stands around this
+  // Of kSummarize and kGenerate: bytes of the input.
+  std::vector<Span> salient_spans;
+  std::optional<double> salience_strength;
+  std::vector<TextOrIds> targets;  // of kScore, which has none of what stands around this
   bool token_logprobs = false;
   int top_logprobs = 0;
   v1::OnDeadline on_deadline = v1::ON_DEADLINE_UNSPECIFIED;

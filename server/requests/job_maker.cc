@@ -170,6 +170,7 @@ absl::StatusOr<PlannedJob> JobMaker::OfSource(EncodedSource source) {
   PlannedJob job;
   job.source_tokens = static_cast<int>(source.ids.size());
   job.truncated = source.truncated;
+  job.spans = std::move(source.spans);
   if (!model_->info().decoder_only) {
     job.source = std::move(source.ids);
     job.decoding = decoding_;

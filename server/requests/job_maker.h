@@ -38,6 +38,9 @@ class JobMaker {
   // Of what a Generate has.
   absl::StatusOr<PlannedJob> OfInput(const GenerationRequest& request);
 
+  // Whether jobs come with the bytes of their tokens (PlannedJob::spans): slower.
+  void WantSpans(bool wanted) { rules_.spans = wanted; }
+
   // All hypotheses of all jobs are kept until the last one has ended.
   absl::Status CheckAlternatives(std::span<const PlannedJob> jobs) const;
 

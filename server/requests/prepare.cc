@@ -1,5 +1,6 @@
 #include "server/requests/prepare.h"
 
+#include <cstdint>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "server/requests/outputs_plan.h"
 #include "server/requests/questions.h"
 #include "server/requests/request_checks.h"
+#include "server/requests/salience.h"
 #include "server/requests/score.h"
 #include "server/text/prompts.h"
 
@@ -51,27 +53,43 @@ absl::StatusOr<std::unique_ptr<CallPlan>> OneOutput(absl::StatusOr<PlannedJob> j
   return std::make_unique<OutputsPlan>(std::move(jobs));
 }
 
-absl::StatusOr<std::unique_ptr<CallPlan>> PlanSummary(std::shared_ptr<JobMaker> maker,
-                                                      const GenerationRequest& request) {
+// The only job of a request, whose prompt has all of `text` from byte `at` on, or what truncation left of it.
+absl::StatusOr<PlannedJob> Marked(absl::StatusOr<PlannedJob> job, std::optional<SalientSpans> salience,
+                                  std::string_view text, size_t at) {
+  if (!job.ok() || !salience) return job;
+  salience->Mark({.begin = 0, .end = static_cast<uint32_t>(text.size())}, at, &*job);
+  if (const absl::Status status = salience->CheckMarked(); !status.ok()) return status;
+  return job;
+}
+
+absl::StatusOr<std::unique_ptr<CallPlan>> PlanSummary(std::shared_ptr<JobMaker> maker, const GenerationRequest& request,
+                                                      std::optional<SalientSpans> salience) {
   const std::string& document = std::get<std::string>(request.input);
   if (const absl::Status status = CheckText(document, "document"); !status.ok()) return status;
   const absl::StatusOr<std::optional<ChunkRules>> rules = ChunkRulesOf(*maker, request, document);
   if (!rules.ok()) return rules.status();
   if (*rules) {
     if (const absl::Status status = maker->CheckOneText(request, "TRUNCATION_CHUNK"); !status.ok()) return status;
-    return std::make_unique<ChunkedSummary>(std::move(maker), **rules, document);
+    return std::make_unique<ChunkedSummary>(std::move(maker), **rules, document, std::move(salience));
   }
   const TaskPrompt& prompt = maker->source_rules().prompt;
-  return OneOutput(maker->OfText(SummaryPrompt(prompt, document), "document", /*suffix=*/!prompt.suffix.empty()));
+  return OneOutput(Marked(maker->OfText(SummaryPrompt(prompt, document), "document", /*suffix=*/!prompt.suffix.empty()),
+                          std::move(salience), document, prompt.prefix.size()));
 }
 
 absl::StatusOr<std::unique_ptr<CallPlan>> PlanOf(const std::shared_ptr<JobMaker>& maker,
-                                                 const GenerationRequest& request) {
-  if (request.task == Task::kGenerate) return OneOutput(maker->OfInput(request));
-  if (!std::holds_alternative<std::string>(request.input)) {
+                                                 const GenerationRequest& request,
+                                                 std::optional<SalientSpans> salience) {
+  const auto* const text = std::get_if<std::string>(&request.input);
+  if (request.task == Task::kGenerate) {
+    return OneOutput(
+        Marked(maker->OfInput(request), std::move(salience), text != nullptr ? std::string_view(*text) : "", 0));
+  }
+  if (text == nullptr) {
     return absl::InvalidArgumentError("input is token ids; tasks allow text alone: their prompts stand around it");
   }
-  return request.task == Task::kSummarize ? PlanSummary(maker, request) : PlanQuestions(maker, request);
+  return request.task == Task::kSummarize ? PlanSummary(maker, request, std::move(salience))
+                                          : PlanQuestions(maker, request);
 }
 
 // Fills what comes from parameters and input.
@@ -81,7 +99,11 @@ absl::Status PrepareGeneration(const GenerationRequest& request, PreparedCall* c
   absl::StatusOr<JobMaker> made = JobMaker::Create(call->model, request, *std::move(task));
   if (!made.ok()) return made.status();
   const auto maker = std::make_shared<JobMaker>(*std::move(made));
-  absl::StatusOr<std::unique_ptr<CallPlan>> plan = PlanOf(maker, request);
+  absl::StatusOr<std::optional<SalientSpans>> salience = SalientSpans::Create(*call->model, request);
+  if (!salience.ok()) return salience.status();
+  maker->WantSpans(salience->has_value());
+  if (*salience) call->salience = (*salience)->Describe();
+  absl::StatusOr<std::unique_ptr<CallPlan>> plan = PlanOf(maker, request, *std::move(salience));
   if (!plan.ok()) return plan.status();
   call->plan = *std::move(plan);
   absl::StatusOr<std::vector<PlannedJob>> jobs = call->plan->Start();

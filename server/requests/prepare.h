@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct PreparedCall {
   // What all hypotheses begin with: what of DecodingSpec::prefix is the answer's. Empty for a decoder-only model.
   std::vector<int32_t> answer_prefix;
   v1::DecodingParameters effective;
+  std::optional<v1::Salience> salience;  // where the request had salient_spans
   bool token_logprobs = false;
   bool best_so_far = false;  // on_deadline: answer shortly before the client's deadline with what there is
 };

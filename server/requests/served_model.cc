@@ -92,6 +92,11 @@ void DescribeChunk(const ChunkDefaults& defaults, v1::Model::Chunk* chunk) {
   chunk->set_max_document_bytes(defaults.max_document_bytes);
 }
 
+void DescribeSalience(const SalientHeads& salient, v1::Model::SalientHeads* out) {
+  out->mutable_layers()->Add(salient.layers.begin(), salient.layers.end());
+  out->mutable_heads()->Add(salient.heads.begin(), salient.heads.end());
+}
+
 }  // namespace
 
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
@@ -111,6 +116,7 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
           .max_rows = config.max_rows,
           .encode_tokens_per_step = config.encode_tokens_per_step,
           .encoder_cache = config.encoder_cache,
+          .salience = config.salience,
           .pool = pool,
           .host_root = {}};
 }
@@ -257,6 +263,7 @@ v1::Model ServedModel::Describe() const {
   *model.mutable_default_parameters() = defaults_;
   *model.mutable_tasks() = DescribeTasks();
   DescribeChunk(config_.chunk, model.mutable_chunk());
+  if (!info_.decoder_only) DescribeSalience(info_.salience, model.mutable_salience());
   *model.mutable_languages() = DescribeLanguages(*tokenizer_, decoder_start_, LanguagesOf("", ""));
   return model;
 }

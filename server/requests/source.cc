@@ -25,8 +25,8 @@ absl::Status TooLong(const ServedModel& model, const SourceRules& rules, std::st
 }
 
 // A prompt that is too long, its suffix whole and the text before it cut.
-absl::StatusOr<std::vector<int32_t>> CutBeforeSuffix(const ServedModel& model, const SourceRules& rules,
-                                                     std::string_view prompt, const std::string& field) {
+absl::StatusOr<Encoding> CutBeforeSuffix(const ServedModel& model, const SourceRules& rules, std::string_view prompt,
+                                         const std::string& field) {
   const Tokenizer& tokenizer = model.tokenizer();
   const std::string& suffix = rules.prompt.suffix;
   const absl::StatusOr<Encoding> end =
@@ -39,21 +39,28 @@ absl::StatusOr<std::vector<int32_t>> CutBeforeSuffix(const ServedModel& model, c
     return TooLong(model, rules, absl::StrCat(field, ", which is cut before the task's suffix,"),
                    absl::StrCat("more than ", rules.most_tokens));
   }
-  const absl::StatusOr<Encoding> begin =
-      tokenizer.Encode(prompt.substr(0, prompt.size() - suffix.size()),
-                       {.add_special_tokens = false, .max_tokens = rules.most_tokens - around, .truncate = true});
+  const absl::StatusOr<Encoding> begin = tokenizer.Encode(
+      prompt.substr(0, prompt.size() - suffix.size()),
+      {.add_special_tokens = false, .spans = rules.spans, .max_tokens = rules.most_tokens - around, .truncate = true});
   if (!begin.ok()) return begin.status();
-  std::vector<int32_t> ids = frame->before;
+  Encoding cut{.ids = frame->before, .spans = {}, .too_long = true};
   for (const std::vector<int32_t>& part : {begin->ids, end->ids, frame->after}) {
-    ids.insert(ids.end(), part.begin(), part.end());
+    cut.ids.insert(cut.ids.end(), part.begin(), part.end());
   }
-  return ids;
+  if (rules.spans) {
+    // The suffix's are no part of the text, and need no place.
+    cut.spans.resize(cut.ids.size());
+    std::copy(begin->spans.begin(), begin->spans.end(),
+              cut.spans.begin() + static_cast<std::ptrdiff_t>(frame->before.size()));
+  }
+  return cut;
 }
 
 absl::StatusOr<Encoding> Encode(const ServedModel& model, const SourceRules& rules, std::string_view prompt,
                                 const std::string& field, EncodeOptions options) {
   options.source_language = rules.languages.source;
   options.target_language = rules.languages.target;
+  options.spans = rules.spans;
   absl::StatusOr<Encoding> encoding = model.tokenizer().Encode(prompt, options);
   if (encoding.ok()) return encoding;
   return absl::Status(encoding.status().code(), absl::StrCat(field, ": ", encoding.status().message()));
@@ -96,12 +103,13 @@ absl::StatusOr<EncodedSource> EncodeText(const ServedModel& model, const SourceR
   if (!encoding.ok()) return encoding.status();
   if (encoding->too_long && !truncate) return TooLong(model, rules, field, absl::StrCat("more than ", limit));
   if (encoding->too_long && suffix) {
-    absl::StatusOr<std::vector<int32_t>> cut = CutBeforeSuffix(model, rules, prompt, field);
+    absl::StatusOr<Encoding> cut = CutBeforeSuffix(model, rules, prompt, field);
     if (!cut.ok()) return cut.status();
-    encoding->ids = *std::move(cut);
+    *encoding = *std::move(cut);
   }
   if (const absl::Status status = CheckTokens(encoding->ids, field, model); !status.ok()) return status;
-  return EncodedSource{.ids = std::move(encoding->ids), .truncated = encoding->too_long};
+  return EncodedSource{
+      .ids = std::move(encoding->ids), .truncated = encoding->too_long, .spans = std::move(encoding->spans)};
 }
 
 absl::StatusOr<std::optional<EncodedSource>> EncodeIfItFits(const ServedModel& model, const SourceRules& rules,
@@ -112,7 +120,7 @@ absl::StatusOr<std::optional<EncodedSource>> EncodeIfItFits(const ServedModel& m
   if (!encoding.ok()) return encoding.status();
   if (encoding->too_long) return std::nullopt;
   if (const absl::Status status = CheckTokens(encoding->ids, field, model); !status.ok()) return status;
-  return EncodedSource{.ids = std::move(encoding->ids)};
+  return EncodedSource{.ids = std::move(encoding->ids), .spans = std::move(encoding->spans)};
 }
 
 absl::StatusOr<EncodedSource> EncodeInput(const ServedModel& model, const SourceRules& rules,

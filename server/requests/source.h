@@ -15,6 +15,7 @@
 #include "server/requests/languages.h"
 #include "server/requests/served_model.h"
 #include "server/text/prompts.h"
+#include "server/text/token_model.h"
 
 namespace elserve {
 
@@ -26,11 +27,13 @@ struct SourceRules {
   size_t most_tokens = 0;  // of a source
   std::string why;         // so many: what of a decoder-only model's positions the answer takes
   bool may_chunk = false;  // the task knows TRUNCATION_CHUNK
+  bool spans = false;      // asks for EncodedSource::spans
 };
 
 struct EncodedSource {
   std::vector<int32_t> ids;
   bool truncated = false;
+  std::vector<TextSpan> spans = {};  // of each id its bytes of the prompt; {0, 0} if no text made it
 };
 
 // Tokenizes a prompt and applies the limit of the model. `field` is what the client calls the text. A text that is

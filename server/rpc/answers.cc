@@ -41,6 +41,7 @@ void FillEvent(CallEvent& event, Chunk* chunk) {
 void FillResponse(CallAnswer answer, v1::GenerateResponse* response) {
   FillOutput(answer.outputs.front(), response);
   FillParts(answer.parts, response->mutable_parts());
+  if (answer.salience) *response->mutable_salience() = *std::move(answer.salience);
   FillCommon(answer, response);
 }
 

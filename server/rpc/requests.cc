@@ -44,11 +44,20 @@ GenerationRequest Generation(Task task, Request& request, const CallOrigin& orig
   return out;
 }
 
+template <typename Request>
+void TakeSalience(const Request& request, GenerationRequest* out) {
+  for (const v1::Span& span : request.salient_spans()) {
+    out->salient_spans.push_back({.begin = span.begin(), .end = span.end()});
+  }
+  if (request.has_salience_strength()) out->salience_strength = request.salience_strength();
+}
+
 }  // namespace
 
 GenerationRequest ToGenerationRequest(v1::SummarizeRequest request, const CallOrigin& origin) {
   GenerationRequest out = Generation(Task::kSummarize, request, origin);
   out.input = std::move(*request.mutable_document());
+  TakeSalience(request, &out);
   if (request.has_chunk()) out.chunk = request.chunk();
   return out;
 }
@@ -56,6 +65,7 @@ GenerationRequest ToGenerationRequest(v1::SummarizeRequest request, const CallOr
 GenerationRequest ToGenerationRequest(v1::GenerateRequest request, const CallOrigin& origin) {
   GenerationRequest out = Generation(Task::kGenerate, request, origin);
   out.input = Input(request);
+  TakeSalience(request, &out);
   return out;
 }
 

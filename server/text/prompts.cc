@@ -32,24 +32,24 @@ absl::StatusOr<Span> FindAnswer(std::string_view context, std::string_view answe
   return Span{begin, begin + static_cast<int64_t>(answer.size())};
 }
 
-absl::Status CheckSpan(std::string_view context, Span span, std::string_view field) {
-  const auto size = static_cast<int64_t>(context.size());
+absl::Status CheckSpan(std::string_view text, Span span, std::string_view field, std::string_view name) {
+  const auto size = static_cast<int64_t>(text.size());
   if (span.begin < 0 || span.begin >= size) {
     return absl::InvalidArgumentError(absl::StrFormat(
-        "%s.begin is %d: it must be a byte offset in the context, from 0 to below %d", field, span.begin, size));
+        "%s.begin is %d: it must be a byte offset in the %s, from 0 to below %d", field, span.begin, name, size));
   }
   if (span.end <= span.begin || span.end > size) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("%s.end is %d: it must be above begin, %d, and at most the context's %d bytes", field, span.end,
-                        span.begin, size));
+        absl::StrFormat("%s.end is %d: it must be above begin, %d, and at most the %s's %d bytes", field, span.end,
+                        span.begin, name, size));
   }
   for (const bool is_begin : {true, false}) {
     const int64_t offset = is_begin ? span.begin : span.end;
-    if (IsCharacterBoundary(context, static_cast<size_t>(offset))) continue;
+    if (IsCharacterBoundary(text, static_cast<size_t>(offset))) continue;
     int64_t before = offset;
     int64_t after = offset;
-    while (!IsCharacterBoundary(context, static_cast<size_t>(before))) --before;
-    while (!IsCharacterBoundary(context, static_cast<size_t>(after))) ++after;
+    while (!IsCharacterBoundary(text, static_cast<size_t>(before))) --before;
+    while (!IsCharacterBoundary(text, static_cast<size_t>(after))) ++after;
     return absl::InvalidArgumentError(absl::StrFormat(
         "%s.%s is %d, inside the character at bytes %d to %d: offsets count bytes of UTF-8 and must lie on a "
         "character's boundary",

@@ -32,10 +32,10 @@ std::string SummaryPrompt(const TaskPrompt& task, std::string_view document);
 // `field` ("answers[2].text").
 absl::StatusOr<Span> FindAnswer(std::string_view context, std::string_view answer, std::string_view field);
 
-// OK if 0 <= begin < end <= context.size() and both are on character boundaries; else INVALID_ARGUMENT about
-// `field`.begin or `field`.end ("answers[2].span.begin") with the value and what is allowed. The context must be valid
-// UTF-8.
-absl::Status CheckSpan(std::string_view context, Span span, std::string_view field);
+// OK if 0 <= begin < end <= text.size() and both are on character boundaries; else INVALID_ARGUMENT about
+// `field`.begin or `field`.end ("answers[2].span.begin") with the value and what is allowed. The text must be valid
+// UTF-8; `name` is what the client calls it.
+absl::Status CheckSpan(std::string_view text, Span span, std::string_view field, std::string_view name = "context");
 
 }  // namespace elserve
 

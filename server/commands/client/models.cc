@@ -62,6 +62,7 @@ void Print(const v1::Model& model) {
     std::cout << "  questions   " << ToJson(model.tasks().questions()) << "\n";
   }
   std::cout << "  chunk       " << ToJson(model.chunk()) << "\n";
+  if (model.has_salience()) std::cout << "  salience    " << ToJson(model.salience()) << "\n";
 }
 
 int RunModels(const RequestOptions& options) {

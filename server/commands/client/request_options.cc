@@ -68,6 +68,17 @@ void AddChunkOptions(CLI::App& command, RequestOptions* options, bool summary) {
       ->needs("--chunk");
 }
 
+void AddFocusOptions(CLI::App& command, RequestOptions* options) {
+  command
+      .add_option(
+          "--focus", options->focus,
+          "A part of the text that matters, to the byte: the summary is steered to every place that has it; may be "
+          "repeated")
+      ->allow_extra_args(false);
+  command.add_option("--focus-strength", options->focus_strength, "How much, above 0 to 1 (default: 1)")
+      ->needs("--focus");
+}
+
 std::shared_ptr<grpc::Channel> Connect(const RequestOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
@@ -87,6 +98,22 @@ std::optional<std::string> ParseParameters(const std::vector<std::string>& assig
     const absl::Status status = SetParameterFromText(assignment, parameters);
     if (!status.ok()) return "--param is \"" + assignment + "\": " + std::string(status.message());
   }
+  return std::nullopt;
+}
+
+std::optional<std::string> FillFocus(const RequestOptions& options, v1::SummarizeRequest* request) {
+  const std::string& document = request->document();
+  for (const std::string& focus : options.focus) {
+    if (focus.empty()) return "--focus is empty: it must be a part of the text";
+    size_t at = document.find(focus);
+    if (at == std::string::npos) return "--focus is \"" + focus + "\", which the text does not have, to the byte";
+    for (; at != std::string::npos; at = document.find(focus, at + focus.size())) {
+      v1::Span* const span = request->add_salient_spans();
+      span->set_begin(static_cast<int64_t>(at));
+      span->set_end(static_cast<int64_t>(at + focus.size()));
+    }
+  }
+  if (options.focus_strength) request->set_salience_strength(*options.focus_strength);
   return std::nullopt;
 }
 

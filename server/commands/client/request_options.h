@@ -29,6 +29,8 @@ struct RequestOptions {
   std::optional<int> window_tokens, overlap_tokens, max_rounds;  // of chunk; not set: as the model says
   std::string join;                                              // likewise; empty: likewise
   bool progress = false;                                         // of chunk, also where there is no terminal
+  std::vector<std::string> focus;                                // of summaries: what matters, as it stands in the text
+  std::optional<double> focus_strength;                          // not set: 1
   bool json = false;
   bool stream = false;
   bool timings = false;
@@ -43,6 +45,9 @@ void AddRequestOptions(CLI::App& command, RequestOptions* options);
 
 // Those of texts that are taken in windows. `summary`: of summaries, which are joined.
 void AddChunkOptions(CLI::App& command, RequestOptions* options, bool summary);
+
+// Those of summaries that are steered to parts of the text.
+void AddFocusOptions(CLI::App& command, RequestOptions* options);
 
 std::shared_ptr<grpc::Channel> Connect(const RequestOptions& options);
 void SetDeadline(const RequestOptions& options, grpc::ClientContext* context);
@@ -76,6 +81,10 @@ void FillChunk(const RequestOptions& options, Request* request) {
   if (options.join == "concatenate") chunk.set_join(v1::JOIN_CONCATENATE);
   if (options.join == "resummarize") chunk.set_join(v1::JOIN_RESUMMARIZE);
 }
+
+// Makes a salient span of each place where the document has one of `focus`. An error names the one that it does not
+// have; nullopt: none.
+std::optional<std::string> FillFocus(const RequestOptions& options, v1::SummarizeRequest* request);
 
 // "INVALID_ARGUMENT: num_beams is 99; ..."
 std::string Describe(const grpc::Status& status);

@@ -23,6 +23,7 @@ class Summarizer {
   Output Run(const Input& input) const {
     v1::SummarizeRequest request = request_;
     request.set_document(input.text);
+    if (const auto error = FillFocus(options_, &request)) return {.out = {}, .error = *error};
     grpc::ClientContext context;
     SetDeadline(options_, &context);
     // Parts come by streams alone.
@@ -121,6 +122,7 @@ void AddSummarize(CLI::App& app, std::function<int()>* run) {
   CLI::App* command = app.add_subcommand("summarize", "Summarize files, or standard input");
   AddRequestOptions(*command, options.get());
   AddChunkOptions(*command, options.get(), /*summary=*/true);
+  AddFocusOptions(*command, options.get());
   command->callback([=] { *run = [options] { return RunSummarize(*options); }; });
 }
 

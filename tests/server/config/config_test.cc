@@ -65,6 +65,7 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.decoder_memory_tokens, 0);
   EXPECT_EQ(model.encode_tokens_per_step, 0);
   EXPECT_TRUE(model.encoder_cache);
+  EXPECT_EQ(model.salience, SalientHeads());
   EXPECT_TRUE(model.single_flight);
   EXPECT_EQ(model.answer_cache_bytes, 0);
   EXPECT_EQ(model.max_queued_requests, 1024);
@@ -80,6 +81,13 @@ TEST(ConfigTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(model.chunk.join, v1::JOIN_CONCATENATE);
   EXPECT_EQ(model.chunk.max_rounds, 4);
   EXPECT_EQ(model.chunk.max_document_bytes, 1 << 20);
+}
+
+TEST(ConfigTest, SalienceHasLayersAndHeads) {
+  const auto salience = [](const std::string& value) { return Good(Model("salience: " + value)).models[0].salience; };
+  EXPECT_EQ(salience("{layers: [3], heads: [1, 2, 16]}"), (SalientHeads{.layers = {3}, .heads = {1, 2, 16}}));
+  EXPECT_EQ(salience("{layers: [3, 1]}"), (SalientHeads{.layers = {3, 1}, .heads = {}}));
+  EXPECT_EQ(salience("{}"), SalientHeads());
 }
 
 QuestionFormat Format(const std::string& keys) {
@@ -440,6 +448,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"DecoderTokens", Model("decoder_memory_tokens: 0"), 4, "decoder_memory_tokens is 0; allowed is 16 to"},
         BadCase{"EncodeStep", Model("encode_tokens_per_step: -1"), 4, "encode_tokens_per_step is -1; allowed is 1"},
         BadCase{"EncoderCache", Model("encoder_cache: on"), 4, "encoder_cache is on; allowed is true, false"},
+        BadCase{"SalienceZero", Model("salience: {heads: [1, 0]}"), 4,
+                "models[0].salience.heads is a list; allowed is a list of 1 or more numbers from 1 to 1024"},
+        BadCase{"SalienceEmpty", Model("salience: {layers: []}"), 4, "salience.layers is a list; allowed"},
+        BadCase{"SalienceNumber", Model("salience: {layers: 1}"), 4, "salience.layers is 1; allowed is a list of"},
+        BadCase{"SalienceText", Model("salience: {layers: [all]}"), 4, "salience.layers is a list; allowed is a list"},
+        BadCase{"SalienceKey", Model("salience: {strength: 1}"), 4,
+                "salience has the key strength; allowed is layers, heads"},
         BadCase{"Queue", Model("max_queued_requests: 0"), 4, "max_queued_requests is 0; allowed is 1 to"},
         BadCase{"Overtakes", Model("max_overtakes: -1"), 4, "max_overtakes is -1; allowed is 0 to"},
         BadCase{"Language", Model("target_language: [fr]"), 4, "target_language is a list; allowed is a text"},
