@@ -36,6 +36,11 @@ float ReadNumber(DataType type, const std::byte* from) {
 
 }  // namespace
 
+void Backend::FavorAttention(const FavorAttentionArgs&) {
+  std::fprintf(stderr, "the %s backend has no approximations\n", name().c_str());
+  std::abort();
+}
+
 void Backend::KeepLargest(const KeepLargestArgs&) {
   std::fprintf(stderr, "the %s backend has no approximations\n", name().c_str());
   std::abort();

@@ -244,6 +244,23 @@ struct KeepLargestArgs {
   int count;      // at least 1
 };
 
+// FAVOR+ (Choromanski et al. 2020, "Rethinking Attention with Performers"): instead of softmax(q k^T) v, within each
+// document and head, with all positions seeing all,
+//
+//   out_t = phi(q_t)^T (sum_s phi(k_s) v_s^T) / (phi(q_t)^T sum_s phi(k_s)),  phi(x)_i = exp(w_i.x - |x|^2/2) / sqrt(m)
+//
+// for m random features w_i, in time linear in the document's length. The mean of phi(q).phi(k) over draws of features
+// is exp(q.k), so q and k come each with the square root of the scale that the score q.k has. No epsilon is added to
+// the sums: with a maximum of the exponents taken out of each feature's sum over tokens, and of each query's over
+// features, neither of them overflows and the denominator is at least 1.
+struct FavorAttentionArgs {
+  Tensor qkv;                    // kState [positions, 3 * heads * head_dim], as EncoderAttention's
+  const PackedWeight* features;  // from PackEmbedding: [m, head_dim], the same for all heads
+  int heads;
+  int head_dim;
+  Tensor output;  // kState [positions, heads * head_dim]
+};
+
 // Writes the encode layout's documents into encoder memory, in the layout that CrossAttention reads.
 struct StoreEncoderArgs {
   int layer;      // of the decoder; el: 0, states are shared by all layers
@@ -330,8 +347,8 @@ class Backend {
   virtual std::string device_name() const = 0;  // the processor or card, and what is used of it
   virtual DataType state_type() const = 0;      // kFloat32 or kBFloat16
   virtual OperationFigures Figures() const = 0;
-  // Whether it has what approximates: attention other than exact, and KeepLargest. Where it has not, a model that wants
-  // them is refused at load.
+  // Whether it has what approximates: attention other than exact, FavorAttention and KeepLargest. Where it has not, a
+  // model that wants them is refused at load.
   virtual bool has_approximations() const { return false; }
   // None: the device is the processor, and its memory the system's.
   virtual std::optional<int64_t> FreeBytes() const { return std::nullopt; }
@@ -381,6 +398,7 @@ class Backend {
   virtual void PerHeadLinear(const PerHeadLinearArgs& args) = 0;
   virtual void Norm(const NormArgs& args) = 0;
   virtual void EncoderAttention(const EncoderAttentionArgs& args) = 0;
+  virtual void FavorAttention(const FavorAttentionArgs& args);  // where has_approximations()
   virtual void StoreEncoder(const StoreEncoderArgs& args) = 0;
   virtual void CrossAttention(const CrossAttentionArgs& args) = 0;
   virtual void SelfAttention(const SelfAttentionArgs& args) = 0;

@@ -21,7 +21,8 @@
 namespace elserve::cpu {
 
 // Memory, products and rows are in cpu_backend.cc; attention over what earlier steps left in cpu_attention.cc, and of
-// many positions over their own keys and values in cpu_run_attention.cc; selection in cpu_select.cc.
+// many positions over their own keys and values in cpu_run_attention.cc; FAVOR+ in cpu_favor_attention.cc; selection in
+// cpu_select.cc.
 class CpuBackend final : public Backend {
  public:
   // `isa`, `state_type`: instead of what the options leave open.
@@ -65,6 +66,7 @@ class CpuBackend final : public Backend {
   void PerHeadLinear(const PerHeadLinearArgs& args) override;
   void Norm(const NormArgs& args) override;
   void EncoderAttention(const EncoderAttentionArgs& args) override;
+  void FavorAttention(const FavorAttentionArgs& args) override;
   void StoreEncoder(const StoreEncoderArgs& args) override;
   void CrossAttention(const CrossAttentionArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
@@ -115,6 +117,14 @@ class CpuBackend final : public Backend {
     std::vector<float> values;            // [heads, width], or [1, width] for all of them
     int64_t width = 0;
     int64_t zero = 0;  // the column of distance 0
+  };
+  // What FAVOR+'s features sum up of some documents, a slot for each head of each.
+  struct FavorSlots {
+    int features = 0;
+    int pages = 0;       // of a slot: features as keys and their means as values
+    int64_t log_at = 0;  // bytes of a slot's pages; behind them [features] float32: the logarithms of the sums
+    int64_t slot_bytes = 0;
+    AlignedBuffer values;
   };
   struct RowScratch {
     std::vector<float> attention;
@@ -177,6 +187,9 @@ class CpuBackend final : public Backend {
   void AttendRuns(const RunAttention& args);
   void PackRuns(const RunAttention& args);
   uint32_t* RunPage(const Run& run, int page, int head, int heads, int head_dim) const;
+  void ReserveFavor(const FavorAttentionArgs& args, int64_t documents);
+  void SumFavor(const FavorAttentionArgs& args, std::span<const EncodeDocument> documents);
+  void AnswerFavor(const FavorAttentionArgs& args, std::span<const EncodeDocument> documents);
   void CollectHistory(const PrefillAttentionArgs& args);
   const CausalBias& CausalBiasOf(const PositionBias& bias);
   void PlanQueries(const DecodeLayout& layout, int heads);
@@ -224,6 +237,7 @@ class CpuBackend final : public Backend {
   std::vector<AlignedBuffer> decoder_;  // [layers]: [cells][CellBytes(shape_)]
   AlignedBuffer weighed_bias_;          // of PerHeadLinear: [positions, heads * out]
   AlignedBuffer packed_;                // the runs' keys and values: grows with the widest attention
+  FavorSlots favor_;                    // of the documents at hand
   Tensor history_states_, history_;     // of prefill rows, end to end: cached states (el), keys and values
   CausalBias causal_;                   // of the last prefill attention: all layers have one bias
   std::vector<RowScratch> scratch_;     // [threads]

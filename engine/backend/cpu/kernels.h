@@ -185,6 +185,21 @@ struct CellAttention {
   float* scratch;  // [cell_scratch_floats(heads, head_dim, the most tokens of a row)]
 };
 
+// What some features of FAVOR+ make of one head's keys and values in a document, see FavorAttentionArgs. With
+// a_s = w.k_s - |k_s|^2/2, feature w has the mean of v_s by the weights exp(a_s), and log(sum_s exp(a_s)).
+struct FavorSums {
+  const std::byte* features;  // rows [rows, feature_stride] of head_dim states
+  int64_t feature_stride;     // bytes
+  int rows;
+  int head_dim;
+  const std::byte *keys, *values;  // rows [tokens, stride] of head_dim states
+  int64_t stride;                  // bytes
+  int tokens;
+  std::byte* means;  // states: rows like the features
+  float* log_sums;   // [rows]
+  float* scratch;    // [favor_scratch_floats(rows, head_dim)]
+};
+
 struct NormRow {
   NormKind kind;
   const float* x;  // [d]
@@ -266,6 +281,9 @@ struct Kernels {
 
   int64_t (*cell_scratch_floats)(int heads, int head_dim, int64_t tokens);
   void (*cell_attention)(const CellAttention& args);
+
+  int64_t (*favor_scratch_floats)(int rows, int head_dim);
+  void (*favor_sums)(const FavorSums& args);
 
   void (*norm)(const NormRow& args);
   void (*embed)(const EmbedRow& args);

@@ -144,6 +144,41 @@ void Attend(const AttendArgs& args) {
   }
 }
 
+void AttendFavor(const FavorHead& p) {
+  const int64_t m = static_cast<int64_t>(p.features.size()) / p.head_dim;
+  const auto feature = [&p](int64_t i) { return p.features.data() + i * p.head_dim; };
+  // Of each feature: sum_s phi(k_s) v_s and sum_s phi(k_s), both by exp(-top), top the greatest exponent. 1/sqrt(m)
+  // cancels.
+  std::vector<double> top(m), values(m * p.head_dim), totals(m);
+  std::vector<double> exponents(p.tokens);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t s = 0; s < p.tokens; ++s) {
+      const float* k = p.k + s * p.stride;
+      exponents[s] = Dot(feature(i), k, p.head_dim) - 0.5 * Dot(k, k, p.head_dim);
+    }
+    top[i] = *std::max_element(exponents.begin(), exponents.end());
+    for (int64_t s = 0; s < p.tokens; ++s) {
+      const double phi = std::exp(exponents[s] - top[i]);
+      totals[i] += phi;
+      for (int64_t j = 0; j < p.head_dim; ++j) values[i * p.head_dim + j] += phi * p.v[s * p.stride + j];
+    }
+  }
+  // |q|^2/2 cancels, too.
+  std::vector<double> weights(m), sums(p.head_dim);
+  for (int64_t t = 0; t < p.tokens; ++t) {
+    for (int64_t i = 0; i < m; ++i) weights[i] = Dot(feature(i), p.q + t * p.stride, p.head_dim) + top[i];
+    const double greatest = *std::max_element(weights.begin(), weights.end());
+    std::fill(sums.begin(), sums.end(), 0.0);
+    double total = 0;
+    for (int64_t i = 0; i < m; ++i) {
+      const double phi = std::exp(weights[i] - greatest);
+      total += phi * totals[i];
+      for (int64_t j = 0; j < p.head_dim; ++j) sums[j] += phi * values[i * p.head_dim + j];
+    }
+    for (int64_t j = 0; j < p.head_dim; ++j) p.output[t * p.output_stride + j] = static_cast<float>(sums[j] / total);
+  }
+}
+
 bool SelectCandidates(const SelectRow& row, std::span<const float> logits, std::vector<Candidate>* candidates) {
   candidates->clear();
   const auto vocab = static_cast<int32_t>(logits.size());

@@ -55,6 +55,19 @@ void Attend(const AttendArgs& args);
 // The `count` largest values stay, the first among equals; the others become `other`.
 void KeepLargest(int count, double other, std::span<double> values);
 
+// FAVOR+ of one head over a document's `tokens`: see FavorAttentionArgs. features: [m, head_dim], m = features.size() /
+// head_dim. q, k, v and output: rows of head_dim, `stride` numbers from each other, the output's output_stride.
+struct FavorHead {
+  std::span<const float> features;
+  int64_t head_dim;
+  int64_t tokens;
+  const float *q, *k, *v;
+  int64_t stride;
+  float* output;
+  int64_t output_stride;
+};
+void AttendFavor(const FavorHead& head);
+
 // A select row's best tokens, from its logits. false: a logit was not a number or +infinity, or none was finite.
 bool SelectCandidates(const SelectRow& row, std::span<const float> logits, std::vector<Candidate>* candidates);
 

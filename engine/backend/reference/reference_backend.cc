@@ -84,6 +84,7 @@ class ReferenceBackend final : public Backend {
   void PerHeadLinear(const PerHeadLinearArgs& args) override;
   void Norm(const NormArgs& args) override;
   void EncoderAttention(const EncoderAttentionArgs& args) override;
+  void FavorAttention(const FavorAttentionArgs& args) override;
   void StoreEncoder(const StoreEncoderArgs& args) override;
   void CrossAttention(const CrossAttentionArgs& args) override;
   void SelfAttention(const SelfAttentionArgs& args) override;
@@ -291,6 +292,28 @@ void ReferenceBackend::EncoderAttention(const EncoderAttentionArgs& args) {
               .bias = bias,
               .approximation = args.approximation,
               .output = MutableRow(args.output, p)});
+    }
+  }
+}
+
+void ReferenceBackend::FavorAttention(const FavorAttentionArgs& args) {
+  const auto& features = As<EmbeddingWeight>(args.features);
+  const int64_t width = int64_t{args.heads} * args.head_dim;
+  Require(features.d == args.head_dim && features.rows > 0, "features are as wide as a head");
+  RequireTensor(args.qkv, Phase::kEncode, 3 * width, Storage::kState);
+  RequireTensor(args.output, Phase::kEncode, width, Storage::kState);
+  for (const EncodeDocument& document : layout_.encode.documents) {
+    for (int64_t head = 0; head < args.heads; ++head) {
+      const float* q = Row(args.qkv, document.begin) + head * args.head_dim;
+      reference::AttendFavor({.features = features.values,
+                              .head_dim = args.head_dim,
+                              .tokens = document.length,
+                              .q = q,
+                              .k = q + width,
+                              .v = q + 2 * width,
+                              .stride = args.qkv.cols,
+                              .output = MutableRow(args.output, document.begin) + head * args.head_dim,
+                              .output_stride = args.output.cols});
     }
   }
 }

@@ -5,6 +5,7 @@
 #include "engine/backend/cpu/generic/approximate_attention.inl.h"
 #include "engine/backend/cpu/generic/cell_attention.inl.h"
 #include "engine/backend/cpu/generic/el_attention.inl.h"
+#include "engine/backend/cpu/generic/favor_attention.inl.h"
 #include "engine/backend/cpu/generic/key_value_pages.inl.h"
 #include "engine/backend/cpu/generic/linear.inl.h"
 #include "engine/backend/cpu/generic/packed_attention.inl.h"
@@ -44,6 +45,8 @@ constexpr Kernels TableOf(Isa isa) {
   k.keep_largest = &KeepLargest<S>;
   k.cell_scratch_floats = &CellScratchFloats<S>;
   k.cell_attention = &AttendCells<S>;
+  k.favor_scratch_floats = &FavorScratchFloats<S>;
+  k.favor_sums = &SumFavor<S>;
   k.norm = &Norm<S>;
   k.embed = &Embed<S>;
   k.select = &Select<S>;
