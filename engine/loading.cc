@@ -190,6 +190,15 @@ absl::Status CheckApproximations(const EngineOptions& options, const ModelConfig
     return absl::InvalidArgumentError(
         absl::StrCat(option, "; the model is decoder-only and has no sources to attend to: leave it out"));
   }
+  const bool favor = config.encoder.favor_features > 0;
+  if (favor && !option.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        option, "; the encoder's attention is FAVOR+, whose weights nothing can be left out of: leave the option out"));
+  }
+  if (favor && !backend.has_approximations()) {
+    return absl::InvalidArgumentError(absl::StrCat("config.json has attention_type \"favor\", for which device: ",
+                                                   backend.name(), " has no kernels; use device: cpu"));
+  }
   const std::string ffn = options.ffn_top_k > 0 ? absl::StrCat("ffn_top_k is ", options.ffn_top_k) : "";
   const int widest = std::max(config.encoder.ffn, config.decoder.ffn);
   if (options.ffn_top_k > widest) {

@@ -30,12 +30,18 @@ void Encoder::Embed() { stream_.Embed(weights_.encoder_tokens(), weights_.encode
 void Encoder::RunLayer(int layer) {
   const PackedEncoderLayer& w = weights_.encoder[layer];
   backend_.Linear({.phase = kPhase, .input = stream_.state(), .weight = w.qkv.get(), .output = qkv_});
-  backend_.EncoderAttention({.qkv = qkv_,
-                             .heads = config_.encoder.heads,
-                             .head_dim = config_.encoder.head_dim,
-                             .output = context_,
-                             .bias = weights_.encoder_bias.view(),
-                             .approximation = weights_.approximation});
+  const int heads = config_.encoder.heads, head_dim = config_.encoder.head_dim;
+  if (w.features) {
+    backend_.FavorAttention(
+        {.qkv = qkv_, .features = w.features.get(), .heads = heads, .head_dim = head_dim, .output = context_});
+  } else {
+    backend_.EncoderAttention({.qkv = qkv_,
+                               .heads = heads,
+                               .head_dim = head_dim,
+                               .output = context_,
+                               .bias = weights_.encoder_bias.view(),
+                               .approximation = weights_.approximation});
+  }
   stream_.Add(context_, w.o, w.norm);
   stream_.FeedForward(w.feed_forward);
 }

@@ -18,6 +18,7 @@ struct StackConfig {
   int head_dim = 0;          // numbers a head; heads * head_dim may differ from d_model
   int ffn = 0;               // width between the two feed-forward products
   float score_scale = 1.0f;  // queries are multiplied by it, their bias included: 1/sqrt(head_dim)
+  int favor_features = 0;    // random features of each self-attention, which is FAVOR+'s; 0: it is a softmax
   int max_positions = 0;     // tokens of a source, or of a hypothesis with its start token, that its positions allow
   int max_tokens = 0;        // of them, what the engine takes: at least 1 before FindModelWeights
 };

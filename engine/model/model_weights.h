@@ -26,9 +26,10 @@ struct NormWeights {
 };
 
 struct AttentionWeights {
-  LinearWeights q, k, v;  // [a, d]; rows i * head_dim to (i + 1) * head_dim are head i
-  LinearWeights o;        // [d, a]
-  NormWeights norm;       // the sublayer's own: ModelConfig::norm_placement says where it stands
+  LinearWeights q, k, v;               // [a, d]; rows i * head_dim to (i + 1) * head_dim are head i
+  LinearWeights o;                     // [d, a]
+  NormWeights norm;                    // the sublayer's own: ModelConfig::norm_placement says where it stands
+  std::optional<HostTensor> features;  // [favor_features, head_dim], of all heads: StackConfig::favor_features
 };
 
 struct FeedForwardWeights {

@@ -1,5 +1,6 @@
 #include "engine/model/packed_weights.h"
 
+#include <cmath>
 #include <optional>
 #include <span>
 #include <utility>
@@ -67,8 +68,12 @@ class Packer {
   }
 
   PackedEncoderLayer EncoderLayer(const LayerWeights& w) {
-    return {.qkv = QueriesKeysValues(w.self_attention, config_.encoder.score_scale),
-            .o = Linear(w.self_attention.o),
+    const AttentionWeights& attention = w.self_attention;
+    const float scale = config_.encoder.score_scale, root = std::sqrt(scale);
+    return {.qkv = attention.features ? QueriesKeysValues(attention, {.q = root, .k = root})
+                                      : QueriesKeysValues(attention, {.q = scale}),
+            .features = attention.features ? Count(backend_.PackEmbedding(*attention.features)) : nullptr,
+            .o = Linear(attention.o),
             .norm = {},
             .feed_forward = FeedForward(w.feed_forward)};
   }
@@ -81,7 +86,7 @@ class Packer {
       return packed;
     }
     PackedDecoderAttention packed;
-    packed.qkv = QueriesKeysValues(w, config_.decoder.score_scale);
+    packed.qkv = QueriesKeysValues(w, {.q = config_.decoder.score_scale});
     packed.o = Linear(w.o);
     return packed;
   }
@@ -147,10 +152,14 @@ class Packer {
     return Linear(q);
   }
 
-  PackedWeightPtr QueriesKeysValues(const AttentionWeights& w, float score_scale) {
+  // Of the score q.k: all of it on one side, or its square root on each.
+  struct ScoreScale {
+    float q, k = 1.0f;
+  };
+  PackedWeightPtr QueriesKeysValues(const AttentionWeights& w, ScoreScale scale) {
     Floats qkv;
-    Append(w.q, score_scale, &qkv);
-    Append(w.k, 1.0f, &qkv);
+    Append(w.q, scale.q, &qkv);
+    Append(w.k, scale.k, &qkv);
     Append(w.v, 1.0f, &qkv);
     return Linear(qkv);
   }

@@ -33,8 +33,9 @@ struct PackedFeedForward {
 };
 
 struct PackedEncoderLayer {
-  PackedWeightPtr qkv;  // d -> 3a: q (scaled), k, v side by side
-  PackedWeightPtr o;    // a -> d
+  PackedWeightPtr qkv;  // d -> 3a: q (scaled), k, v side by side; with features q and k have the root of the scale each
+  PackedWeightPtr features;  // [favor_features, head_dim]; null: softmax
+  PackedWeightPtr o;         // a -> d
   PackedNorm norm;
   PackedFeedForward feed_forward;
 };

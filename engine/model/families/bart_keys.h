@@ -31,7 +31,8 @@ constexpr TensorNames BartNames(BartModules modules) {
                                              .k = "self_attn.k_proj",
                                              .v = "self_attn.v_proj",
                                              .o = "self_attn.out_proj",
-                                             .norm = "self_attn_layer_norm"};
+                                             .norm = "self_attn_layer_norm",
+                                             .features = "self_attn.features"};
   constexpr AttentionNames kCrossAttention = {.q = "encoder_attn.q_proj",
                                               .k = "encoder_attn.k_proj",
                                               .v = "encoder_attn.v_proj",

@@ -19,6 +19,7 @@ inline constexpr int kMaxVocabulary = 1 << 22;
 inline constexpr int kMaxWidth = 1 << 17;
 inline constexpr int kMaxLayers = 1024;
 inline constexpr int kMaxPositions = 1 << 20;
+inline constexpr int kMaxFeatures = 1 << 14;
 
 // After an error the values are 1, false, -1 or empty, and mean nothing.
 class ConfigReader {

@@ -77,13 +77,19 @@ class Finder {
               .k = Outputs(qkv, width, width),
               .v = Outputs(qkv, 2 * width, width),
               .o = Linear(Join(layer, names.o), d, width),
-              .norm = Norm(Join(layer, names.norm))};
+              .norm = Norm(Join(layer, names.norm)),
+              .features = {}};
     }
-    return {.q = Linear(Join(layer, names.q), width, d),
-            .k = Linear(Join(layer, names.k), width, d),
-            .v = Linear(Join(layer, names.v), width, d),
-            .o = Linear(Join(layer, names.o), d, width),
-            .norm = Norm(Join(layer, names.norm))};
+    AttentionWeights weights = {.q = Linear(Join(layer, names.q), width, d),
+                                .k = Linear(Join(layer, names.k), width, d),
+                                .v = Linear(Join(layer, names.v), width, d),
+                                .o = Linear(Join(layer, names.o), d, width),
+                                .norm = Norm(Join(layer, names.norm)),
+                                .features = {}};
+    if (stack.favor_features > 0) {
+      weights.features = Take(BodyName(Join(layer, names.features)), {stack.favor_features, stack.head_dim});
+    }
+    return weights;
   }
 
   // `count` outputs of a product from `first` on, as a product of their own.

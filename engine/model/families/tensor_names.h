@@ -15,7 +15,8 @@ namespace elserve {
 // module.
 struct AttentionNames {
   std::string_view q, k, v, o, norm;
-  std::string_view qkv = {};  // instead of q, k and v: one product whose outputs they are, side by side
+  std::string_view qkv = {};       // instead of q, k and v: one product whose outputs they are, side by side
+  std::string_view features = {};  // a tensor's name, as it is: StackConfig::favor_features
 };
 // The first product is `fc1`, or of a gated one (ModelConfig::gated_feed_forward) activation(`gate`) * `up`.
 struct FeedForwardNames {

@@ -32,6 +32,7 @@ struct Kind {
   bool position_bias = false;
   bool learned_positions = false;
   bool decoder_only = false;
+  int favor_features = 0;  // of the encoder
   float head_scale = 1.0f;
   NormKind norm = NormKind::kLayerNorm;
   Activation activation = Activation::kGelu;
@@ -42,6 +43,7 @@ struct Kind {
 // As the families have them, so that every value stands in some combination that exists.
 std::vector<Kind> Kinds() {
   return {{.name = "bart"},
+          {.name = "bart_favor", .favor_features = 9},
           {.name = "marian", .embedding_norm = false},
           {.name = "pegasus", .placement = NormPlacement::kPre, .embedding_norm = false, .final_norm = true},
           {.name = "mbart", .placement = NormPlacement::kPre, .final_norm = true},
@@ -93,6 +95,7 @@ class Model {
       config.encoder = {};
     } else {
       weights.encoder = Stack(false);
+      config.encoder.favor_features = kind.favor_features;
       weights.encoder.embedding.tokens = weights.decoder.embedding.tokens;
     }
     weights.head = Make({kVocab, kD}, 0.5f);
@@ -125,7 +128,8 @@ class Model {
             .k = Linear(kInner, kD),
             .v = Linear(kInner, kD),
             .o = Linear(kD, kInner),
-            .norm = Norm()};
+            .norm = Norm(),
+            .features = {}};
   }
   StackWeights Stack(bool decoder) {
     StackWeights stack;
@@ -138,6 +142,9 @@ class Model {
     for (int i = 0; i < 2; ++i) {
       LayerWeights layer;
       layer.self_attention = Attention();
+      if (!decoder && kind_.favor_features > 0) {
+        layer.self_attention.features = Make({kind_.favor_features, kHeadDim}, 1.0f);
+      }
       if (decoder && !kind_.decoder_only) layer.cross_attention = Attention();
       layer.feed_forward = {.fc1 = Linear(kFfn, kD), .gate = {}, .fc2 = Linear(kD, kFfn), .norm = Norm()};
       if (kind_.gated) layer.feed_forward.gate = Linear(kFfn, kD);
@@ -190,13 +197,27 @@ Matrix Normed(const ModelConfig& config, const Matrix& x, const NormWeights& nor
   return y;
 }
 
+// sum_i phi(q)_i phi(k)_i, times the number of features.
+double FavorWeight(const Vector& features, const double* q, const double* k, double score_scale) {
+  double sum = 0;
+  for (size_t at = 0; at < features.size(); at += kHeadDim) {
+    double exponent = 0;
+    for (int i = 0; i < kHeadDim; ++i) {
+      const double scaled_q = q[i] * std::sqrt(score_scale), scaled_k = k[i] * std::sqrt(score_scale);
+      exponent += features[at + i] * (scaled_q + scaled_k) - (scaled_q * scaled_q + scaled_k * scaled_k) / 2;
+    }
+    sum += std::exp(exponent);
+  }
+  return sum;
+}
+
 // `memory`: what keys and values are made of; `causal`: a token sees itself and what stood before, and nothing is
 // approximated.
 Matrix Attended(const Model& model, const Matrix& x, const Matrix& memory, const AttentionWeights& w,
                 const std::optional<PositionBiasWeights>& bias, bool causal) {
   const ModelConfig& config = model.config;
   const Matrix q = Product(x, w.q), k = Product(memory, w.k), v = Product(memory, w.v);
-  const Vector table = bias ? Values(bias->table) : Vector();
+  const Vector table = bias ? Values(bias->table) : Vector(), features = w.features ? Values(*w.features) : Vector();
   Matrix context(x.size(), Vector(kHeads * kHeadDim));
   for (size_t t = 0; t < x.size(); ++t) {
     for (int head = 0; head < kHeads; ++head) {
@@ -206,6 +227,10 @@ Matrix Attended(const Model& model, const Matrix& x, const Matrix& memory, const
         for (int i = 0; i < kHeadDim; ++i) scores[s] += q[t][head * kHeadDim + i] * k[s][head * kHeadDim + i];
         scores[s] *= config.decoder.score_scale;
         if (bias) scores[s] += table[head * (2 * kReach - 1) + static_cast<int>(s) - static_cast<int>(t) + bias->zero];
+        if (w.features) {
+          scores[s] = std::log(
+              FavorWeight(features, &q[t][head * kHeadDim], &k[s][head * kHeadDim], config.encoder.score_scale));
+        }
       }
       reference::Weigh(causal ? AttentionApproximation() : model.options.approximation, scores);
       for (size_t s = 0; s < seen; ++s) {

@@ -257,6 +257,47 @@ TEST_F(BartTest, BadConfigsNameKeyValueAndExpectation) {
 
 TEST_F(BartTest, EveryTensorIsNeededInItsShape) { ExpectEveryTensorIsNeeded({"final_logits_bias"}); }
 
+// FAVOR+: features of each of the encoder's layers, and of nothing else.
+TEST_F(BartTest, FavorAttentionHasFeaturesInEachLayerOfTheEncoder) {
+  config_["attention_type"] = "favor";
+  config_["favor_features"] = 4;
+  EXPECT_THAT(LoadError(), HasSubstr("tensor \"model.encoder.layers.0.self_attn.features\" is missing; expected shape "
+                                     "[4, 2]"));
+  for (const char* layer : {"0", "1"}) {
+    tensors_.push_back({std::string("model.encoder.layers.") + layer + ".self_attn.features", {4, 2}});
+  }
+  const auto model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->config.encoder.favor_features, 4);
+  EXPECT_EQ(model->config.decoder.favor_features, 0);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(NameOf(*model->weights.encoder.layers[i].self_attention.features),
+              "model.encoder.layers." + std::to_string(i) + ".self_attn.features");
+  }
+  EXPECT_FALSE(model->weights.decoder.layers[0].self_attention.features);
+  EXPECT_EQ(model->weights.parameters, Numbers());
+  ExpectEveryTensorIsNeeded({"final_logits_bias"});
+  ExpectConfigErrors({
+      {"favor_features", "0", "favor_features is 0; expected a whole number from 1 to 16384"},
+      {"favor_features", "16385", "favor_features is 16385; expected a whole number from 1 to 16384"},
+      {"favor_features", "-1", "favor_features is -1; expected"},
+      {"favor_features", "4.0", "favor_features is 4.0; expected"},
+      {"favor_features", "null", "favor_features is null; expected a whole number from 1 to 16384"},
+      {"attention_type", "\"Favor\"", "attention_type is \"Favor\"; expected \"softmax\" or \"favor\""},
+      {"attention_type", "\"linear\"", "attention_type is \"linear\"; expected \"softmax\" or \"favor\""},
+      {"attention_type", "[\"favor\"]", "attention_type is [\"favor\"]; expected a string"},
+  });
+  config_.erase("favor_features");
+  EXPECT_THAT(LoadError(), HasSubstr("favor_features is missing; expected a whole number from 1 to 16384"));
+  for (const nlohmann::json& usual : {nlohmann::json("softmax"), nlohmann::json(nullptr)}) {
+    config_["attention_type"] = usual;
+    const auto softmax = Load();
+    ASSERT_TRUE(softmax.ok()) << softmax.status();
+    EXPECT_EQ(softmax->config.encoder.favor_features, 0);
+    EXPECT_FALSE(softmax->weights.encoder.layers[0].self_attention.features);
+  }
+}
+
 TEST_F(BartTest, ConfigLargerThanTheFileIsAnErrorOfTheFirstTensor) {
   config_["encoder_layers"] = 1024;
   EXPECT_THAT(LoadError(), HasSubstr("tensor \"model.encoder.layers.2.self_attn.q_proj.weight\" is missing"));

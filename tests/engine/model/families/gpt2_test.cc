@@ -209,6 +209,9 @@ TEST_F(Gpt2Test, BadConfigsNameKeyValueAndExpectation) {
       {"architectures", "\"GPT2LMHeadModel\"",
        "architectures is \"GPT2LMHeadModel\"; expected null or a list of strings"},
       {"architectures", "[1]", "architectures is [1]; expected null or a list of strings"},
+      {"attention_type", "\"favor\"",
+       "attention_type is \"favor\"; expected \"softmax\" where model_type is \"gpt2\"; \"favor\" is for \"bart\" "
+       "alone"},
   });
 }
 

@@ -67,6 +67,9 @@ TEST_F(MarianTest, BadConfigsNameKeyValueAndExpectation) {
       {"pad_token_id", "58100", "pad_token_id is 58100; expected null or a token id from 0 to 10"},
       {"activation_function", "\"swiss\"", "activation_function is \"swiss\"; expected one of"},
       {"max_position_embeddings", "\"512\"", "max_position_embeddings is \"512\"; expected"},
+      {"attention_type", "\"favor\"",
+       "attention_type is \"favor\"; expected \"softmax\" where model_type is \"marian\"; \"favor\" is for \"bart\" "
+       "alone"},
   });
 }
 

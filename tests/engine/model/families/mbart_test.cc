@@ -52,6 +52,9 @@ TEST_F(MBartTest, BadConfigsNameKeyValueAndExpectation) {
       {"activation_function", "\"gelu_10\"", "activation_function is \"gelu_10\"; expected one of"},
       {"decoder_start_token_id", "250004",
        "decoder_start_token_id is 250004; expected null or a token id from 0 to 10"},
+      {"attention_type", "\"favor\"",
+       "attention_type is \"favor\"; expected \"softmax\" where model_type is \"mbart\"; \"favor\" is for \"bart\" "
+       "alone"},
   });
 }
 

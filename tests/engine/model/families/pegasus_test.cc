@@ -72,6 +72,9 @@ TEST_F(PegasusTest, BadConfigsNameKeyValueAndExpectation) {
       {"decoder_ffn_dim", "1000000", "decoder_ffn_dim is 1000000; expected a whole number from 1 to 131072"},
       {"scale_embedding", "\"true\"", "scale_embedding is \"true\"; expected true or false"},
       {"eos_token_id", "107", "eos_token_id is 107; expected"},
+      {"attention_type", "\"favor\"",
+       "attention_type is \"favor\"; expected \"softmax\" where model_type is \"pegasus\"; \"favor\" is for \"bart\" "
+       "alone"},
   });
 }
 

@@ -259,6 +259,8 @@ TEST_F(T5Test, BadConfigsNameKeyValueAndExpectation) {
       {"scale_decoder_outputs", "null", "scale_decoder_outputs is null; expected true or false"},
       {"eos_token_id", "32", "eos_token_id is 32; expected"},
       {"is_encoder_decoder", "false", "is_encoder_decoder is false; expected true"},
+      {"attention_type", "\"favor\"",
+       "attention_type is \"favor\"; expected \"softmax\" where model_type is \"t5\"; \"favor\" is for \"bart\" alone"},
   });
 }
 
