@@ -155,11 +155,16 @@ void StartCounting() {
   counting = true;
 }
 
-class AllocationTest : public testing::TestWithParam<Variant> {};
+constexpr const char* kFavorCheckpoint = ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-favor";
 
-TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
+class AllocationTest : public testing::TestWithParam<Variant> {
+ protected:
+  static void ExpectWarmStepsTakeNoMemory(const std::string& checkpoint);
+};
+
+void AllocationTest::ExpectWarmStepsTakeNoMemory(const std::string& checkpoint) {
   ThreadPool pool(3);
-  const std::unique_ptr<Engine> engine = LoadEngine(OptionsFor(TinyCheckpoint(), GetParam(), &pool));
+  const std::unique_ptr<Engine> engine = LoadEngine(OptionsFor(checkpoint, GetParam(), &pool));
   ASSERT_TRUE(engine);
   std::vector<Request> requests = RandomRequests(80, {96, 30, 283}, /*seed=*/21);
   EndSome(&requests, /*seed=*/22);
@@ -212,19 +217,26 @@ TEST_P(AllocationTest, WarmStepsTakeNoMemory) {
   EXPECT_EQ(allocations, 0) << "in " << plans.size() << " steps; the first one at" << FirstPlace();
 }
 
+TEST_P(AllocationTest, WarmStepsTakeNoMemory) { ExpectWarmStepsTakeNoMemory(TinyCheckpoint()); }
+
+TEST_P(AllocationTest, WarmStepsWithFavorAttentionTakeNoMemory) {
+  if (GetParam().device != DeviceKind::kCpu) GTEST_SKIP() << "the cpu's alone";
+  ExpectWarmStepsTakeNoMemory(kFavorCheckpoint);
+}
+
 // Large buffers, logits among them, are taken at load: where there is no room for them no request has to hear of it.
 TEST_P(AllocationTest, TheFirstStepsMapNothing) {
   if (GetParam().device != DeviceKind::kCpu) GTEST_SKIP() << "the buffers are the driver's";
   ThreadPool pool(2);
   EngineOptions options = OptionsFor(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-relu", GetParam(), &pool);
-  for (const bool approximates : {false, true}) {
-    SCOPED_TRACE(approximates ? "approximate" : "exact");
-    if (approximates) {
-      options.approximation = {.top_k = 5, .values = AttentionValues::kPruned, .threshold = 0.01f};
-      options.ffn_top_k = 7;
-    }
+  EngineOptions approximate = options, favor = options;
+  approximate.approximation = {.top_k = 5, .values = AttentionValues::kPruned, .threshold = 0.01f};
+  approximate.ffn_top_k = 7;
+  favor.checkpoint = kFavorCheckpoint;
+  for (const EngineOptions& one : {options, approximate, favor}) {
+    SCOPED_TRACE(absl::StrCat(one.checkpoint, ", feed-forward top-k ", one.ffn_top_k));
     StartCounting();
-    const std::unique_ptr<Engine> engine = LoadEngine(options);
+    const std::unique_ptr<Engine> engine = LoadEngine(one);
     counting = false;
     ASSERT_TRUE(engine);
     EXPECT_GT(mappings, 0);

@@ -184,7 +184,9 @@ TEST_P(BatchingTest, RequestsOfAllFamiliesInFlight) {
     int most_in_flight = 0;
   };
   std::deque<Model> models;
-  for (const char* name : {"bart-odd", "t5-hub", "t5-gated-hub", "pegasus-hub", "mbart-hub", "marian-hub"}) {
+  std::vector<const char*> names = {"bart-odd", "t5-hub", "t5-gated-hub", "pegasus-hub", "mbart-hub", "marian-hub"};
+  if (GetParam().device == DeviceKind::kCpu) names.push_back("bart-favor");
+  for (const char* name : names) {
     const auto seed = static_cast<unsigned>(20 + models.size());
     Model& model = models.emplace_back(name);
     model.requests = RandomRequests(kManyRequests / 6 + 1, {60, 40, 283}, seed);

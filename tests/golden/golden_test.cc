@@ -283,6 +283,14 @@ std::vector<Setup> AllSetups() {
       setups.push_back({file, DeviceKind::kCpu, attention});
 #endif
     }
+    for ([[maybe_unused]] const char* file : kFavorGoldenFiles) {
+#ifdef ELSERVE_TEST_REFERENCE
+      setups.push_back({file, DeviceKind::kReference, attention});
+#endif
+#ifdef ELSERVE_TEST_CPU
+      setups.push_back({file, DeviceKind::kCpu, attention});
+#endif
+    }
 #ifdef ELSERVE_TEST_CPU
     setups.push_back({kSynopsisGoldenFile, DeviceKind::kCpu, attention});
 #endif
@@ -306,6 +314,11 @@ std::vector<Setup> BFloat16Setups() {
 #endif
 #ifdef ELSERVE_TEST_CUDA
       if (kEvery == 1 && CudaIsUnderTest()) setups.push_back({file, DeviceKind::kCuda, attention});
+#endif
+    }
+    for ([[maybe_unused]] const char* file : kFavorGoldenFiles) {
+#ifdef ELSERVE_TEST_CPU
+      setups.push_back({file, DeviceKind::kCpu, attention});
 #endif
     }
   }

@@ -69,6 +69,8 @@ class Model:
         self.tokenizer = None  # where parameters are texts
         self.decoder_only = start is None
         load = AutoModelForCausalLM if self.decoder_only else AutoModelForSeq2SeqLM
+        if json.load(open(f"{directory}/config.json")).get("attention_type") == "favor":
+            load = tiny_checkpoints.FavorBartForConditionalGeneration
         for dtype in (torch.float32, torch.float64):
             model = load.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
             self.models[dtype] = model.to(dtype).eval()
@@ -271,7 +273,7 @@ def make_tiny(name):
     sources = [[2] if n == 1 else [0] + [rng.randrange(5, vocab) for _ in range(n - 2)] + [2] for n in lengths]
     cases, dropped, swaps = [], collections.Counter(), 0
     for parameters in settings.settings(spec, model, vocab, longest):
-        for source in rng.sample(sources, 3):
+        for source in rng.sample(sources, spec.get("sources", 3)):
             made = make_case(model, source, parameters)
             if isinstance(made, str):
                 dropped[made] += 1
@@ -281,7 +283,7 @@ def make_tiny(name):
     swaps += add_prefixes(spec, model, sources, longest, cases, dropped)
     start = spec["generation"]["decoder_start_token_id"]
     add_alternatives(model, cases)
-    states = [model.states(next(s for s in sources if len(s) == n), start) for n in (1, 9, 17)]
+    states = [model.states(next(s for s in sources if len(s) == n), start) for n in spec.get("states", (1, 9, 17))]
     write(name, f"tests/golden/checkpoints/{name}", states, cases)
     report(name, cases, dropped, swaps)
 

@@ -44,6 +44,7 @@ described() {
     tokenizer=$(sed -n '1s/.*"tokenizer":"\([^"]*\)".*/\1/p' "$cases")
     family=$(sed -n 's/.*"model_type": *"\([^"]*\)".*/\1/p' "$checkpoint/config.json")
     if grep -q '"feed_forward_proj": *"gated' "$checkpoint/config.json"; then family="$family, gated"; fi
+    if grep -q '"attention_type": *"favor"' "$checkpoint/config.json"; then family="$family, favor"; fi
     tokenizer=$(cd "${tokenizer:-$checkpoint}" && ls | grep -E '^tokenizer\.json$|\.model$|\.spm$|^vocab\.json$' | sed 's/.*/`&`/' |
       paste -sd, | sed 's/,/, /g')
     types=$(head -qc 65536 "$checkpoint"/*.safetensors | grep -aoE '"dtype":"B?F[0-9]+"' | cut -d'"' -f4 | sort -u | paste -sd' ')

@@ -8,14 +8,19 @@ import json
 import math
 import os
 import shutil
+import sys
 
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import BartConfig, BartForConditionalGeneration, BartTokenizer, GenerationConfig
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../models/debian-synopsis/training"))
+from favor import FavorBartForConditionalGeneration  # noqa: E402
+
 EOS = 2
 
-# eos_bias: the end of sequence's final_logits_bias. generation: the checkpoint's own generation_config.json.
+# eos_bias: the end of sequence's final_logits_bias. generation: the checkpoint's own generation_config.json. sources: how many
+# there are for each setting of the cases, where not 3; states: the lengths of those whose states are kept, where not 1, 9 and 17.
 CHECKPOINTS = {
     # An untied head with a bias, embeddings of encoder, decoder and head all different, one encoder layer below three.
     "bart-odd": dict(
@@ -49,6 +54,13 @@ CHECKPOINTS = {
                     scale_embedding=False, tie_word_embeddings=True, max_position_embeddings=72,
                     decoder_start_token_id=4),
         generation=dict(decoder_start_token_id=4, eos_token_id=EOS, max_length=32)),
+    # FAVOR+ in the encoder: features of more than a page, in a last block of 4 of 6, over sources of more than a strip.
+    "bart-favor": dict(
+        seed=13, dtype=torch.float32, shard=None, eos_bias=3.5, position_weight=2.0, logits_bias=0.2, sources=1, states=(1, 9, 150),
+        config=dict(vocab_size=289, d_model=24, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+                    decoder_attention_heads=4, encoder_ffn_dim=44, decoder_ffn_dim=36, activation_function="gelu",
+                    scale_embedding=True, tie_word_embeddings=True, max_position_embeddings=150, favor_features=70),
+        generation=dict(decoder_start_token_id=EOS, eos_token_id=EOS, max_length=32)),
 }
 
 # Any text will do for the merges.
@@ -71,6 +83,8 @@ def random_weights(model, spec, generator):
     state = model.state_dict()
     for name in sorted(state):
         shape = tuple(state[name].shape)
+        if name.endswith(".features"):
+            continue
         if name == "final_logits_bias":
             value = normal(shape, spec["logits_bias"])
             value[0, ends] = spec["eos_bias"]
@@ -114,9 +128,13 @@ def write_checkpoint(name, directory):
     config = dict(decoder_start_token_id=EOS) | spec["config"]
     config = BartConfig(**config, pad_token_id=1, bos_token_id=0, eos_token_id=EOS, forced_eos_token_id=None, dropout=0.0)
     generator = torch.Generator().manual_seed(spec["seed"])
-    model = BartForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    favor = "favor_features" in spec["config"]
+    kind = FavorBartForConditionalGeneration if favor else BartForConditionalGeneration
+    model = kind._from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         random_weights(model, spec, generator)
+        if favor:
+            model.draw_features(generator)
         model = model.to(spec["dtype"])
     model.generation_config = GenerationConfig(bos_token_id=0, pad_token_id=1, **spec["generation"])
     write_tokenizer(directory, config.vocab_size)

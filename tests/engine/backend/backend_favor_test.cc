@@ -108,6 +108,8 @@ void Check(const FavorProblem& problem, std::vector<std::vector<int>> batches) {
   CheckOperation({.name = NameOf(problem),
                   .units = static_cast<int>(problem.lengths.size()),
                   .cols = int64_t{problem.shape.heads} * problem.shape.head_dim,
+                  // One rounding more than an attention has: what features sum up is states, too.
+                  .tolerance = {.bfloat16 = Tolerance().bfloat16 + 1.0 / 512},
                   .load = [&](Session& session) { return LoadFavor(session, problem); },
                   .batches = std::move(batches)});
 }
@@ -301,7 +303,7 @@ TEST(FavorEstimate, IsBetterWithOrthogonalFeatures) {
 // The authors' own bound for their code, of an attention that a backend computes: 10,000 tokens of width 8, 1000
 // features; the greatest error of any output stays below 0.5.
 TEST(FavorEstimate, OfALongAttentionIsNearTheExactOne) {
-  constexpr int kTokens = 10000, kWidth = 8, kFeatures = 1000;
+  constexpr int kTokens = 10000, kWidth = 8, kFeatures = 1000, kEvery = 7;
   const float root = std::pow(static_cast<float>(kWidth), -0.25f);
   std::mt19937 rng(11);
   std::vector<float> features;
@@ -316,9 +318,9 @@ TEST(FavorEstimate, OfALongAttentionIsNearTheExactOne) {
     for (int j = 0; j < kWidth; ++j) rows.push_back(k[t * kWidth + j] * root);
     for (int j = 0; j < kWidth; ++j) rows.push_back(v[t * kWidth + j]);
   }
-  // Every 97th query exactly.
+  // Every seventh query exactly.
   std::vector<Vector> exact;
-  for (int t = 0; t < kTokens; t += 97) {
+  for (int t = 0; t < kTokens; t += kEvery) {
     Vector sums(kWidth);
     double total = 0;
     for (int s = 0; s < kTokens; ++s) {
@@ -352,7 +354,7 @@ TEST(FavorEstimate, OfALongAttentionIsNearTheExactOne) {
     double greatest = 0, mean = 0;
     for (size_t i = 0; i < exact.size(); ++i) {
       for (int j = 0; j < kWidth; ++j) {
-        const double error = std::abs(all[i * 97 * kWidth + j] - exact[i][j]);
+        const double error = std::abs(all[i * kEvery * kWidth + j] - exact[i][j]);
         greatest = std::max(greatest, error);
         mean += error / static_cast<double>(exact.size() * kWidth);
       }
