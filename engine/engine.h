@@ -116,6 +116,7 @@ struct ModelInfo {
   std::string attention_reason;               // why, in words and numbers
   AttentionApproximation approximation;       // EngineOptions::approximation
   int ffn_top_k = 0;                          // EngineOptions::ffn_top_k
+  int favor_features = 0;                     // of the encoder's self-attention, which is FAVOR+; 0: softmax
   Resources capacity;                         // all of the memory; nothing in flight
   int page_tokens = 0, block_positions = 0;   // what one of its encoder_pages and decoder_blocks holds
   int64_t bytes_per_encoder_token = 0, bytes_per_decoder_token = 0;

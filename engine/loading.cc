@@ -113,6 +113,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
   info.attention_reason = plan.reason;
   info.approximation = options.approximation;
   info.ffn_top_k = options.ffn_top_k;
+  info.favor_features = config.encoder.favor_features;
   info.capacity = {options.max_rows,
                    plan.encoder_pages,
                    plan.decoder_blocks,

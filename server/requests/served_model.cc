@@ -259,6 +259,7 @@ v1::Model ServedModel::Describe() const {
   model.set_attention(ToString(info_.attention));
   model.set_attention_reason(info_.attention_reason);
   if (!info_.approximation.exact() || info_.ffn_top_k > 0) DescribeApproximation(info_, model.mutable_approximation());
+  model.set_favor_features(info_.favor_features);
   *model.mutable_limits() = DescribeLimits(info_, config_);
   *model.mutable_default_parameters() = defaults_;
   *model.mutable_tasks() = DescribeTasks();

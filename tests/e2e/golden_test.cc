@@ -70,7 +70,7 @@ std::vector<Served> SynopsisFiles() { return InBothForms(std::array{kSynopsisGol
 
 std::vector<Served> AllFiles() {
   std::vector<Served> all = InBothForms(kTinyGoldenFiles, 200);
-  for (const std::vector<Served>& more : {FamilyFiles(), SynopsisFiles()}) {
+  for (const std::vector<Served>& more : {InBothForms(kFavorGoldenFiles, 150), FamilyFiles(), SynopsisFiles()}) {
     all.insert(all.end(), more.begin(), more.end());
   }
   return all;
@@ -349,6 +349,7 @@ class GoldenTest : public testing::TestWithParam<Served> {
     ASSERT_EQ(model.attention(), GetParam().attention);
     ASSERT_EQ(model.precision(), "float32");
     ASSERT_EQ(model.decoder_only(), file_.decoder_only);
+    ASSERT_EQ(model.favor_features(), GetParam().file == "bart-favor" ? 70 : 0);
   }
 
   static std::unique_ptr<TestDirectory> checkpoints_;

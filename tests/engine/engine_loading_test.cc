@@ -60,6 +60,14 @@ TEST_F(EngineTest, InfoSaysWhatWasLoaded) {
   EXPECT_EQ(engine->free(), info.capacity);
 }
 
+TEST_F(EngineTest, InfoSaysHowManyFeaturesTheEncodersAttentionHas) {
+  const std::unique_ptr<Engine> favor = Load(ELSERVE_SOURCE_DIR "/tests/golden/checkpoints/bart-favor");
+  const std::unique_ptr<Engine> softmax = Load(TinyCheckpoint());
+  ASSERT_TRUE(favor && softmax);
+  EXPECT_EQ(favor->info().favor_features, 70);
+  EXPECT_EQ(softmax->info().favor_features, 0);
+}
+
 // ELSERVE_ISA is of the process: the tests of this file run one after the other.
 TEST_F(EngineTest, TheEnvironmentForcesAnInstructionSet) {
   const char* const before = std::getenv("ELSERVE_ISA");
@@ -85,6 +93,9 @@ TEST_F(EngineTest, WhatApproximatesIsRefusedWhereItHasNoPlace) {
   EXPECT_THAT(LoadError(options), HasSubstr("attention_top_k is 3; the model is decoder-only"));
   options.approximation = {.values = AttentionValues::kPruned, .threshold = 0.1f};
   EXPECT_THAT(LoadError(options), HasSubstr("attention_values is pruned; the model is decoder-only"));
+  options = options_of("bart-favor");
+  options.approximation.top_k = 3;
+  EXPECT_THAT(LoadError(options), HasSubstr("attention_top_k is 3; the encoder's attention is FAVOR+"));
   options = options_of("bart-odd");
   options.ffn_top_k = 3;
   EXPECT_THAT(LoadError(options), HasSubstr("ffn_top_k is 3; it is for models"));

@@ -34,6 +34,11 @@ std::string Approximation(const v1::Model& model) {
   return model.has_approximation() ? absl::StrCat("  lossy       ", ToJson(model.approximation()), "\n") : "";
 }
 
+std::string Favor(int features) {
+  return features == 0 ? std::string()
+                       : absl::StrCat("  encoder     FAVOR+ attention, ", features, " random features\n");
+}
+
 void Print(const v1::Model& model) {
   const v1::Model::Limits& limits = model.limits();
   // What is said of sources has no meaning without an encoder.
@@ -48,9 +53,9 @@ void Print(const v1::Model& model) {
             << "  device      " << model.device() << ": " << model.device_name() << ", " << model.precision() << " ("
             << model.device_reason() << ")\n"
             << "  attention   " << model.attention() << " (" << model.attention_reason() << ")\n"
-            << Approximation(model) << "  limits      " << sources(limits.max_source_tokens())
-            << limits.max_decoder_tokens() << " decoder tokens (" << limits.max_tokens_reason() << "), "
-            << limits.max_num_beams() << " beams\n"
+            << Favor(model.favor_features()) << Approximation(model) << "  limits      "
+            << sources(limits.max_source_tokens()) << limits.max_decoder_tokens() << " decoder tokens ("
+            << limits.max_tokens_reason() << "), " << limits.max_num_beams() << " beams\n"
             << "  memory      " << sources(limits.encoder_memory_tokens()) << limits.decoder_memory_tokens()
             << " decoder positions, " << limits.max_rows() << " rows in flight"
             << (limits.encoder_cache() ? ", encoder cache" : "") << AnswerCache(limits.answer_cache_bytes()) << "\n"
