@@ -1,5 +1,8 @@
 // The cpu backend's operations at BART-base's shapes, in GFLOP/s over all threads. See README.md here.
+#include <unistd.h>
+
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <random>
@@ -99,6 +102,18 @@ void Report(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
+int64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t whole = 0, resident = 0;
+  statm >> whole >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+// What an operation took beside its tensors.
+void ReportMemory(benchmark::State& state, int64_t resident_before) {
+  state.counters["MiB"] = static_cast<double>(ResidentBytes() - resident_before) / (1 << 20);
+}
+
 // {bits, positions, in, out}
 void BM_Linear(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(1));
@@ -130,8 +145,27 @@ void BM_EncoderAttention(benchmark::State& state) {
   const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState),
                out = b.Make(documents * tokens, kWidth, Storage::kState);
   b.backend->BeginStep({.encode = b.encode, .prefill = {}, .decode = {}});
+  const int64_t before = ResidentBytes();
   for (auto _ : state) b.backend->EncoderAttention({qkv, kHeads, kHeadDim, out});
+  ReportMemory(state, before);
   Report(state, 4.0 * documents * tokens * tokens * kWidth);
+}
+
+// {bits, documents, tokens, features}: the operations of its two pairs of products. See performer.md.
+void BM_FavorAttention(benchmark::State& state) {
+  const int documents = static_cast<int>(state.range(1)), tokens = static_cast<int>(state.range(2)),
+            features = static_cast<int>(state.range(3));
+  Bench b(TypeOf(state), true, documents, tokens, 1);
+  const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState),
+               out = b.Make(documents * tokens, kWidth, Storage::kState);
+  const std::vector<float> values = Random(int64_t{features} * kHeadDim);
+  const PackedWeightPtr drawn = b.backend->PackEmbedding(
+      {DataType::kFloat32, {features, kHeadDim}, reinterpret_cast<const std::byte*>(values.data())});
+  b.backend->BeginStep({.encode = b.encode, .prefill = {}, .decode = {}});
+  const int64_t before = ResidentBytes();
+  for (auto _ : state) b.backend->FavorAttention({qkv, drawn.get(), kHeads, kHeadDim, out});
+  ReportMemory(state, before);
+  Report(state, 8.0 * documents * tokens * features * kWidth);
 }
 
 // {bits, 1: el, documents, tokens, beams}
@@ -196,6 +230,11 @@ BENCHMARK(BM_EncoderAttention)
     ->Args({16, 2, 1024})
     ->Args({16, 8, 256})
     ->Args({32, 2, 1024})
+    ->ArgsProduct({{16, 32}, {1}, {1024, 4096, 16384}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_FavorAttention)
+    ->ArgsProduct({{16, 32}, {1}, {1024, 4096, 16384, 65536}, {256}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_CrossAttention)
