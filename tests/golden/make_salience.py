@@ -22,7 +22,8 @@ import make_golden
 FILES = {
     "bart-odd": dict(seed=61, start=2, before=[0], end=[2], longest=96, vocab=283, layers=[1, 3], heads=[1, 2, 4], all_heads=5),
     "bart-wide": dict(seed=62, start=2, before=[0], end=[2], longest=200, vocab=307, layers=[1], heads=[1, 2, 3, 4], all_heads=4),
-    "t5-gated-odd": dict(seed=63, start=0, before=[], end=[1], longest=66, vocab=304, layers=[2], heads=[1, 3], all_heads=3),
+    "t5-gated-odd": dict(seed=63, start=0, before=[], end=[1], longest=66, vocab=304, layers=[2], heads=[1, 3], all_heads=3,
+                         tokenizer="tests/golden/tokenizer/t5-json"),
 }
 CASES = 72
 SETTINGS = [{"max_new_tokens": 20}, {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 18},
@@ -89,7 +90,7 @@ def make(name):
         cases.append({"salience": salience} | made[0])
         swaps += made[1]
     path = f"{make_golden.HERE}/cases/{name}-salience.json"
-    make_golden.write(f"{name}-salience", f"tests/golden/checkpoints/{name}", [], cases)
+    make_golden.write(f"{name}-salience", f"tests/golden/checkpoints/{name}", [], cases, tokenizer=spec.get("tokenizer"))
     content = open(path).read()
     heads = json.dumps({"layers": spec["layers"], "heads": spec["heads"]}, separators=(",", ":"))
     open(path, "w").write(content.replace('"made_with"', f'"salience":{heads},"made_with"', 1))
