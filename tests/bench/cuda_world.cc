@@ -205,7 +205,7 @@ LinearWeights RandomModel::Linear(int64_t out, int64_t in) const { return {Matri
 NormWeights RandomModel::Norm() const { return {View(numbers_, {kWidth}), View(numbers_, {kWidth})}; }
 AttentionWeights RandomModel::Attention() const {
   const LinearWeights square = Linear(kWidth, kWidth);
-  return {square, square, square, square, Norm()};
+  return {.q = square, .k = square, .v = square, .o = square, .norm = Norm(), .features = {}};
 }
 
 TimedBackend::~TimedBackend() {
