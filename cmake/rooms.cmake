@@ -4,12 +4,14 @@
 set(ELSERVE_ROOMS
   "decoding     | engine/decoding              |"
   "attention    | engine/attention_           |"
+  "precision    | engine/precision             |"
   "host_resources | engine/host_resources      |"
   "thread_pool  | engine/thread_pool           | host_resources"
   "memory_plan  | engine/memory_plan           | backend host_resources"
+  "int8_weight  | engine/backend/int8_weight   |"
   "backend      | engine/backend/backend       | attention decoding"
-  "reference    | engine/backend/reference/    | backend"
-  "cpu          | engine/backend/cpu/          | backend thread_pool"
+  "reference    | engine/backend/reference/    | backend int8_weight"
+  "cpu          | engine/backend/cpu/          | backend int8_weight thread_pool"
   "cuda         | engine/backend/cuda/         | backend"
   "memory       | engine/memory/               |"
   "search       | engine/search/               | decoding"
@@ -17,8 +19,8 @@ set(ELSERVE_ROOMS
   "families     | engine/model/families/       | checkpoint model_config model_weights"
   "model_config | engine/model/model_config    | backend"
   "model_weights | engine/model/model_weights  | backend"
-  "model        | engine/model/                | backend checkpoint families model_config model_weights"
-  "engine_api   | engine/engine.h              | attention decoding thread_pool"
+  "model        | engine/model/                | backend precision checkpoint families model_config model_weights"
+  "engine_api   | engine/engine.h              | attention decoding precision thread_pool"
   "engine       | engine/                      | engine_api model search memory memory_plan backend cpu cuda reference"
   "proto        | proto/                       |"
   "parameters   | server/parameters/           | proto decoding"
@@ -48,7 +50,7 @@ endif()
 
 set(ELSERVE_ROOM_NAMES "")
 foreach(row IN LISTS ELSERVE_ROOMS)
-  string(REGEX MATCH "^([a-z_]+) *\\| *([^ |]+) *\\|(.*)$" _ "${row}")
+  string(REGEX MATCH "^([a-z0-9_]+) *\\| *([^ |]+) *\\|(.*)$" _ "${row}")
   set(name ${CMAKE_MATCH_1})
   list(APPEND ELSERVE_ROOM_NAMES ${name})
   set(ELSERVE_PREFIX_${name} ${CMAKE_MATCH_2})

@@ -22,7 +22,7 @@ using MadeBackend = absl::StatusOr<std::unique_ptr<Backend>>;
 MadeBackend MakeReference([[maybe_unused]] const EngineOptions& options) {
 #if ELSERVE_REFERENCE
   if (options.precision == Precision::kBFloat16) {
-    return absl::InvalidArgumentError("precision: bfloat16 with device: reference; it computes in float32 alone");
+    return absl::InvalidArgumentError("precision: bfloat16 with device: reference; its states are float32 alone");
   }
   return MakeReferenceBackend();
 #else
@@ -38,7 +38,9 @@ MadeBackend MakeCpu([[maybe_unused]] const EngineOptions& options) {
   cpu.host_root = options.host_root;
   cpu.approximate = !options.approximation.exact();
   if (options.precision == Precision::kFloat32) cpu.state_type = DataType::kFloat32;
-  if (options.precision == Precision::kBFloat16) cpu.state_type = DataType::kBFloat16;
+  if (options.precision == Precision::kBFloat16 || options.precision == Precision::kInt8) {
+    cpu.state_type = DataType::kBFloat16;
+  }
   return MakeCpuBackend(cpu);
 #else
   return absl::InvalidArgumentError("device: cpu is not part of this build");

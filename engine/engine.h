@@ -14,12 +14,12 @@
 #include "engine/attention_approximation.h"
 #include "engine/attention_form.h"
 #include "engine/decoding.h"
+#include "engine/precision.h"
 #include "engine/thread_pool.h"
 
 namespace elserve {
 
 enum class DeviceKind { kAuto, kCpu, kCuda, kReference };
-enum class Precision { kAuto, kFloat32, kBFloat16 };
 
 // Layers and heads of the decoder's cross-attention, counted from 1, as in Cao and Wang's paper.
 struct SalientHeads {
@@ -33,8 +33,10 @@ struct EngineOptions {
   // float32 alone.
   DeviceKind device = DeviceKind::kAuto;
   int device_index = 0;  // which of several CUDA devices
-  // kAuto: bfloat16 on a CUDA device and where the processor has AVX512-BF16 or AMX, else float32.
+  // kAuto: bfloat16 on a CUDA device and where the processor has AVX512-BF16 or AMX, else float32. kInt8 is for
+  // processors with VNNI or AMX-INT8.
   Precision precision = Precision::kAuto;
+  Int8Keep int8_keep;  // of kInt8
   // What the decoder's cross- and self-attention keep: hidden states (EL-attention) or keys and values; nullopt: the
   // cheaper form by the cost model of memory_plan.h. A decoder-only model takes what it says of self-attention.
   std::optional<AttentionForms> attention;
@@ -111,7 +113,8 @@ struct ModelInfo {
   std::string device;          // "cpu", "cuda", "reference"
   std::string device_name;     // the processor's or card's name and what it has: "AMD EPYC ... (AVX512-BF16, VNNI)"
   std::string device_reason;   // why that one: "as configured", or what kAuto found
-  Precision precision = Precision::kFloat32;  // kFloat32 or kBFloat16
+  Precision precision = Precision::kFloat32;  // kAuto never
+  Int8Keep int8_keep;                         // EngineOptions::int8_keep
   AttentionForms attention;                   // decoder-only: of self-attention alone
   std::string attention_reason;               // why, in words and numbers
   AttentionApproximation approximation;       // EngineOptions::approximation

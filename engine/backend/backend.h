@@ -28,6 +28,11 @@ inline constexpr int kBlockCells = 16;
 
 enum class DataType { kFloat32, kBFloat16, kFloat16 };
 
+// How a product's weight is stored. kState: as states are. kInt8: integers, with a scale for each output; the product
+// rounds its rows on the way to integers, each by a scale of its own, and sums integers, which is exact. Weights of
+// more inputs than such sums can hold stay kState.
+enum class WeightType { kState, kInt8 };
+
 inline int64_t SizeOf(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 // A matrix or vector in host memory, for packing: a checked view into a checkpoint, or floats that model/ made. Not
@@ -350,23 +355,28 @@ class Backend {
   // Whether it has what approximates: attention other than exact, FavorAttention and KeepLargest. Where it has not, a
   // model that wants them is refused at load.
   virtual bool has_approximations() const { return false; }
+  // Whether weights may be kInt8.
+  virtual bool has_int8() const { return false; }
   // None: the device is the processor, and its memory the system's.
   virtual std::optional<int64_t> FreeBytes() const { return std::nullopt; }
 
   // Load. The weights are copied and converted; the host tensors may go afterwards.
-  // weight: [out, in]; bias: [out] or null.
-  virtual PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) = 0;
+  // weight: [out, in]; bias: [out] or null. kInt8 for all of these where has_int8().
+  virtual PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias,
+                                     WeightType type = WeightType::kState) = 0;
   // gate, up: [out, in] each, biases: [out] or null, for both or for neither.
   struct GatedWeights {
     const HostTensor& gate;
     const HostTensor& up;
     const HostTensor* gate_bias = nullptr;
     const HostTensor* up_bias = nullptr;
+    WeightType type = WeightType::kState;
   };
   virtual PackedWeightPtr PackGatedLinear(const GatedWeights& weights) = 0;
   // weight: [heads, in, out]; bias: [heads * out] or null. A bias is for PerHeadLinearArgs::totals, and so for backends
   // that have approximations.
-  virtual PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) = 0;
+  virtual PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias,
+                                      WeightType type = WeightType::kState) = 0;
   virtual PackedWeightPtr PackEmbedding(const HostTensor& table) = 0;  // [rows, d]
   virtual PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta,
                                    float epsilon) = 0;                    // [d]

@@ -38,8 +38,16 @@ class Packer {
   Packer(const ModelConfig& config, const PackOptions& options, Backend& backend, int64_t* bytes)
       : config_(config), options_(options), backend_(backend), bytes_(*bytes) {}
 
+  // Of what is packed from here on, until the next.
+  void SetLayer(size_t layer, size_t layers) {
+    const bool kept =
+        (layer == 0 && options_.int8_keep.first_layer) || (layer + 1 == layers && options_.int8_keep.last_layer);
+    type_ = options_.int8 && !kept ? WeightType::kInt8 : WeightType::kState;
+  }
+  void SetHead() { type_ = options_.int8 && !options_.int8_keep.head ? WeightType::kInt8 : WeightType::kState; }
+
   PackedWeightPtr Linear(const HostTensor& weight, const HostTensor* bias) {
-    return Count(backend_.PackLinear(weight, bias));
+    return Count(backend_.PackLinear(weight, bias, type_));
   }
   PackedWeightPtr Linear(const LinearWeights& linear) {
     return Linear(linear.weight, linear.bias ? &*linear.bias : nullptr);
@@ -178,7 +186,7 @@ class Packer {
     keys.shape = {heads, head_dim, d};
     PackedDecoderAttention packed;
     packed.q = Queries(w);
-    packed.absorb = Count(backend_.PackPerHead(keys, nullptr));
+    packed.absorb = Count(backend_.PackPerHead(keys, nullptr, type_));
     packed.expand_bias = loses_weight && w.v.bias.has_value();
     packed.expand = Expand(w.v, packed.expand_bias);
     packed.o = loses_weight ? Linear(w.o) : OutputWithValueBias(w);
@@ -189,7 +197,8 @@ class Packer {
     return Count(backend_.PackGatedLinear({.gate = gate.weight,
                                            .up = up.weight,
                                            .gate_bias = gate.bias ? &*gate.bias : nullptr,
-                                           .up_bias = up.bias ? &*up.bias : nullptr}));
+                                           .up_bias = up.bias ? &*up.bias : nullptr,
+                                           .type = type_}));
   }
 
   // W_V,i: [d, head_dim] for each head; `biased`: and its bias.
@@ -200,7 +209,7 @@ class Packer {
     for (int64_t i = 0; i < heads * head_dim; ++i) {
       for (int64_t j = 0; j < d; ++j) turned[(i / head_dim * d + j) * head_dim + i % head_dim] = rows[i * d + j];
     }
-    return Count(backend_.PackPerHead(View(turned, {heads, d, head_dim}), biased ? &*v.bias : nullptr));
+    return Count(backend_.PackPerHead(View(turned, {heads, d, head_dim}), biased ? &*v.bias : nullptr, type_));
   }
 
   // W_O with the bias b_V W_O + b_O: each row of attention weights sums to 1.
@@ -223,6 +232,7 @@ class Packer {
   const PackOptions& options_;
   Backend& backend_;
   int64_t& bytes_;
+  WeightType type_ = WeightType::kState;
 };
 
 }  // namespace
@@ -247,11 +257,15 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
     const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
     packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);
     packed.encoder_bias = packer.Bias(weights.encoder.position_bias);
-    for (const LayerWeights& layer : weights.encoder.layers) packed.encoder.push_back(packer.EncoderLayer(layer));
+    for (const LayerWeights& layer : weights.encoder.layers) {
+      packer.SetLayer(packed.encoder.size(), weights.encoder.layers.size());
+      packed.encoder.push_back(packer.EncoderLayer(layer));
+    }
   }
   packed.decoder_embedding = packer.Embedding(weights.decoder.embedding, true);
   packed.decoder_bias = packer.Bias(weights.decoder.position_bias);
   for (const LayerWeights& layer : weights.decoder.layers) {
+    packer.SetLayer(packed.decoder.size(), weights.decoder.layers.size());
     packed.decoder.push_back({.self_attention = packer.SelfAttention(layer.self_attention, forms.self),
                               .cross_attention = {},
                               .feed_forward = packer.FeedForward(layer.feed_forward)});
@@ -270,6 +284,7 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
   }
   if (!config.decoder_only()) packer.Norms(weights.encoder, 1.0f, &packed.encoder_embedding.norms, encoder_norms);
   packer.Norms(weights.decoder, config.head_scale, &packed.decoder_embedding.norms, decoder_norms);
+  packer.SetHead();
   packed.head = packer.Linear(weights.head, weights.logits_bias ? &*weights.logits_bias : nullptr);
   return packed;
 }

@@ -9,6 +9,7 @@
 #include "engine/backend/backend.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_weights.h"
+#include "engine/precision.h"
 
 namespace elserve {
 
@@ -93,6 +94,8 @@ struct PackOptions {
   AttentionForms forms;  // of the decoder's attention
   AttentionApproximation approximation = {};
   int ffn_top_k = 0;  // of all feed-forward layers; 0: all
+  bool int8 = false;  // products' weights, but for those that are kept
+  Int8Keep int8_keep = {};
 };
 
 // Folds in float32 and packs; the host weights may go afterwards.

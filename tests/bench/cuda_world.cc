@@ -87,12 +87,12 @@ Tensor CudaWorld::Make(int64_t rows, int64_t cols, Storage storage) {
 PackedWeightPtr CudaWorld::Linear(int64_t out, int64_t in) {
   const std::vector<float> values = Values(out * in), bias = Values(out);
   const HostTensor bias_view = View(bias, {out});
-  return backend_->PackLinear(View(values, {out, in}), &bias_view);
+  return backend_->PackLinear(View(values, {out, in}), &bias_view, WeightType::kState);
 }
 
 PackedWeightPtr CudaWorld::PerHead(int64_t in, int64_t out) {
   const std::vector<float> values = Values(kHeads * in * out);
-  return backend_->PackPerHead(View(values, {kHeads, in, out}), nullptr);
+  return backend_->PackPerHead(View(values, {kHeads, in, out}), nullptr, WeightType::kState);
 }
 
 void CudaWorld::BeginEncode(int first, int count) {

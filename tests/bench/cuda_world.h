@@ -105,13 +105,13 @@ class TimedBackend final : public Backend {
   std::string name() const override { return inner_.name(); }
   std::string device_name() const override { return inner_.device_name(); }
   DataType state_type() const override { return inner_.state_type(); }
-  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
-    return inner_.PackLinear(weight, bias);
+  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias, WeightType type) override {
+    return inner_.PackLinear(weight, bias, type);
   }
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return inner_.PackGatedLinear(weights); }
   PackedWeightPtr PackPositionBias(const HostTensor& table) override { return inner_.PackPositionBias(table); }
-  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) override {
-    return inner_.PackPerHead(weight, bias);
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias, WeightType type) override {
+    return inner_.PackPerHead(weight, bias, type);
   }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return inner_.PackEmbedding(table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {

@@ -34,8 +34,9 @@ std::vector<float> Random(int64_t n) {
 // A backend with the memory of `documents` documents of `tokens` tokens, decoded by `beams` rows each at position
 // `history`. The beams share their histories but for the last four cells.
 struct Bench {
-  Bench(DataType type, bool el, int documents, int tokens, int beams, int history = 32) {
-    backend = *MakeCpuBackend({type, &Pool()});
+  Bench(int64_t bits, bool el, int documents, int tokens, int beams, int history = 32)
+      : weights(bits == 8 ? WeightType::kInt8 : WeightType::kState) {
+    backend = *MakeCpuBackend({bits == 32 ? DataType::kFloat32 : DataType::kBFloat16, &Pool()});
     const int rows = documents * beams, pages = (tokens + kPageTokens - 1) / kPageTokens;
     const int length = history + 1, blocks = (rows * length + kBlockCells - 1) / kBlockCells;
     const AttentionForm form = el ? AttentionForm::kEl : AttentionForm::kKv;
@@ -81,9 +82,10 @@ struct Bench {
     const std::vector<float> values = Random((per_head ? kHeads : 1) * out * in);
     HostTensor t{DataType::kFloat32, {out, in}, reinterpret_cast<const std::byte*>(values.data())};
     if (per_head) t.shape = {kHeads, in, out};
-    return per_head ? backend->PackPerHead(t, nullptr) : backend->PackLinear(t, nullptr);
+    return per_head ? backend->PackPerHead(t, nullptr, weights) : backend->PackLinear(t, nullptr, weights);
   }
 
+  WeightType weights;
   std::unique_ptr<Backend> backend;
   std::vector<int32_t> page_list, ids, row_ids, places, ancestry;
   std::vector<DecodeRow> rows;
@@ -94,9 +96,8 @@ struct Bench {
   DecodeLayout decode;
 };
 
-DataType TypeOf(const benchmark::State& state) {
-  return state.range(0) == 16 ? DataType::kBFloat16 : DataType::kFloat32;
-}
+// 32, 16, or 8: bfloat16 with int8 weights.
+int64_t BitsOf(const benchmark::State& state) { return state.range(0); }
 
 void Report(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
@@ -118,7 +119,7 @@ void ReportMemory(benchmark::State& state, int64_t resident_before) {
 void BM_Linear(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(1));
   const int64_t in = state.range(2), out = state.range(3);
-  Bench b(TypeOf(state), true, rows, 64, 1);
+  Bench b(BitsOf(state), true, rows, 64, 1);
   const Tensor input = b.Make(rows, in, Storage::kState), output = b.Make(rows, out, Storage::kState);
   const PackedWeightPtr weight = b.Weight(out, in);
   b.backend->BeginStep({.encode = {}, .prefill = {}, .decode = b.decode});
@@ -130,7 +131,7 @@ void BM_Linear(benchmark::State& state) {
 void BM_PerHeadLinear(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(1));
   const int64_t in = state.range(2), out = state.range(3);
-  Bench b(TypeOf(state), true, rows, 64, 1);
+  Bench b(BitsOf(state), true, rows, 64, 1);
   const Tensor input = b.Make(rows, kHeads * in, Storage::kState), output = b.Make(rows, kHeads * out, Storage::kState);
   const PackedWeightPtr weight = b.Weight(out, in, true);
   b.backend->BeginStep({.encode = {}, .prefill = {}, .decode = b.decode});
@@ -141,7 +142,7 @@ void BM_PerHeadLinear(benchmark::State& state) {
 // {bits, documents, tokens}
 void BM_EncoderAttention(benchmark::State& state) {
   const int documents = static_cast<int>(state.range(1)), tokens = static_cast<int>(state.range(2));
-  Bench b(TypeOf(state), true, documents, tokens, 1);
+  Bench b(BitsOf(state), true, documents, tokens, 1);
   const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState),
                out = b.Make(documents * tokens, kWidth, Storage::kState);
   b.backend->BeginStep({.encode = b.encode, .prefill = {}, .decode = {}});
@@ -155,7 +156,7 @@ void BM_EncoderAttention(benchmark::State& state) {
 void BM_FavorAttention(benchmark::State& state) {
   const int documents = static_cast<int>(state.range(1)), tokens = static_cast<int>(state.range(2)),
             features = static_cast<int>(state.range(3));
-  Bench b(TypeOf(state), true, documents, tokens, 1);
+  Bench b(BitsOf(state), true, documents, tokens, 1);
   const Tensor qkv = b.Make(documents * tokens, 3 * kWidth, Storage::kState),
                out = b.Make(documents * tokens, kWidth, Storage::kState);
   const std::vector<float> values = Random(int64_t{features} * kHeadDim);
@@ -173,7 +174,7 @@ void BM_CrossAttention(benchmark::State& state) {
   const bool el = state.range(1) != 0;
   const int documents = static_cast<int>(state.range(2)), tokens = static_cast<int>(state.range(3)),
             beams = static_cast<int>(state.range(4));
-  Bench b(TypeOf(state), el, documents, tokens, beams);
+  Bench b(BitsOf(state), el, documents, tokens, beams);
   const Tensor states = b.Make(documents * tokens, el ? kWidth : 2 * kWidth, Storage::kState);
   const int64_t width = el ? kHeads * kWidth : kWidth;
   const Tensor query = b.Make(documents * beams, width, Storage::kState),
@@ -188,7 +189,7 @@ void BM_CrossAttention(benchmark::State& state) {
 void BM_SelfAttention(benchmark::State& state) {
   const bool el = state.range(1) != 0;
   const int rows = static_cast<int>(state.range(2)), history = static_cast<int>(state.range(3));
-  Bench b(TypeOf(state), el, rows / 4, 64, 4, history - 1);
+  Bench b(BitsOf(state), el, rows / 4, 64, 4, history - 1);
   const Tensor states = b.Make(rows, el ? kWidth : 3 * kWidth, Storage::kState);
   const int64_t width = el ? kHeads * kWidth : kWidth;
   const Tensor query = b.Make(rows, width, Storage::kState), out = b.Make(rows, width, Storage::kState);
@@ -200,7 +201,7 @@ void BM_SelfAttention(benchmark::State& state) {
 // {bits, rows}: the vocabulary product and the choice of candidates
 void BM_SelectTokens(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(1));
-  Bench b(TypeOf(state), true, rows, 64, 1);
+  Bench b(BitsOf(state), true, rows, 64, 1);
   const Tensor input = b.Make(rows, kWidth, Storage::kState);
   const PackedWeightPtr weight = b.Weight(50265, kWidth);
   for (SelectRow& row : b.select) row.count = 5;  // as four beams ask
@@ -210,7 +211,7 @@ void BM_SelectTokens(benchmark::State& state) {
 }
 
 void Linears(benchmark::internal::Benchmark* b) {
-  for (int bits : {16, 32}) {
+  for (int bits : {8, 16, 32}) {
     for (int rows : {4, 64, 128, 2048}) {
       b->Args({bits, rows, 768, 2304})
           ->Args({bits, rows, 768, 768})
@@ -222,8 +223,8 @@ void Linears(benchmark::internal::Benchmark* b) {
 
 BENCHMARK(BM_Linear)->Apply(Linears)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_PerHeadLinear)
-    ->ArgsProduct({{16, 32}, {128}, {64}, {768}})
-    ->ArgsProduct({{16, 32}, {128}, {768}, {64}})
+    ->ArgsProduct({{8, 16, 32}, {128}, {64}, {768}})
+    ->ArgsProduct({{8, 16, 32}, {128}, {768}, {64}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_EncoderAttention)

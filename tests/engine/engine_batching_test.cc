@@ -118,6 +118,9 @@ TEST_P(BatchingTest, RequestsOfAModelThatApproximates) {
     approximation_ = {.top_k = 20, .values = values, .threshold = 0.01f};
     ffn_top_k_ = 7;
     if (GetParam().device == DeviceKind::kCuda) {
+      EngineOptions int8 = OptionsFor(checkpoint, GetParam(), &one_);
+      int8.precision = Precision::kInt8;
+      EXPECT_THAT(std::string(Engine::Load(int8).status().message()), testing::HasSubstr("precision: int8 needs"));
       const auto refused = Engine::Load(OptionsOf(checkpoint, &one_));
       ASSERT_FALSE(refused.ok());
       EXPECT_THAT(std::string(refused.status().message()),

@@ -113,6 +113,38 @@ TEST_F(EngineTest, WhatApproximatesIsRefusedWhereItHasNoPlace) {
   EXPECT_EQ(engine->info().ffn_top_k, 40);
 }
 
+// Products have a byte a number and, for each output, a scale and an offset; embeddings stay.
+TEST_F(EngineTest, Int8WeightsTakeHalfOfTheMemory) {
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), {Precision::kBFloat16, kAllKv}, &pool_);
+  const std::unique_ptr<Engine> bfloat16 = LoadEngine(options);
+  options.precision = Precision::kInt8;
+  const absl::StatusOr<std::unique_ptr<Engine>> int8 = Engine::Load(options);
+  if (!int8.ok()) {
+    EXPECT_THAT(std::string(int8.status().message()), HasSubstr("precision: int8 needs a processor with VNNI"));
+    GTEST_SKIP() << int8.status();
+  }
+  options.int8_keep = {.head = true};
+  const std::unique_ptr<Engine> with_head = LoadEngine(options);
+  options.int8_keep = {.first_layer = true, .last_layer = true};
+  const std::unique_ptr<Engine> with_layers = LoadEngine(options);
+  ASSERT_TRUE(bfloat16 && with_head && with_layers);
+  EXPECT_EQ((*int8)->info().precision, Precision::kInt8);
+  EXPECT_EQ((*int8)->info().int8_keep, Int8Keep());
+  EXPECT_EQ(with_layers->info().int8_keep, options.int8_keep);
+  constexpr int64_t kVocab = 8192, kWidth = 256, kFfn = 1024, kLayers = 4, kPositions = 1026;
+  // Of each product, inputs and outputs; in an encoder layer and in a decoder layer.
+  const auto saved = [](int64_t in, int64_t out) { return in * out - 8 * out; };
+  const int64_t attention = 4 * saved(kWidth, kWidth), ffn = saved(kWidth, kFfn) + saved(kFfn, kWidth);
+  const int64_t layer = (attention + ffn) + (2 * attention + ffn), head = saved(kWidth, kVocab);
+  const int64_t all = bfloat16->info().weight_bytes;
+  EXPECT_EQ((*int8)->info().weight_bytes, all - kLayers * layer - head);
+  EXPECT_EQ(with_head->info().weight_bytes, all - kLayers * layer);
+  EXPECT_EQ(with_layers->info().weight_bytes, all - (kLayers - 2) * layer - head);
+  // What is left of bfloat16: tokens and positions, and little else.
+  const int64_t tables = 2 * kWidth * (kVocab + 2 * kPositions);
+  EXPECT_LT((*int8)->info().weight_bytes - tables, 0.52 * static_cast<double>(all - tables));
+}
+
 TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {
   EngineOptions options = OptionsFor(SynopsisCheckpoint(), kFloat32El, &pool_);
   const std::unique_ptr<Engine> el = LoadEngine(options);

@@ -11,6 +11,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
+#if ELSERVE_TEST_CPU
+#include "engine/backend/cpu/make_cpu_backend.h"
+#endif
 #if ELSERVE_TEST_CUDA
 #include "tests/engine/backend/cuda/cuda_under_test.h"
 #endif
@@ -354,6 +357,16 @@ const std::vector<DeviceKind>& Devices() {
   return *devices;
 }
 
+bool HasInt8() {
+#if ELSERVE_TEST_CPU
+  ThreadPool pool(1);
+  const auto backend = MakeCpuBackend({.state_type = DataType::kBFloat16, .pool = &pool});
+  return backend.ok() && (*backend)->has_int8();
+#else
+  return false;
+#endif
+}
+
 std::vector<Variant> Variants() {
   std::vector<Variant> variants;
   for (const DeviceKind device : Devices()) {
@@ -363,12 +376,13 @@ std::vector<Variant> Variants() {
       }
     }
   }
+  if (HasInt8()) variants.push_back({Precision::kInt8, kAllEl, DeviceKind::kCpu});
   return variants;
 }
 
 void PrintTo(const Variant& variant, std::ostream* out) {
-  *out << (variant.device == DeviceKind::kCuda ? "cuda_" : "")
-       << (variant.precision == Precision::kFloat32 ? "float32" : "bfloat16") << "_" << ToString(variant.attention);
+  *out << (variant.device == DeviceKind::kCuda ? "cuda_" : "") << ToString(variant.precision) << "_"
+       << ToString(variant.attention);
 }
 
 EngineOptions OptionsFor(std::string checkpoint, const Variant& variant, ThreadPool* pool) {

@@ -19,6 +19,9 @@ constexpr int64_t kReadAhead = 256;
 // Blocks of rows of a product begin at multiples of so many.
 constexpr int64_t kRowStep = 32;
 
+// Rows that a task makes integers of.
+constexpr int64_t kQuantizedRows = 16;
+
 const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<const PackedMatrix*>(weight); }
 
 }  // namespace
@@ -26,6 +29,7 @@ const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<con
 CpuBackend::CpuBackend(Isa isa, DataType state_type, const CpuBackendOptions& options)
     : type_(state_type),
       kernels_(KernelsFor(isa, state_type)),
+      int8_(state_type == DataType::kBFloat16 ? Int8KernelsFor(isa) : nullptr),
       attention_(options.approximate ? KernelsFor(std::min(isa, Isa::kAvx512Bf16), state_type) : kernels_),
       pool_(*options.pool),
       buffers_(pool_, options.host_root) {}
@@ -183,6 +187,7 @@ void CpuBackend::Embed(const EmbedArgs& args) {
 LinearBlock CpuBackend::BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const {
   const bool state = output.storage == Storage::kState;
   return {.a = reinterpret_cast<const uint32_t*>(input.data),
+          .a_room = input.rows,
           .a_stride = Stride(input) / 4,
           .units = weight.units,
           .bias = weight.bias.data(),
@@ -193,20 +198,56 @@ LinearBlock CpuBackend::BlockOf(const Tensor& input, const PackedMatrix& weight,
           .gated = weight.gated};
 }
 
-void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight, int64_t rows) {
+void CpuBackend::ReserveIntegers(const PackedMatrix& weight, int64_t rows) {
+  const int64_t room = rows + kernels_.rows_ahead;
+  const char* const what = "integers of activations (max_rows, or max_source_tokens and encode_tokens_per_step)";
+  Reserve(room * weight.heads * weight.units * 4, what, &integers_);
+  Reserve(room * weight.heads * 4, what, &row_scales_);
+  Reserve(room * weight.heads * static_cast<int64_t>(sizeof(RowOutliers)), what, &outliers_);
+}
+
+void CpuBackend::Quantize(const PackedMatrix& weight, int64_t rows, LinearBlock* b) {
+  ReserveIntegers(weight, b->a_room);
+  if (!buffers_.status().ok()) return;
+  const int64_t row_units = weight.heads * weight.units;
+  pool_.Run(RoundUp(rows, kQuantizedRows) / kQuantizedRows, [&](int64_t task, int) {
+    for (int64_t row = task * kQuantizedRows; row < std::min(rows, (task + 1) * kQuantizedRows); ++row) {
+      for (int64_t head = 0; head < weight.heads; ++head) {
+        const auto* const from = reinterpret_cast<const std::byte*>(b->a + row * b->a_stride);
+        int8_->quantize({.states = from + head * StateBytes(weight.in),
+                         .n = weight.in,
+                         .units = integers_.as<uint32_t>() + row * row_units + head * weight.units,
+                         .scale = row_scales_.as<float>() + row * weight.heads + head,
+                         .outliers = outliers_.as<RowOutliers>() + row * weight.heads + head});
+      }
+    }
+  });
+  b->a = integers_.as<uint32_t>();
+  b->a_stride = row_units;
+  b->row_scales = row_scales_.as<float>();
+  b->outliers = outliers_.as<RowOutliers>();
+  b->row_stride = weight.heads;
+  b->column_scales = weight.scales.data();
+  b->offsets = weight.offsets.data();
+}
+
+void CpuBackend::RunLinear(const LinearBlock& states, const PackedMatrix& weight, int64_t rows) {
+  const bool int8 = weight.type == WeightType::kInt8;
+  LinearBlock whole = states;
+  if (int8) Quantize(weight, rows, &whole);
   const int64_t row_block = RowBlock(whole.units), blocks = std::max<int64_t>(1, RoundUp(rows, row_block) / row_block);
   // Blocks of whole tiles, as even as can be.
   const int64_t block_rows = RoundUp((rows + blocks - 1) / blocks, kRowStep);
   // Enough tasks to balance, panels enough to keep the input warm. A group of panels is taken for all blocks of rows
   // before the next group, so that it comes from memory once. (Groups of half of the second-level cache were 3 to 5 %
   // slower with AVX2: the input is read more often.)
-  const int64_t wanted = 8 * pool_.threads(), panel_units = PanelUnits(kernels_, weight.units) * (weight.gated ? 2 : 1);
+  const int64_t wanted = 8 * pool_.threads(), panel_units = weight.panel_units * (weight.gated ? 2 : 1);
   constexpr int64_t kMostPanels = 16;
   // The parts of a row's sum are the same whatever the rows and threads.
   const int64_t group =
       whole.logits ? kSumPanels : std::clamp<int64_t>(weight.heads * weight.panels * blocks / wanted, 1, kMostPanels);
   for (RowScratch& s : scratch_) {
-    Reserve(4 * kernels_.wide_numbers(row_block, whole.units), "rows of a product in float32", &s.wide);
+    if (!int8) Reserve(4 * kernels_.wide_numbers(row_block, whole.units), "rows of a product in float32", &s.wide);
   }
   if (!buffers_.status().ok()) return;
   const int64_t groups = RoundUp(weight.panels, group) / group, tasks = weight.heads * groups * blocks;
@@ -220,7 +261,13 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     LinearBlock b = whole;
     b.rows = static_cast<int>(std::min(rows - first, block_rows));
     if (b.rows <= 0) return;
-    b.a = whole.a + first * whole.a_stride + head * StateBytes(weight.in) / 4;
+    b.a = whole.a + first * whole.a_stride + head * (int8 ? weight.units : StateBytes(weight.in) / 4);
+    if (int8) {
+      b.row_scales = whole.row_scales + first * whole.row_stride + head;
+      b.outliers = whole.outliers + first * whole.row_stride + head;
+      b.column_scales = whole.column_scales + head * weight.panels * kernels_.panel;
+      b.offsets = whole.offsets + head * weight.panels * kernels_.panel;
+    }
     b.wide = scratch_[thread].wide.as<uint32_t>();
     b.panels = weight.values.as<uint32_t>() + head * weight.panels * panel_units;
     b.panel_begin = static_cast<int>(i / blocks % groups * group);
@@ -233,7 +280,7 @@ void CpuBackend::RunLinear(const LinearBlock& whole, const PackedMatrix& weight,
     } else {
       b.out = whole.out + first * out_bytes + head * StateBytes(weight.out);
     }
-    kernels_.linear(b);
+    (int8 ? int8_->linear : kernels_.linear)(b);
   });
 }
 

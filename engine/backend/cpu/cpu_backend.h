@@ -30,22 +30,24 @@ class CpuBackend final : public Backend {
 
   std::string name() const override { return "cpu"; }
   std::string device_name() const override {
-    return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", IsaName(kernels_.isa), " kernels");
+    return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", IsaName(kernels_.isa), " kernels",
+                        packs_int8_ ? absl::StrCat(" and ", int8_->name) : "");
   }
   DataType state_type() const override { return type_; }
   bool has_approximations() const override { return true; }
 
-  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
-    return PackMatrix(kernels_, pool_, buffers_, weight, bias, false);
+  bool has_int8() const override { return int8_ != nullptr; }
+  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias, WeightType type) override {
+    return PackMatrix(ToolsFor(type, weight.shape[1]), weight, bias);
   }
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override {
-    return PackGated(kernels_, pool_, buffers_, weights);
+    return PackGated(ToolsFor(weights.type, weights.gate.shape[1]), weights);
   }
-  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) override {
-    return PackMatrix(kernels_, pool_, buffers_, weight, bias, true);
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias, WeightType type) override {
+    return PackHeads(ToolsFor(type, weight.shape[1]), weight, bias);
   }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override {
-    return PackTable(kernels_, pool_, buffers_, table);
+    return PackTable(ToolsFor(WeightType::kState, 0), table);
   }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override;
   PackedWeightPtr PackPositionBias(const HostTensor& table) override;
@@ -178,6 +180,15 @@ class CpuBackend final : public Backend {
     if (buffer->bytes() < bytes) *buffer = buffers_.TakeBacked(bytes, what);
   }
 
+  // Of a weight with so many inputs: sums of more integers than kMostInt8Inputs would not fit, and stay states.
+  PackTools ToolsFor(WeightType type, int64_t inputs) {
+    const bool int8 = type == WeightType::kInt8 && inputs <= kMostInt8Inputs;
+    packs_int8_ |= int8;
+    return {kernels_, int8 ? int8_ : nullptr, pool_, buffers_};
+  }
+  void ReserveIntegers(const PackedMatrix& weight, int64_t rows);
+  // int8: the rows of `b`, `rows` of them and the part of each head, become integers.
+  void Quantize(const PackedMatrix& weight, int64_t rows, LinearBlock* b);
   // output = input * weight + bias, all rows; Linear and SelectTokens add what else they want.
   LinearBlock BlockOf(const Tensor& input, const PackedMatrix& weight, const Tensor& output) const;
   // The first `rows` rows of `whole`, all heads, cut into tasks. `whole.logits` are the first thread's.
@@ -226,7 +237,9 @@ class CpuBackend final : public Backend {
 
   const DataType type_;
   const Kernels& kernels_;
-  const Kernels& attention_;  // whose layouts pages of states, keys and values have, and what reads them
+  const Int8Kernels* const int8_;  // null: there are none
+  bool packs_int8_ = false;        // some weights are int8
+  const Kernels& attention_;       // whose layouts pages of states, keys and values have, and what reads them
   ThreadPool& pool_;
   BufferSource buffers_;
 
@@ -235,6 +248,9 @@ class CpuBackend final : public Backend {
   std::vector<AlignedBuffer> tensors_;
   std::vector<AlignedBuffer> encoder_;  // cross el: one; kv: one a layer. [pages][PageBytes(shape_)]
   std::vector<AlignedBuffer> decoder_;  // [layers]: [cells][CellBytes(shape_)]
+  AlignedBuffer integers_;              // a product's rows, of int8 weights
+  AlignedBuffer outliers_;              // RowOutliers [rows, heads]
+  AlignedBuffer row_scales_;            // [rows, heads]: of each
   AlignedBuffer weighed_bias_;          // of PerHeadLinear: [positions, heads * out]
   AlignedBuffer packed_;                // the runs' keys and values: grows with the widest attention
   FavorSlots favor_;                    // of the documents at hand

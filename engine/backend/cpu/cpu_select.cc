@@ -24,6 +24,7 @@ void CpuBackend::ReserveSelect(int64_t rows, const PackedMatrix& w) {
   Reserve(RoundUp(w.out, 32) * 4, "a row's logits", &s.logits);
   if (const size_t parts = s.rows * Parts(w); s.parts.size() < parts) s.parts.resize(parts);
   Reserve(limits_.whole_rows * Stride({nullptr, 0, w.out, Storage::kResidual}), "whole rows of logits", &s.whole);
+  if (w.type == WeightType::kInt8) ReserveIntegers(w, s.rows);
   s.ranked.reserve(s.rows);
   s.places.reserve(s.rows);
   s.apart_end.resize(s.rows);

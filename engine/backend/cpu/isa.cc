@@ -34,6 +34,16 @@ std::string ModelName() {
 
 }  // namespace
 
+bool HasAvxVnni() {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+}
+bool HasAvx512Vnni() { return __builtin_cpu_supports("avx512vnni"); }
+bool HasAmxInt8() {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (1u << 25));
+}
+
 bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 Isa DetectIsa() {

@@ -13,6 +13,10 @@ enum class Isa { kAvx2, kAvx512, kAvx512Bf16, kAmx };
 // backend runs on: see HasAvx2.
 Isa DetectIsa();
 bool HasAvx2();
+// What multiplies bytes, beside the levels.
+bool HasAvxVnni();
+bool HasAvx512Vnni();
+bool HasAmxInt8();
 
 // The processor's name and which of AVX2, AVX512, AVX512-BF16, VNNI and AMX it has, for logs and figures.
 std::string ProcessorName();

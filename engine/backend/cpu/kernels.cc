@@ -2,6 +2,12 @@
 
 namespace elserve::cpu {
 
+const Int8Kernels* Int8KernelsFor(Isa isa) {
+  if (isa == Isa::kAmx && HasAmxInt8()) return &AmxInt8Kernels();
+  if (isa >= Isa::kAvx512) return HasAvx512Vnni() ? &Avx512VnniKernels() : nullptr;
+  return HasAvxVnni() ? &Avx2VnniKernels() : nullptr;
+}
+
 const Kernels& KernelsFor(Isa isa, DataType state_type) {
   if (isa == Isa::kAvx2) return Avx2Kernels(state_type);
   if (state_type == DataType::kBFloat16 && isa == Isa::kAmx) return AmxKernels();

@@ -11,6 +11,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/isa.h"
+#include "engine/backend/int8_weight.h"
 
 namespace elserve::cpu {
 
@@ -62,14 +63,25 @@ struct alignas(64) RowLogits {
   int32_t apart_next;  // apart[apart_at], or kNoToken
 };
 
+// 255 * 127 times so many are below 2^31.
+inline constexpr int64_t kMostInt8Inputs = 1 << 16;
+
+// The numbers of a row that are not among its integers: see kOutlierRatio.
+struct RowOutliers {
+  int32_t count;
+  int32_t columns[kMostOutliers];
+  float values[kMostOutliers];
+};
+
 // out = activation(a B + bias) + residual for some rows and panels.
 struct LinearBlock {
   const uint32_t* a;         // [rows, a_stride]: states, `units` of each row
+  int64_t a_room = 0;        // rows that may be there
   int64_t a_stride;          // units
   uint32_t* wide = nullptr;  // [wide_numbers(rows, units)]: scratch
   int rows = 0;
   int64_t units;
-  const uint32_t* panels = nullptr;  // B: [panel][PanelUnits(kernels, units)], as pack_panel lays them
+  const uint32_t* panels = nullptr;  // B: [panel][panel_units], as pack_panel lays them
   int panel_begin = 0, panel_end = 0;
   // Where panels lie that are likely wanted next, to be fetched; null: nobody knows.
   const uint32_t* next_panels = nullptr;
@@ -84,6 +96,14 @@ struct LinearBlock {
   // B and bias have a panel of gate columns, then one of up columns, for each panel of the product:
   // out = activation(a B_gate + bias_gate) * (a B_up + bias_up) + residual.
   bool gated = false;
+  // Of int8 weights (Int8Kernels). a: integers of the rows, four a unit. The number of row m and column n is
+  // (a B - offsets[n]) * row_scales[m * row_stride] * column_scales[n], of sums of integers, and what the outliers of
+  // row m * row_stride add. Columns as the panels have them, like the bias.
+  const float* row_scales = nullptr;
+  const RowOutliers* outliers = nullptr;
+  int64_t row_stride = 0;
+  const float* column_scales = nullptr;
+  const int32_t* offsets = nullptr;
   // If not null, a B + bias are logits, and go nowhere but there: [rows], and [rows, parts_stride] the part that these
   // panels have in each row's sum. `cols` is the vocabulary then.
   RowLogits* logits = nullptr;
@@ -241,6 +261,30 @@ struct SelectOutcome {
   bool needs_logits = false;
 };
 
+// n states -> integers: states[i] is about scale * (integer - kernels' offset), but for the outliers, which are 0
+// there.
+struct QuantizedRow {
+  const std::byte* states;  // [n]
+  int64_t n;
+  uint32_t* units;  // [ceil(n / 4)]: four integers each; what is behind the last is 0
+  float* scale;
+  RowOutliers* outliers;
+};
+
+// Products of states with int8 weights, beside a set of Kernels with the same states. Rows are rounded to integers on
+// the way, each by a scale of its own; sums are exact. By vectors the rows' integers are unsigned, which is what the
+// instruction multiplies with: `offset` more than they stand for.
+struct Int8Kernels {
+  const char* name;  // of the instructions
+  int panel;         // columns of a panel
+  int unit_step;     // a panel has whole steps of so many units of each column
+  int offset;
+  void (*linear)(const LinearBlock& block);
+  // Rows [panel columns, units] -> a panel.
+  void (*pack_panel)(const uint32_t* rows, int64_t units, uint32_t* panel);
+  void (*quantize)(const QuantizedRow& row);
+};
+
 // A set of kernels, and the layouts that its own kernels read: weights, states and keys and values lie in memory as the
 // set that computes with them wants it.
 struct Kernels {
@@ -299,10 +343,14 @@ const Kernels& Avx512Kernels(DataType state_type);
 const Kernels& Avx512Bf16Kernels();
 const Kernels& AmxKernels();
 
-inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+// For bfloat16 states on that level; null: neither it nor, beside it, VNNI is there.
+const Int8Kernels* Int8KernelsFor(Isa isa);
 
-// Units of a panel whose columns have `units` each.
-inline int64_t PanelUnits(const Kernels& k, int64_t units) { return RoundUp(units, k.unit_step) * k.panel; }
+const Int8Kernels& Avx2VnniKernels();
+const Int8Kernels& Avx512VnniKernels();
+const Int8Kernels& AmxInt8Kernels();
+
+inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Bytes from a row of `cols` states to the next: whole cache lines, so that kernels may read past the last column.
 inline int64_t StateStride(const Kernels& k, int64_t cols) { return RoundUp(cols, 32) * 4 / k.pack; }

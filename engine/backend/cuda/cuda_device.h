@@ -35,14 +35,15 @@ class CudaBackend final : public Backend {
   OperationFigures Figures() const override { return AssumedFigures(context_->Clocks(), type_); }
   std::optional<int64_t> FreeBytes() const override { return context_->FreeBytes(); }
 
-  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
+  // It has no int8.
+  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias, WeightType) override {
     return PackMatrix(*context_, type_, weight, bias);
   }
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override {
     return PackGatedMatrix(*context_, type_, weights);
   }
   // Without biases: those come with approximations, which it has none of.
-  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor*) override {
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor*, WeightType) override {
     return PackHeads(*context_, type_, weight);
   }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return PackTable(*context_, type_, table); }

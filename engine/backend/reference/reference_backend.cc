@@ -41,18 +41,26 @@ const Weight& As(const PackedWeight* weight) {
   return *typed;
 }
 
+// What a product reads of n numbers of a row.
+std::vector<float> InputOf(const float* row, int64_t n, bool int8) {
+  std::vector<float> input(row, row + n);
+  if (int8) reference::RoundToInt8(input.data(), n);
+  return input;
+}
+
 class ReferenceBackend final : public Backend {
  public:
   std::string name() const override { return "reference"; }
   std::string device_name() const override { return "plain loops on one thread"; }
   DataType state_type() const override { return DataType::kFloat32; }
 
-  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias) override {
-    return reference::MakeLinear(weight, bias);
+  bool has_int8() const override { return true; }
+  PackedWeightPtr PackLinear(const HostTensor& weight, const HostTensor* bias, WeightType type) override {
+    return reference::MakeLinear(weight, bias, type);
   }
   PackedWeightPtr PackGatedLinear(const GatedWeights& weights) override { return reference::MakeGated(weights); }
-  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias) override {
-    return reference::MakePerHead(weight, bias);
+  PackedWeightPtr PackPerHead(const HostTensor& weight, const HostTensor* bias, WeightType type) override {
+    return reference::MakePerHead(weight, bias, type);
   }
   PackedWeightPtr PackEmbedding(const HostTensor& table) override { return reference::MakeEmbedding(table); }
   PackedWeightPtr PackNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon) override {
@@ -220,7 +228,8 @@ void ReferenceBackend::Linear(const LinearArgs& args) {
     return Dot(input, &w.values[o * w.in], w.in) + w.bias[o];
   };
   for (int64_t p = 0; p < Positions(args.phase); ++p) {
-    const float* input = Row(args.input, p);
+    const std::vector<float> row = InputOf(Row(args.input, p), weight.in, weight.int8);
+    const float* input = row.data();
     for (int64_t o = 0; o < weight.out; ++o) {
       double y = Activate(args.activation, product(weight, input, o));
       if (gated != nullptr) y *= product(gated->up, input, o);
@@ -238,7 +247,7 @@ void ReferenceBackend::PerHeadLinear(const PerHeadLinearArgs& args) {
   if (args.totals != nullptr) RequireTensor(*args.totals, args.phase, weight.heads, Storage::kResidual);
   for (int64_t p = 0; p < Positions(args.phase); ++p) {
     for (int64_t head = 0; head < weight.heads; ++head) {
-      const float* input = Row(args.input, p) + head * weight.in;
+      const std::vector<float> input = InputOf(Row(args.input, p) + head * weight.in, weight.in, weight.int8);
       const float* values = &weight.values[head * weight.in * weight.out];
       for (int64_t o = 0; o < weight.out; ++o) {
         double sum = 0;
@@ -421,8 +430,9 @@ void ReferenceBackend::PrefillAttention(const PrefillAttentionArgs& args) {
 std::vector<float> ReferenceBackend::KeyAndValue(const LinearWeight& weight, const float* state) const {
   Require(weight.in == shape_.d && weight.out == 2 * QueryWidth(AttentionForm::kKv), "keys_values is [2a, d]");
   std::vector<float> values(weight.out);
+  const std::vector<float> input = InputOf(state, weight.in, weight.int8);
   for (int64_t o = 0; o < weight.out; ++o) {
-    values[o] = static_cast<float>(Dot(state, &weight.values[o * weight.in], weight.in) + weight.bias[o]);
+    values[o] = static_cast<float>(Dot(input.data(), &weight.values[o * weight.in], weight.in) + weight.bias[o]);
   }
   return values;
 }
@@ -445,8 +455,9 @@ void ReferenceBackend::SelectTokens(const SelectTokensArgs& args) {
       Require(edit.token >= 0 && edit.token < weight.out, "an edited token is in the vocabulary");
       Require(edited.insert(edit.token).second, "a token has one edit at most");
     }
+    const std::vector<float> input = InputOf(Row(args.input, rows[r].position), weight.in, weight.int8);
     for (int64_t o = 0; o < weight.out; ++o) {
-      const double logit = Dot(Row(args.input, rows[r].position), &weight.values[o * weight.in], weight.in);
+      const double logit = Dot(input.data(), &weight.values[o * weight.in], weight.in);
       logits[o] = static_cast<float>(logit + weight.bias[o]);
     }
     if (rows[r].whole) {

@@ -1,7 +1,11 @@
 #include "engine/backend/reference/weights.h"
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
+#include <span>
 
+#include "engine/backend/int8_weight.h"
 #include "engine/backend/reference/require.h"
 
 namespace elserve::reference {
@@ -13,13 +17,25 @@ std::vector<float> FloatsOrZeros(const HostTensor* tensor, int64_t size) {
   return ToFloats(*tensor);
 }
 
-LinearWeight LinearOf(const HostTensor& weight, const HostTensor* bias) {
+// Rows of `in` numbers become integers times a scale of their own.
+void RoundWeights(int64_t in, std::vector<float>* values) {
+  std::vector<int8_t> integers(in);
+  for (size_t begin = 0; begin < values->size(); begin += in) {
+    const std::span<float> row(values->data() + begin, in);
+    const float scale = QuantizeToInt8(row, integers);
+    for (int64_t i = 0; i < in; ++i) row[i] = scale * integers[i];
+  }
+}
+
+LinearWeight LinearOf(const HostTensor& weight, const HostTensor* bias, WeightType type) {
   Require(weight.shape.size() == 2, "PackLinear and PackGatedLinear take weights of [out, in]");
   LinearWeight linear;
   linear.out = weight.shape[0];
   linear.in = weight.shape[1];
   linear.values = ToFloats(weight);
   linear.bias = FloatsOrZeros(bias, linear.out);
+  linear.int8 = type == WeightType::kInt8;
+  if (linear.int8) RoundWeights(linear.in, &linear.values);
   return linear;
 }
 
@@ -31,9 +47,30 @@ std::vector<float> ToFloats(const HostTensor& tensor) {
   return values;
 }
 
-PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias) {
+void RoundToInt8(float* row, int64_t n) {
+  float greatest = 0, nothing = 0;
+  double squares = 0;
+  for (int64_t i = 0; i < n; ++i) squares += row[i] * static_cast<double>(row[i]), nothing += row[i] * 0;
+  const auto limit = static_cast<float>(kOutlierRatio * std::sqrt(squares / static_cast<double>(n)));
+  std::vector<bool> apart(n);
+  int outliers = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (std::abs(row[i]) > limit && outliers < kMostOutliers) {
+      apart[i] = true;
+      ++outliers;
+    } else {
+      greatest = std::max(greatest, std::abs(row[i]));
+    }
+  }
+  const float scale = (greatest > 1e-30f ? greatest : kMostInt8) / kMostInt8 + nothing, by = 1 / scale;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!apart[i]) row[i] = scale * std::nearbyint(row[i] * by);
+  }
+}
+
+PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias, WeightType type) {
   auto packed = std::make_unique<LinearWeight>();
-  *packed = LinearOf(weight, bias);
+  *packed = LinearOf(weight, bias, type);
   return packed;
 }
 
@@ -41,18 +78,30 @@ PackedWeightPtr MakeGated(const Backend::GatedWeights& weights) {
   Require(weights.gate.shape == weights.up.shape, "gate and up have one shape");
   Require((weights.gate_bias == nullptr) == (weights.up_bias == nullptr), "gate and up both have a bias, or neither");
   auto packed = std::make_unique<GatedWeight>();
-  packed->gate = LinearOf(weights.gate, weights.gate_bias);
-  packed->up = LinearOf(weights.up, weights.up_bias);
+  packed->gate = LinearOf(weights.gate, weights.gate_bias, weights.type);
+  packed->up = LinearOf(weights.up, weights.up_bias, weights.type);
   return packed;
 }
 
-PackedWeightPtr MakePerHead(const HostTensor& weight, const HostTensor* bias) {
+PackedWeightPtr MakePerHead(const HostTensor& weight, const HostTensor* bias, WeightType type) {
   Require(weight.shape.size() == 3, "PackPerHead takes a weight of [heads, in, out]");
   auto packed = std::make_unique<PerHeadWeight>();
   packed->heads = weight.shape[0];
   packed->in = weight.shape[1];
   packed->out = weight.shape[2];
   packed->values = ToFloats(weight);
+  packed->int8 = type == WeightType::kInt8;
+  if (packed->int8) {
+    // A column is an output.
+    std::vector<float> column(packed->in);
+    std::vector<int8_t> integers(packed->in);
+    for (int64_t c = 0; c < packed->heads * packed->out; ++c) {
+      const int64_t first = c / packed->out * packed->in * packed->out + c % packed->out;
+      for (int64_t i = 0; i < packed->in; ++i) column[i] = packed->values[first + i * packed->out];
+      const float scale = QuantizeToInt8(column, integers);
+      for (int64_t i = 0; i < packed->in; ++i) packed->values[first + i * packed->out] = scale * integers[i];
+    }
+  }
   if (bias != nullptr) {
     Require(bias->size() == packed->heads * packed->out, "PackPerHead takes a bias of [heads * out]");
     packed->bias = ToFloats(*bias);

@@ -12,11 +12,15 @@ namespace elserve::reference {
 // Every value of `tensor`, exactly: float32 holds all of bfloat16 and float16.
 std::vector<float> ToFloats(const HostTensor& tensor);
 
+// The nearest numbers to row[n] that are its scale times integers: what a product with int8 weights makes of it.
+void RoundToInt8(float* row, int64_t n);
+
 struct LinearWeight final : PackedWeight {
   int64_t out = 0;
   int64_t in = 0;
   std::vector<float> values;  // [out, in]
   std::vector<float> bias;    // [out]; zeros where there is none
+  bool int8 = false;          // values are integers times a scale, and so are what they are multiplied with
   int64_t bytes() const override { return static_cast<int64_t>((values.size() + bias.size()) * sizeof(float)); }
 };
 
@@ -31,6 +35,7 @@ struct PerHeadWeight final : PackedWeight {
   int64_t out = 0;
   std::vector<float> values;  // [heads, in, out]
   std::vector<float> bias;    // [heads * out], or empty
+  bool int8 = false;          // as LinearWeight's
   int64_t bytes() const override { return static_cast<int64_t>((values.size() + bias.size()) * sizeof(float)); }
 };
 
@@ -56,9 +61,9 @@ struct PositionBiasWeight final : PackedWeight {
   int64_t bytes() const override { return static_cast<int64_t>(values.size() * sizeof(float)); }
 };
 
-PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias);
+PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias, WeightType type);
 PackedWeightPtr MakeGated(const Backend::GatedWeights& weights);
-PackedWeightPtr MakePerHead(const HostTensor& weight, const HostTensor* bias);
+PackedWeightPtr MakePerHead(const HostTensor& weight, const HostTensor* bias, WeightType type);
 PackedWeightPtr MakeEmbedding(const HostTensor& table);
 PackedWeightPtr MakeNorm(NormKind kind, const HostTensor& gamma, const HostTensor* beta, float epsilon);
 PackedWeightPtr MakePositionBias(const HostTensor& table);

@@ -35,6 +35,8 @@ struct LinearCase {
   Storage storage = Storage::kState;
   enum class Residual { kNone, kOther, kOutput } residual = Residual::kNone;
   Phase phase = Phase::kDecode;
+  WeightType weights = WeightType::kState;
+  int outliers = 0;  // numbers of every third row that are far from the others
 };
 
 // Residual outputs are float32 sums of exact products in both precisions.
@@ -44,13 +46,19 @@ Tolerance ToleranceOf(Storage storage) {
 
 Runner LoadLinear(Session& session, const LinearCase& c) {
   session.AllocatePlainMemory(kPositions);
-  const std::shared_ptr<PackedWeight> weight =
-      c.gated ? session.RandomGated(1, c.out, c.in, c.bias) : session.RandomLinear(1, c.out, c.in, c.bias);
+  const std::shared_ptr<PackedWeight> weight = c.gated ? session.RandomGated(1, c.out, c.in, c.bias, c.weights)
+                                                       : session.RandomLinear(1, c.out, c.in, c.bias, c.weights);
   const Tensor input = session.Allocate(kPositions, c.in, Storage::kState);
   const Tensor output = session.Allocate(kPositions, c.out, c.storage);
   const auto residual = std::make_shared<Tensor>(
       c.residual == LinearCase::Residual::kOther ? session.Allocate(kPositions, c.out, Storage::kResidual) : output);
-  const std::vector<float> inputs = session.Random(3, int64_t{kPositions} * c.in, 1.0f);
+  std::vector<float> inputs = session.Random(3, int64_t{kPositions} * c.in, 1.0f);
+  for (int row = 0; row < kPositions; row += 3) {
+    for (int i = 0; i < c.outliers; ++i) {
+      const int column = (row * 7 + i * 131) % c.in;
+      inputs[int64_t{row} * c.in + column] = static_cast<float>(i % 2 == 0 ? 4096 : -4096);
+    }
+  }
   const std::vector<float> residuals = RandomValues(4, int64_t{kPositions} * c.out, 1.0f);
   return [=, &session](std::span<const int> units) {
     Backend& backend = session.backend();
@@ -74,6 +82,7 @@ void CheckLinear(const std::string& name, const LinearCase& c) {
                   .units = kPositions,
                   .cols = c.out,
                   .tolerance = ToleranceOf(c.storage),
+                  .int8 = c.weights == WeightType::kInt8,
                   .load = [&](Session& session) { return LoadLinear(session, c); },
                   .batches = RandomBatches(c.in * 1000 + c.out, kPositions)});
 }
@@ -179,12 +188,51 @@ TEST(BackendOps, LinearOfHalfPrecisionCheckpoints) {
   }
 }
 
-void CheckPerHead(int heads, int in, int out, Phase phase) {
+// Of integers, which sum exactly: as close as states are.
+TEST(BackendOps, LinearOfInt8Weights) {
+  constexpr WeightType kInt8 = WeightType::kInt8;
+  for (const auto& [in, out] : {std::pair{1, 1}, {7, 3}, {33, 65}, {65, 33}, {96, 200}, {127, 129}, {768, 64}}) {
+    CheckLinear("int8", {.in = in, .out = out, .storage = Storage::kResidual, .weights = kInt8});
+    CheckLinear("int8 to state", {.in = in, .out = out, .activation = Activation::kGelu, .weights = kInt8});
+    CheckLinear("int8 gated", {.in = in,
+                               .out = out,
+                               .gated = true,
+                               .activation = Activation::kSilu,
+                               .storage = Storage::kResidual,
+                               .residual = LinearCase::Residual::kOther,
+                               .phase = Phase::kEncode,
+                               .weights = kInt8});
+    if (HasFatalFailure()) return;
+  }
+  CheckLinear("int8 in place", {.in = 64,
+                                .out = 72,
+                                .bias = false,
+                                .storage = Storage::kResidual,
+                                .residual = LinearCase::Residual::kOutput,
+                                .weights = kInt8});
+}
+
+// A row's integers leave out what is far from the rest, or that would be all that they show.
+TEST(BackendOps, Int8RowsWithOutliers) {
+  // So many of these numbers are beyond 30 times their root mean square; of the last there are more than are left out.
+  for (const auto& [in, outliers] : {std::pair{1000, 1}, {4000, 4}, {12000, 11}}) {
+    CheckLinear("int8 outliers", {.in = in,
+                                  .out = 40,
+                                  .gated = outliers == 4,
+                                  .storage = Storage::kResidual,
+                                  .weights = WeightType::kInt8,
+                                  .outliers = outliers});
+    if (HasFatalFailure()) return;
+  }
+}
+
+void CheckPerHead(int heads, int in, int out, Phase phase, WeightType type = WeightType::kState) {
   const auto load = [&](Session& session) {
     session.AllocatePlainMemory(kPositions);
     const std::vector<float> values =
         session.Random(7, int64_t{heads} * in * out, 1 / std::sqrt(static_cast<float>(in)));
-    const std::shared_ptr<PackedWeight> weight = session.backend().PackPerHead(View(values, {heads, in, out}), nullptr);
+    const std::shared_ptr<PackedWeight> weight =
+        session.backend().PackPerHead(View(values, {heads, in, out}), nullptr, type);
     const Tensor input = session.Allocate(kPositions, int64_t{heads} * in, Storage::kState);
     const Tensor output = session.Allocate(kPositions, int64_t{heads} * out, Storage::kState);
     return RowwiseRunner(
@@ -198,6 +246,7 @@ void CheckPerHead(int heads, int in, int out, Phase phase) {
       {.name = "per head: heads " + std::to_string(heads) + " in " + std::to_string(in) + " out " + std::to_string(out),
        .units = kPositions,
        .cols = int64_t{heads} * out,
+       .int8 = type == WeightType::kInt8,
        .load = load,
        .batches = RandomBatches(heads * 1000 + in, kPositions)});
 }
@@ -208,6 +257,8 @@ TEST(BackendOps, PerHeadLinear) {
   for (const auto& [heads, head_dim, d] : shapes) {
     CheckPerHead(heads, head_dim, d, Phase::kDecode);
     CheckPerHead(heads, d, head_dim, Phase::kEncode);
+    CheckPerHead(heads, head_dim, d, Phase::kEncode, WeightType::kInt8);
+    CheckPerHead(heads, d, head_dim, Phase::kDecode, WeightType::kInt8);
     if (HasFatalFailure()) return;
   }
 }

@@ -45,6 +45,7 @@ void CheckBackend(const OperationCase& operation, const BackendUnderTest& under_
   SCOPED_TRACE(under_test.name);
   std::unique_ptr<Backend> backend = under_test.make();
   ASSERT_NE(backend, nullptr);
+  if (operation.int8 && !backend->has_int8()) return;
   ASSERT_EQ(backend->state_type(), under_test.state_type);
   Session session(std::move(backend), under_test.state_type);
   const Runner run = operation.load(session);

@@ -30,6 +30,7 @@ struct OperationCase {
   int units = 0;
   int64_t cols = 0;  // of an output row
   Tolerance tolerance = {};
+  bool int8 = false;  // of the backends that have int8 alone
   // Packs weights and allocates; called once a session.
   std::function<Runner(Session&)> load;
   // Steps to run beside that of all units in order.

@@ -114,15 +114,15 @@ Tensor Session::Allocate(int64_t rows, int64_t cols, Storage storage) {
   return tensor.value_or(Tensor{});
 }
 
-PackedWeightPtr Session::RandomLinear(uint32_t seed, int64_t out, int64_t in, bool with_bias) {
+PackedWeightPtr Session::RandomLinear(uint32_t seed, int64_t out, int64_t in, bool with_bias, WeightType type) {
   // Outputs of unit size for inputs of unit size.
   const std::vector<float> weight = Random(seed, out * in, 1 / std::sqrt(static_cast<float>(in)));
   const std::vector<float> bias = Random(seed + 1, out, 0.5f);
   const HostTensor bias_view = View(bias, {out});
-  return backend_->PackLinear(View(weight, {out, in}), with_bias ? &bias_view : nullptr);
+  return backend_->PackLinear(View(weight, {out, in}), with_bias ? &bias_view : nullptr, type);
 }
 
-PackedWeightPtr Session::RandomGated(uint32_t seed, int64_t out, int64_t in, bool with_bias) {
+PackedWeightPtr Session::RandomGated(uint32_t seed, int64_t out, int64_t in, bool with_bias, WeightType type) {
   const float deviation = 1 / std::sqrt(static_cast<float>(in));
   const std::vector<float> gate = Random(seed, out * in, deviation), up = Random(seed + 1, out * in, deviation);
   const std::vector<float> gate_bias = Random(seed + 2, out, 0.5f), up_bias = Random(seed + 3, out, 0.5f);
@@ -130,7 +130,8 @@ PackedWeightPtr Session::RandomGated(uint32_t seed, int64_t out, int64_t in, boo
   return backend_->PackGatedLinear({.gate = View(gate, {out, in}),
                                     .up = View(up, {out, in}),
                                     .gate_bias = with_bias ? &gate_view : nullptr,
-                                    .up_bias = with_bias ? &up_view : nullptr});
+                                    .up_bias = with_bias ? &up_view : nullptr,
+                                    .type = type});
 }
 
 std::vector<float> Rows(std::span<const float> matrix, int64_t cols, std::span<const int> rows) {

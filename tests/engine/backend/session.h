@@ -62,8 +62,10 @@ class Session {
   void AllocatePlainMemory(int positions);
   Tensor Allocate(int64_t rows, int64_t cols, Storage storage);
 
-  PackedWeightPtr RandomLinear(uint32_t seed, int64_t out, int64_t in, bool with_bias);
-  PackedWeightPtr RandomGated(uint32_t seed, int64_t out, int64_t in, bool with_bias);
+  PackedWeightPtr RandomLinear(uint32_t seed, int64_t out, int64_t in, bool with_bias,
+                               WeightType type = WeightType::kState);
+  PackedWeightPtr RandomGated(uint32_t seed, int64_t out, int64_t in, bool with_bias,
+                              WeightType type = WeightType::kState);
 
  private:
   std::unique_ptr<Backend> backend_;

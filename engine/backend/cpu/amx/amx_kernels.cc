@@ -1,8 +1,9 @@
-// Compiled with AVX512 F, BW, DQ, VL and BF16, AMX-TILE and AMX-BF16: products and attention by tiles.
+// Compiled with AVX512 F, BW, DQ, VL and BF16, AMX-TILE, AMX-BF16 and AMX-INT8: products and attention by tiles.
 #include "engine/backend/cpu/amx/tile_el_attention.inl.h"
 #include "engine/backend/cpu/amx/tile_linear.inl.h"
 #include "engine/backend/cpu/amx/tile_packed_attention.inl.h"
 #include "engine/backend/cpu/avx512_bf16/dot_bf16.inl.h"
+#include "engine/backend/cpu/generic/int8_units.inl.h"
 #include "engine/backend/cpu/generic/table.inl.h"
 
 namespace elserve::cpu {
@@ -35,6 +36,17 @@ constexpr Kernels TileKernels() {
 
 const Kernels& AmxKernels() {
   static constexpr Kernels kTable = TileKernels();
+  return kTable;
+}
+
+const Int8Kernels& AmxInt8Kernels() {
+  static constexpr Int8Kernels kTable = {.name = "AMX-INT8",
+                                         .panel = kTilePanel,
+                                         .unit_step = kTileUnits,
+                                         .offset = 0,
+                                         .linear = &LinearByTiles<DotBf16State, true>,
+                                         .pack_panel = &PackTilePanel,
+                                         .quantize = &Quantize<DotBf16State, 0>};
   return kTable;
 }
 

@@ -36,6 +36,12 @@ inline void MultiplyTiles() {
   __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
 }
 
+// The same of int32 sums, a unit being four int8.
+template <int kSum, int kA, int kB>
+inline void MultiplyInt8Tiles() {
+  __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
+}
+
 }  // namespace
 }  // namespace elserve::cpu
 

@@ -54,6 +54,16 @@ struct TileRows {
   }
 };
 
+// Tile kSum += tile kA times tile kB, of bfloat16 or of integers.
+template <bool kInt8, int kSum, int kA, int kB>
+inline void Multiply() {
+  if constexpr (kInt8) {
+    MultiplyInt8Tiles<kSum, kA, kB>();
+  } else {
+    MultiplyTiles<kSum, kA, kB>();
+  }
+}
+
 // A block's four sums, tiles 0 to 3: side by side, then those of the rows or of the panel behind.
 inline void ZeroBlock() {
   ZeroTile<0>();
@@ -71,7 +81,7 @@ inline void StoreBlock(float* sums) {
 }
 
 // Sums [32, kTilePanel] of 32 rows and a panel. `between` runs once a step.
-template <class Between>
+template <bool kInt8, class Between>
 __attribute__((always_inline)) inline void MultiplyTwoByTwo(const TileRows& r, const uint32_t* panel, float* sums,
                                                             Between&& between) {
   ZeroBlock();
@@ -79,12 +89,12 @@ __attribute__((always_inline)) inline void MultiplyTwoByTwo(const TileRows& r, c
       __attribute__((always_inline)) {
     LoadTile<4>(first, stride);
     LoadTile<6>(panel, kTileBytes);
-    MultiplyTiles<0, 4, 6>();
+    Multiply<kInt8, 0, 4, 6>();
     LoadTile<7>(panel + kTileSize, kTileBytes);
-    MultiplyTiles<1, 4, 7>();
+    Multiply<kInt8, 1, 4, 7>();
     LoadTile<5>(second, stride);
-    MultiplyTiles<2, 5, 6>();
-    MultiplyTiles<3, 5, 7>();
+    Multiply<kInt8, 2, 5, 6>();
+    Multiply<kInt8, 3, 5, 7>();
     panel += kTileStep;
   };
   const uint32_t* first = r.a;
@@ -104,20 +114,20 @@ __attribute__((always_inline)) inline void MultiplyTwoByTwo(const TileRows& r, c
 }
 
 // Sums [2 panels][16, kTilePanel] of 16 rows: few rows leave half of the tiles above idle.
-template <class Between>
+template <bool kInt8, class Between>
 __attribute__((always_inline)) inline void MultiplyOneByFour(const TileRows& r, const uint32_t* panel,
                                                              const uint32_t* next, float* sums, Between&& between) {
   ZeroBlock();
   const auto step = [&panel, &next ](const uint32_t* a, int64_t stride) __attribute__((always_inline)) {
     LoadTile<4>(a, stride);
     LoadTile<6>(panel, kTileBytes);
-    MultiplyTiles<0, 4, 6>();
+    Multiply<kInt8, 0, 4, 6>();
     LoadTile<7>(panel + kTileSize, kTileBytes);
-    MultiplyTiles<1, 4, 7>();
+    Multiply<kInt8, 1, 4, 7>();
     LoadTile<5>(next, kTileBytes);
-    MultiplyTiles<2, 4, 5>();
+    Multiply<kInt8, 2, 4, 5>();
     LoadTile<6>(next + kTileSize, kTileBytes);
-    MultiplyTiles<3, 4, 6>();
+    Multiply<kInt8, 3, 4, 6>();
     panel += kTileStep;
     next += kTileStep;
   };
@@ -135,8 +145,8 @@ __attribute__((always_inline)) inline void MultiplyOneByFour(const TileRows& r, 
   StoreBlock(sums);
 }
 
-// One task's product.
-template <class S>
+// One task's product. kInt8: of integers.
+template <class S, bool kInt8>
 class TileLinear {
  public:
   explicit TileLinear(const LinearBlock& b)
@@ -190,10 +200,10 @@ class TileLinear {
     if (few_) {
       // The second panel: the up columns, or the next, or any where there is none.
       const uint32_t* second = Panel(b_.gated || panels == 2 ? stored + 1 : stored);
-      MultiplyOneByFour(a, Panel(stored), second, sums, between);
+      MultiplyOneByFour<kInt8>(a, Panel(stored), second, sums, between);
     } else {
-      MultiplyTwoByTwo(a, Panel(stored), sums, between);
-      if (b_.gated) MultiplyTwoByTwo(a, Panel(stored + 1), sums + kBlockSums, between);
+      MultiplyTwoByTwo<kInt8>(a, Panel(stored), sums, between);
+      if (b_.gated) MultiplyTwoByTwo<kInt8>(a, Panel(stored + 1), sums + kBlockSums, between);
     }
     Finish(2 * kBlockRows);
     waiting_ = {.sums = sums, .panel = panel, .panels = panels, .row = row, .rows = rows};
@@ -222,16 +232,31 @@ class TileLinear {
   }
 
   void FinishRows(int panel, float* sums, int row, int rows) {
+    float* const up = sums + (few_ ? kTileRows * kTilePanel : kBlockSums);
+    if constexpr (kInt8) {
+      const int64_t stored = static_cast<int64_t>(b_.gated ? 2 : 1) * panel;
+      DequantizeTiles({.sums = sums, .row = row, .rows = rows, .width = kTilePanel, .panel = stored});
+      if (b_.gated) {
+        DequantizeTiles({.sums = up, .row = row, .rows = rows, .width = kTilePanel, .panel = stored + 1});
+      }
+    }
     if (b_.logits) return logits_.Take({.sums = sums, .stride = kTilePanel, .row = row, .rows = rows, .panel = panel});
     const int64_t begin = static_cast<int64_t>(panel) * kTilePanel;
     PanelSums p{.sums = sums, .stride = kTilePanel, .bias = b_.bias + (b_.gated ? 2 : 1) * begin};
     if (b_.gated) {
-      p.up = sums + (few_ ? kTileRows * kTilePanel : kBlockSums);
+      p.up = up;
       p.up_bias = p.bias + kTilePanel;
     }
     const int64_t width = std::min<int64_t>(b_.cols - begin, kTilePanel);
     b_.gated ? FinishLinear<S, true>(b_, p, row, rows, begin, width)
              : FinishLinear<S, false>(b_, p, row, rows, begin, width);
+  }
+
+  // By panels as PackTilePanel lays them.
+  void DequantizeTiles(const IntegerSums& p) const {
+    Dequantize<Vec512>(b_, p, [this](int64_t panel, int64_t u, int64_t vector) {
+      return Panel(panel) + (u / kTileUnits * 2 + vector) * kTileSize + u % kTileUnits * kTileUnits;
+    });
   }
 
   const LinearBlock& b_;
@@ -246,9 +271,9 @@ class TileLinear {
   alignas(64) float sums_[2][2 * kBlockSums];
 };
 
-template <class S>
+template <class S, bool kInt8 = false>
 void LinearByTiles(const LinearBlock& b) {
-  TileLinear<S>(b).Run();
+  TileLinear<S, kInt8>(b).Run();
 }
 
 }  // namespace

@@ -69,6 +69,23 @@ struct Vec256 {
   // x in the lanes where a is at least b, 0 in the others.
   static F WhereAtLeast(F a, F b, F x) { return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ), x); }
 
+  static I ZeroInts() { return _mm256_setzero_si256(); }
+  static I SetInts(int32_t x) { return _mm256_set1_epi32(x); }
+  static void StoreUnits(uint32_t* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+  // The low byte of each.
+  static void StoreBytes(uint8_t* p, I a) {
+    const I low = _mm256_and_si256(a, _mm256_set1_epi32(0xff));
+    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
+  }
+  static I AddInts(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I SubInts(I a, I b) { return _mm256_sub_epi32(a, b); }
+  // Byte n of each, as it is signed.
+  static I SignedByte(I a, int n) { return _mm256_srai_epi32(_mm256_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * n)), 24); }
+  static F FromInts(I a) { return _mm256_cvtepi32_ps(a); }
+  // To the nearest.
+  static I ToInts(F a) { return _mm256_cvtps_epi32(a); }
+
   static F AsFloat(I a) { return _mm256_castsi256_ps(a); }
   // The even (low) and the odd (high) bfloat16 of each unit, as float32.
   static F Even(I a) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)); }

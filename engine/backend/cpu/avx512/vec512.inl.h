@@ -72,6 +72,19 @@ struct Vec512 {
   // x in the lanes where a is at least b, 0 in the others.
   static F WhereAtLeast(F a, F b, F x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), x); }
 
+  static I ZeroInts() { return _mm512_setzero_si512(); }
+  static I SetInts(int32_t x) { return _mm512_set1_epi32(x); }
+  static void StoreUnits(uint32_t* p, I a) { _mm512_storeu_si512(p, a); }
+  // The low byte of each.
+  static void StoreBytes(uint8_t* p, I a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
+  static I AddInts(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I SubInts(I a, I b) { return _mm512_sub_epi32(a, b); }
+  // Byte n of each, as it is signed.
+  static I SignedByte(I a, int n) { return _mm512_srai_epi32(_mm512_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * n)), 24); }
+  static F FromInts(I a) { return _mm512_cvtepi32_ps(a); }
+  // To the nearest.
+  static I ToInts(F a) { return _mm512_cvtps_epi32(a); }
+
   static F AsFloat(I a) { return _mm512_castsi512_ps(a); }
   // The even (low) and the odd (high) bfloat16 of each unit, as float32.
   static F Even(I a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }

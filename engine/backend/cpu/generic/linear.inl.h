@@ -68,6 +68,50 @@ void FinishLinear(const LinearBlock& b, const PanelSums& p, int row, int rows, i
   }
 }
 
+// Some rows' sums of integers of some panels: [rows, width].
+struct IntegerSums {
+  float* sums;
+  int row, rows;  // of the block
+  int64_t width;  // whole panels'
+  int64_t panel;  // the first one, as they are stored
+};
+
+// Sums of integers -> of numbers, in their place. units(panel, u, i): unit u of the columns of vector i of a stored
+// panel.
+template <class V, class Units>
+void Dequantize(const LinearBlock& b, const IntegerSums& p, const Units& units) {
+  constexpr int kPanel = 2 * V::kLanes;
+  for (int m = 0; m < p.rows; ++m) {
+    const int64_t row = (p.row + m) * b.row_stride;
+    const typename V::F scale = V::Set(b.row_scales[row]);
+    const RowOutliers& outliers = b.outliers[row];
+    for (int64_t i = 0; i < p.width; i += V::kLanes) {
+      float* const at = p.sums + m * p.width + i;
+      const int64_t column = p.panel * kPanel + i;
+      const typename V::I sum = V::SubInts(V::LoadUnits(reinterpret_cast<const uint32_t*>(at)),
+                                           V::LoadUnits(reinterpret_cast<const uint32_t*>(b.offsets + column)));
+      const typename V::F column_scale = V::Load(b.column_scales + column);
+      typename V::F x = V::Mul(V::FromInts(sum), V::Mul(scale, column_scale));
+      for (int o = 0; o < outliers.count; ++o) [[unlikely]] {
+          const int32_t k = outliers.columns[o];
+          const typename V::I four = V::LoadUnits(units(p.panel + i / kPanel, k / 4, i % kPanel / V::kLanes));
+          const typename V::F weight = V::Mul(V::FromInts(V::SignedByte(four, k % 4)), column_scale);
+          x = V::Fma(V::Set(outliers.values[o]), weight, x);
+        }
+      V::Store(at, x);
+    }
+  }
+}
+
+// By panels as PackPanel lays them.
+template <class V>
+void DequantizePanels(const LinearBlock& b, const IntegerSums& p) {
+  constexpr int kPanel = 2 * V::kLanes;
+  Dequantize<V>(b, p, [&b](int64_t panel, int64_t u, int64_t vector) {
+    return b.panels + (panel * b.units + u) * kPanel + vector * V::kLanes;
+  });
+}
+
 // NV / 2 panels, as the product with `parts` parts of rows reads them. `place`: where they stand once they are widened,
 // of two.
 template <class S, int NV>
@@ -75,10 +119,12 @@ class Columns {
  public:
   Columns(const LinearBlock& b, const uint32_t* panels, int parts, int place)
       : b_(b), panels_(panels), widened_(WidensB<S>(parts)) {
-    if (!widened_) return;
-    uint32_t* wide = b.wide + (b.rows + place * 2 * S::Vec::kLanes) * b.a_stride;
-    WidenUnits<typename S::Vec>(panels, NV * b.units, reinterpret_cast<float*>(wide));
-    panels_ = wide;
+    if constexpr (S::kWidens) {
+      if (!widened_) return;
+      uint32_t* wide = b.wide + (b.rows + place * 2 * S::Vec::kLanes) * b.a_stride;
+      WidenUnits<typename S::Vec>(panels, NV * b.units, reinterpret_cast<float*>(wide));
+      panels_ = wide;
+    }
   }
 
   // sums [rows, NV vectors] = the products of rows [row, row + rows).
@@ -96,20 +142,23 @@ class Columns {
   const bool widened_;
 };
 
-// Panels [panel, panel + NV / 2) for all rows of the block. The sums go to `logits` where the block has logits.
-template <class S, int NV>
+// Panels [panel, panel + NV / 2) for all rows of the block. The sums go to `logits` where the block has logits. M: what
+// is multiplied, S itself or integers.
+template <class S, class M, int NV>
 void LinearPanels(const LinearBlock& b, int panel, const LogitEpilogue<S>& logits) {
   using V = typename S::Vec;
-  constexpr int kMost = 2 * S::kRows / NV;
+  constexpr int kMost = 2 * M::kRows / NV;
   constexpr int64_t kWidth = NV * V::kLanes, kPanel = 2 * V::kLanes;
   alignas(64) float sums[kMost * kWidth];
   const int64_t begin = static_cast<int64_t>(panel) * kPanel;
   const int64_t width = b.cols - begin < kWidth ? b.cols - begin : kWidth;
   const int parts = Parts(b.rows, kMost);
-  const Columns<S, NV> columns(b, b.panels + panel * b.units * kPanel, parts, 0);
+  const Columns<M, NV> columns(b, b.panels + panel * b.units * kPanel, parts, 0);
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
     columns.Multiply(row, rows, sums);
+    if constexpr (M::kIntegers)
+      DequantizePanels<V>(b, {.sums = sums, .row = row, .rows = rows, .width = kWidth, .panel = panel});
     if (b.logits == nullptr) {
       FinishLinear<S, false>(b, {.sums = sums, .stride = kWidth, .bias = b.bias + begin}, row, rows, begin, width);
       continue;
@@ -121,20 +170,26 @@ void LinearPanels(const LinearBlock& b, int panel, const LogitEpilogue<S>& logit
 }
 
 // One panel of a gated product: its gate columns, then its up columns.
-template <class S>
+template <class S, class M>
 void GatedPanel(const LinearBlock& b, int panel) {
   constexpr int64_t kWidth = 2 * S::Vec::kLanes;
-  alignas(64) float gate[S::kRows * kWidth], up[S::kRows * kWidth];
+  alignas(64) float gate[M::kRows * kWidth], up[M::kRows * kWidth];
   const int64_t panel_units = b.units * kWidth, begin = panel * kWidth;
   const int64_t width = b.cols - begin < kWidth ? b.cols - begin : kWidth;
-  const int parts = Parts(b.rows, S::kRows);
+  const int parts = Parts(b.rows, M::kRows);
   const uint32_t* panels = b.panels + 2 * panel * panel_units;
-  const Columns<S, 2> gates(b, panels, parts, 0), ups(b, panels + panel_units, parts, 1);
+  const Columns<M, 2> gates(b, panels, parts, 0), ups(b, panels + panel_units, parts, 1);
   const float* bias = b.bias + 2 * begin;
   for (int part = 0; part < parts; ++part) {
     const int row = part * b.rows / parts, rows = (part + 1) * b.rows / parts - row;
     gates.Multiply(row, rows, gate);
     ups.Multiply(row, rows, up);
+    if constexpr (M::kIntegers) {
+      const int64_t stored = 2 * int64_t{panel};
+      using V = typename S::Vec;
+      DequantizePanels<V>(b, {.sums = gate, .row = row, .rows = rows, .width = kWidth, .panel = stored});
+      DequantizePanels<V>(b, {.sums = up, .row = row, .rows = rows, .width = kWidth, .panel = stored + 1});
+    }
     FinishLinear<S, true>(b, {.sums = gate, .stride = kWidth, .bias = bias, .up = up, .up_bias = bias + kWidth}, row,
                           rows, begin, width);
   }
@@ -147,10 +202,10 @@ constexpr int64_t WideNumbers(int64_t rows, int64_t units) {
   return S::kWidens ? (rows + 4 * S::Vec::kLanes) * units * S::kPack : 0;
 }
 
-template <class S>
+template <class S, class M = S>
 void Linear(const LinearBlock& states) {
   LinearBlock b = states;
-  if (S::kWidens) {
+  if (M::kWidens) {
     b.a = states.wide;
     b.a_stride = b.units * S::kPack;
     for (int row = 0; row < b.rows; ++row) {
@@ -163,12 +218,12 @@ void Linear(const LinearBlock& states) {
   // Few rows leave registers idle: two panels at once keep as many sums going.
   int panel = b.panel_begin;
   if (b.gated) {
-    for (; panel < b.panel_end; ++panel) GatedPanel<S>(b, panel);
+    for (; panel < b.panel_end; ++panel) GatedPanel<S, M>(b, panel);
   }
-  if (b.rows <= S::kRows / 2) {
-    for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, 4>(b, panel, logits);
+  if (b.rows <= M::kRows / 2) {
+    for (; panel + 2 <= b.panel_end; panel += 2) LinearPanels<S, M, 4>(b, panel, logits);
   }
-  for (; panel < b.panel_end; ++panel) LinearPanels<S, 2>(b, panel, logits);
+  for (; panel < b.panel_end; ++panel) LinearPanels<S, M, 2>(b, panel, logits);
   if (b.logits) logits.End();
 }
 

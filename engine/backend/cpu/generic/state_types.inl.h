@@ -24,9 +24,10 @@ struct WholeUnits {
   }
 };
 
-// kRows: rows of a product with a panel. Dot: sum + the product of a step. kWidens: products are made of float32, so
-// states are widened on the way: A always, once, and B either once, or as AsRows takes it from memory. Wide is the
-// state type of what was widened, AsRows::Number that of A. The sums have the same order, so the same bits, either way.
+// kRows: rows of a product with a panel. kIntegers: sums are of integers (int8_units.inl.h). Dot: sum + the product of
+// a step. kWidens: products are made of float32, so states are widened on the way: A always, once, and B either once,
+// or as AsRows takes it from memory. Wide is the state type of what was widened, AsRows::Number that of A. The sums
+// have the same order, so the same bits, either way.
 template <class V>
 struct Float32State : WholeUnits<V> {
   using Vec = V;
@@ -35,6 +36,7 @@ struct Float32State : WholeUnits<V> {
   using Number = Float32State;
   using Wide = Float32State;
   static constexpr bool kWidens = false;
+  static constexpr bool kIntegers = false;
   static constexpr int kPack = 1;
   static constexpr int kRows = kRegisterRows<V>;
   static typename V::F Dot(typename V::F sum, typename V::I a, typename V::I b) {
@@ -64,6 +66,7 @@ template <class V>
 struct Bf16State : WholeUnits<V> {
   using Vec = V;
   using State = uint16_t;
+  static constexpr bool kIntegers = false;
   static constexpr int kPack = 2;
   static constexpr int kRows = kRegisterRows<V>;
   static typename V::F Load(const State* p) { return V::LoadBf16(p); }

@@ -1,6 +1,6 @@
-// AMX-TILE and AMX-BF16 in software: avx512_bf16.h, and the thread's eight tiles, in the place of the kernels'
-// tile_instructions.inl.h. What a processor answers with a fault ends the process with a message; so does what it lets
-// pass and no kernel can mean.
+// AMX-TILE, AMX-BF16 and AMX-INT8 in software: avx512_bf16.h, and the thread's eight tiles, in the place of the
+// kernels' tile_instructions.inl.h. What a processor answers with a fault ends the process with a message; so does what
+// it lets pass and no kernel can mean.
 #ifndef ELSERVE_TESTS_ENGINE_BACKEND_CPU_EMULATION_AMX_H_
 #define ELSERVE_TESTS_ENGINE_BACKEND_CPU_EMULATION_AMX_H_
 
@@ -128,15 +128,25 @@ inline void MultiplyTileRow(const uint32_t* a, const __m256 (*b)[2][2], int unit
   }
 }
 
+// Of a product's sum c += x * y.
+struct TileNames {
+  int sum, a, b;
+};
+inline void CheckShapes(const char* instruction, TileNames names, const EmulatedTile& c, const EmulatedTile& x,
+                        const EmulatedTile& y) {
+  if (names.sum == names.a || names.sum == names.b || names.a == names.b)
+    TileFault(instruction, "tiles %d, %d and %d are not three", names.sum, names.a, names.b);
+  if (c.rows != x.rows || c.row_bytes != y.row_bytes || x.row_bytes != 4 * y.rows)
+    TileFault(instruction, "[%d, %d bytes] += [%d, %d bytes] * [%d, %d bytes]", c.rows, c.row_bytes, x.rows,
+              x.row_bytes, y.rows, y.row_bytes);
+}
+
 // TDPBF16PS: sum [m, n] += a [m, k] * b [k, n], in 32-bit units.
 template <int kSum, int kA, int kB>
 void MultiplyTiles() {
   constexpr const char* kName = "tdpbf16ps";
   EmulatedTile &c = TileAt(kName, kSum), &x = TileAt(kName, kA), &y = TileAt(kName, kB);
-  if (kSum == kA || kSum == kB || kA == kB) TileFault(kName, "tiles %d, %d and %d are not three", kSum, kA, kB);
-  if (c.rows != x.rows || c.row_bytes != y.row_bytes || x.row_bytes != 4 * y.rows)
-    TileFault(kName, "[%d, %d bytes] += [%d, %d bytes] * [%d, %d bytes]", c.rows, c.row_bytes, x.rows, x.row_bytes,
-              y.rows, y.row_bytes);
+  CheckShapes(kName, {kSum, kA, kB}, c, x, y);
   __m256 columns[EmulatedTile::kMostRows][2][2];  // [unit][element][half]
   for (int k = 0; k < y.rows; ++k) {
     for (int half = 0; half < 2; ++half) {
@@ -153,6 +163,24 @@ void MultiplyTiles() {
     std::memcpy(out, c.data[m], sizeof(out));
     MultiplyTileRow(units, columns, y.rows, out);
     std::memcpy(c.data[m], out, static_cast<size_t>(c.row_bytes));
+  }
+}
+
+// TDPBSSD: the same of int32 sums and four signed bytes a unit.
+template <int kSum, int kA, int kB>
+void MultiplyInt8Tiles() {
+  constexpr const char* kName = "tdpbssd";
+  EmulatedTile &c = TileAt(kName, kSum), &x = TileAt(kName, kA), &y = TileAt(kName, kB);
+  CheckShapes(kName, {kSum, kA, kB}, c, x, y);
+  for (int m = 0; m < c.rows; ++m) {
+    for (int n = 0; n < c.row_bytes / 4; ++n) {
+      int32_t sum;
+      std::memcpy(&sum, c.data[m] + 4 * n, sizeof(sum));
+      for (int i = 0; i < x.row_bytes; ++i) {
+        sum += static_cast<int8_t>(x.data[m][i]) * static_cast<int8_t>(y.data[i / 4][4 * n + i % 4]);
+      }
+      std::memcpy(c.data[m] + 4 * n, &sum, sizeof(sum));
+    }
   }
 }
 

@@ -190,6 +190,26 @@ inline __m512i _mm512_and_si512(__m512i a, __m512i b) {
 inline __m512i _mm512_or_si512(__m512i a, __m512i b) {
   return {_mm256_or_si256(a.low, b.low), _mm256_or_si256(a.high, b.high)};
 }
+inline __m512i _mm512_setzero_si512() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline __m512i _mm512_sub_epi32(__m512i a, __m512i b) {
+  return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)};
+}
+inline __m512i _mm512_sll_epi32(__m512i a, __m128i count) {
+  return {_mm256_sll_epi32(a.low, count), _mm256_sll_epi32(a.high, count)};
+}
+inline __m512i _mm512_srai_epi32(__m512i a, unsigned count) {
+  return {_mm256_srai_epi32(a.low, static_cast<int>(count)), _mm256_srai_epi32(a.high, static_cast<int>(count))};
+}
+inline __m512 _mm512_cvtepi32_ps(__m512i a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+inline __m512i _mm512_cvtps_epi32(__m512 a) { return {_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)}; }
+// The low byte of each lane.
+inline __m128i _mm512_cvtepi32_epi8(__m512i a) {
+  int32_t lanes[16];
+  _mm512_storeu_si512(lanes, a);
+  alignas(16) int8_t bytes[16];
+  for (int i = 0; i < 16; ++i) bytes[i] = static_cast<int8_t>(lanes[i]);
+  return _mm_load_si128(reinterpret_cast<const __m128i*>(bytes));
+}
 inline __m512i _mm512_add_epi32(__m512i a, __m512i b) {
   return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
 }

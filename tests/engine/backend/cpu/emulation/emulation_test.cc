@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/engine/backend/cpu/emulation/amx.h"
+#include "tests/engine/backend/cpu/emulation/avx512_vnni.h"
 // What kernels do with lanes alone, behind the instructions.
 #include "engine/backend/cpu/amx/tile_layout.inl.h"
 
@@ -290,6 +291,58 @@ TEST(TileLayout, TransposesAndPairs) {
     EXPECT_EQ(Element(pairs.bits(i), 0), even.f[i]);
     EXPECT_EQ(Element(pairs.bits(i), 1), odd.f[i]);
     for (int e = 0; e < 2; ++e) EXPECT_EQ(Element(beside.bits(i), e), (i < 8 ? 1 : -1) * (2 * (i % 8) + e));
+  }
+}
+
+int SignedByte(uint32_t bits, int i) { return static_cast<int8_t>(bits >> 8 * i); }
+int UnsignedByte(uint32_t bits, int i) { return static_cast<uint8_t>(bits >> 8 * i); }
+
+TEST(EmulatedVnni, SumsUnsignedBySignedBytes) {
+  std::mt19937 rng(5);
+  for (int round = 0; round < 1000; ++round) {
+    uint32_t sum[16], a[16], b[16], wide[16], narrow[8];
+    for (int i = 0; i < 16; ++i) sum[i] = rng() >> 2, a[i] = rng(), b[i] = rng();
+    _mm512_storeu_si512(wide,
+                        _mm512_dpbusd_epi32(_mm512_loadu_si512(sum), _mm512_loadu_si512(a), _mm512_loadu_si512(b)));
+    const auto half = [](const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(narrow), _mm256_dpbusd_avx_epi32(half(sum), half(a), half(b)));
+    uint8_t low[16];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(_mm512_loadu_si512(a)));
+    for (int i = 0; i < 16; ++i) {
+      int expected = static_cast<int>(sum[i]);
+      for (int k = 0; k < 4; ++k) expected += UnsignedByte(a[i], k) * SignedByte(b[i], k);
+      EXPECT_EQ(static_cast<int>(wide[i]), expected);
+      if (i < 8) {
+        EXPECT_EQ(narrow[i], wide[i]);
+      }
+      EXPECT_EQ(low[i], a[i] & 0xff);
+    }
+  }
+}
+
+TEST(EmulatedAmx, ProductOfIntegersIsExact) {
+  std::mt19937 rng(6);
+  for (int round = 0; round < 100; ++round) {
+    const int rows = 1 + static_cast<int>(rng() % 16), units = 1 + static_cast<int>(rng() % 16),
+              columns = 1 + static_cast<int>(rng() % 16);
+    uint32_t a[16][16], b[16][16], c[16][16], got[16][16] = {};
+    for (int i = 0; i < 256; ++i) a[i / 16][i % 16] = rng(), b[i / 16][i % 16] = rng(), c[i / 16][i % 16] = rng() >> 2;
+    LoadTileConfig(Shapes{}.Shape(0, rows, 4 * columns).Shape(4, rows, 4 * units).Shape(6, units, 4 * columns));
+    LoadTile<0>(c, 64);
+    LoadTile<4>(a, 64);
+    LoadTile<6>(b, 64);
+    MultiplyInt8Tiles<0, 4, 6>();
+    StoreTile<0>(got, 64);
+    ReleaseTiles();
+    for (int m = 0; m < rows; ++m) {
+      for (int n = 0; n < columns; ++n) {
+        int expected = static_cast<int>(c[m][n]);
+        for (int k = 0; k < units; ++k) {
+          for (int i = 0; i < 4; ++i) expected += SignedByte(a[m][k], i) * SignedByte(b[k][n], i);
+        }
+        EXPECT_EQ(static_cast<int>(got[m][n]), expected);
+      }
+    }
   }
 }
 

@@ -11,16 +11,17 @@
 namespace elserve::cpu {
 
 inline bool IsEmulated(std::string_view feature) {
-  for (const char* const emulated : {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16"}) {
+  for (const char* const emulated : {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "avx512vnni"}) {
     if (feature == emulated) return true;
   }
   return false;
 }
 
-// AMX-BF16 and AMX-TILE.
+// AMX-BF16, AMX-TILE and AMX-INT8, and AVX-VNNI.
 inline bool GetEmulatedCpuid(unsigned leaf, unsigned subleaf, unsigned* a, unsigned* b, unsigned* c, unsigned* d) {
   if (!__get_cpuid_count(leaf, subleaf, a, b, c, d)) return false;
-  if (leaf == 7 && subleaf == 0) *d |= 1u << 22 | 1u << 24;
+  if (leaf == 7 && subleaf == 0) *d |= 1u << 22 | 1u << 24 | 1u << 25;
+  if (leaf == 7 && subleaf == 1) *a |= 1u << 4;
   return true;
 }
 
