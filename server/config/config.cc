@@ -209,14 +209,40 @@ void ReadApproximation(YamlMap* map, ServedModelConfig* model, YamlErrors* error
   map->Integer("ffn_top_k", 1, 1 << 20, &model->ffn_top_k);
 }
 
+void ReadInt8(const YamlValue& value, ServedModelConfig* model, YamlErrors* errors) {
+  constexpr char kAllowed[] = "a list of head, first_layer, last_layer";
+  if (model->precision != Precision::kInt8) RefuseYaml(value, "none without precision: int8", errors);
+  YamlMap map(value, errors);
+  if (const auto keep = map.Take("keep")) {
+    if (!keep->node.IsSequence()) RefuseYaml(*keep, kAllowed, errors);
+    for (const YAML::Node& node : keep->node) {
+      const std::string name = node.IsScalar() ? node.Scalar() : "";
+      if (name == "head") {
+        model->int8_keep.head = true;
+      } else if (name == "first_layer") {
+        model->int8_keep.first_layer = true;
+      } else if (name == "last_layer") {
+        model->int8_keep.last_layer = true;
+      } else {
+        RefuseYaml({node, keep->name}, kAllowed, errors);
+      }
+    }
+  }
+  map.Finish();
+}
+
 ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, YamlErrors* errors) {
   ServedModelConfig model;
   YamlMap map(value, errors);
   ReadNameAndPath(folder, &map, &model, errors);
   ReadDevice(&map, &model, errors);
-  map.Choice<Precision>(
-      "precision", {{"auto", Precision::kAuto}, {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}},
-      " (this version has no int8)", &model.precision);
+  map.Choice<Precision>("precision",
+                        {{"auto", Precision::kAuto},
+                         {"float32", Precision::kFloat32},
+                         {"bfloat16", Precision::kBFloat16},
+                         {"int8", Precision::kInt8}},
+                        "", &model.precision);
+  if (const auto int8 = map.Take("int8")) ReadInt8(*int8, &model, errors);
   map.Choice<std::optional<AttentionForms>>("attention", {{"auto", std::nullopt}, {"el", kAllEl}, {"kv", kAllKv}}, "",
                                             &model.attention);
   ReadApproximation(&map, &model, errors);

@@ -104,6 +104,7 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
           .device = config.device,
           .device_index = config.device_index,
           .precision = config.precision,
+          .int8_keep = config.int8_keep,
           .attention = config.attention,
           .approximation = config.approximation,
           .ffn_top_k = config.ffn_top_k,
@@ -255,7 +256,12 @@ v1::Model ServedModel::Describe() const {
   model.set_device(info_.device);
   model.set_device_name(info_.device_name);
   model.set_device_reason(info_.device_reason);
-  model.set_precision(info_.precision == Precision::kBFloat16 ? "bfloat16" : "float32");
+  model.set_precision(ToString(info_.precision));
+  for (const auto& [kept, name] : {std::pair{info_.int8_keep.head, "head"},
+                                   {info_.int8_keep.first_layer, "first_layer"},
+                                   {info_.int8_keep.last_layer, "last_layer"}}) {
+    if (kept) model.add_int8_keep(name);
+  }
   model.set_attention(ToString(info_.attention));
   model.set_attention_reason(info_.attention_reason);
   if (!info_.approximation.exact() || info_.ffn_top_k > 0) DescribeApproximation(info_, model.mutable_approximation());

@@ -134,8 +134,10 @@ std::vector<Work> ToWork(const Options& o, const ModelInfo& info, std::vector<st
 absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool) {
   static const std::map<std::string, DeviceKind> devices = {
       {"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}};
-  static const std::map<std::string, Precision> precisions = {
-      {"auto", Precision::kAuto}, {"float32", Precision::kFloat32}, {"bfloat16", Precision::kBFloat16}};
+  static const std::map<std::string, Precision> precisions = {{"auto", Precision::kAuto},
+                                                              {"float32", Precision::kFloat32},
+                                                              {"bfloat16", Precision::kBFloat16},
+                                                              {"int8", Precision::kInt8}};
   static const std::map<std::string, std::optional<AttentionForms>> forms = {
       {"auto", std::nullopt}, {"el", kAllEl}, {"kv", kAllKv}};
   static const std::map<std::string, AttentionValues> values = {
@@ -214,7 +216,7 @@ void Print(const Options& o, const ModelInfo& info, const Measured& m, int64_t s
     const double decoder_bytes =
         static_cast<double>(m.reserved.decoder_blocks * info.block_positions * info.bytes_per_decoder_token);
     const nlohmann::json line = {{"device", info.device_name},
-                                 {"precision", info.precision == Precision::kFloat32 ? "float32" : "bfloat16"},
+                                 {"precision", ToString(info.precision)},
                                  {"attention", ToString(info.attention)},
                                  {"beams", o.beams},
                                  {"copies", o.copies},
@@ -322,8 +324,7 @@ int Run(const Options& o) {
   const ModelInfo& info = (*engine)->info();
   if (!o.json) {
     std::printf("%s (%s)\n%s, attention %s (%s)\n", info.device_name.c_str(), info.device_reason.c_str(),
-                info.precision == Precision::kFloat32 ? "float32" : "bfloat16", ToString(info.attention).c_str(),
-                info.attention_reason.c_str());
+                ToString(info.precision), ToString(info.attention).c_str(), info.attention_reason.c_str());
   }
   if (o.more) return RunMore(o, **engine);
   std::vector<std::vector<int32_t>> documents =
@@ -356,7 +357,7 @@ int main(int argc, char** argv) {
   app.add_option("--least", o.least, "tokens of random documents, at least")->check(CLI::Range(2, 1 << 20));
   app.add_option("--most", o.most, "likewise, at most")->check(CLI::Range(2, 1 << 20));
   app.add_option("--device", o.device)->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  app.add_option("--precision", o.precision)->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
+  app.add_option("--precision", o.precision)->check(CLI::IsMember({"auto", "float32", "bfloat16", "int8"}));
   app.add_option("--attention", o.attention)->check(CLI::IsMember({"auto", "el", "kv"}));
   app.add_option("--attention-top-k", o.top_k)->check(CLI::Range(1, 1 << 20));
   app.add_option("--attention-values", o.values)->check(CLI::IsMember({"exact", "pruned", "log3bit"}));

@@ -23,7 +23,8 @@ from peers import documents
 PARTS = ("peers", "forms", "el", "online", "first-text")
 CASES = {"1024": ("1024", 4), "256": ("256", 4), "mix": ("mix", 4), "greedy": ("1024", 1)}  # name -> source, beams
 BATCHES, DTYPES = (8, 16, 32), ("float32", "int8")
-PRECISIONS = ("float32", "bfloat16")
+# elserve's, and the type of CTranslate2 that it is compared with, beside the other precisions' better one.
+PRECISIONS = {"float32": "float32", "bfloat16": None, "int8": "int8"}
 OPENVINO = "OpenVINO bfloat16"  # by optimum-intel
 
 
@@ -76,8 +77,8 @@ class Bench:
                 result = self.closed(server, source, self.a.docs, beams)
                 rates.setdefault(precision, []).append(result["documents_per_second"])
                 phases.setdefault(precision, []).append(result["phases"])
-                contenders = [DTYPES[PRECISIONS.index(precision)]] + ([OPENVINO] if self.a.openvino and precision == "bfloat16" else [])
-                for contender in contenders:
+                contenders = [PRECISIONS[precision], OPENVINO if self.a.openvino and precision == "bfloat16" else None]
+                for contender in filter(None, contenders):
                     for batch in self.a.batches if first else [best_batch[contender]]:
                         rate = self.peer_rate(contender, batch, source, beams)
                         tried.setdefault(contender, {}).setdefault(batch, []).append(rate)
@@ -95,17 +96,18 @@ class Bench:
                 ours, phases, theirs, batch = self.compare_case(servers, source, beams)
                 best = max(theirs[d] for d in DTYPES)
                 contenders = [*DTYPES, *([OPENVINO] if self.a.openvino else [])]
-                rows.append([case, f"{ours['float32']:.2f}", f"{ours['bfloat16']:.2f}"] + [f"{theirs[c]:.2f} (batch {batch[c]})" for c in contenders] +
-                            [f"{ours['float32'] / theirs['float32']:.2f}x", f"{ours['bfloat16'] / best:.2f}x"])
+                rows.append([case, *(f"{ours[p]:.2f}" for p in PRECISIONS)] + [f"{theirs[c]:.2f} (batch {batch[c]})" for c in contenders] +
+                            [f"{ours['float32'] / theirs['float32']:.2f}x", f"{ours['bfloat16'] / best:.2f}x",
+                             f"{ours['int8'] / theirs['int8']:.2f}x"])
                 for precision, phase in phases.items():
                     milliseconds = [f"{1e3 * phase[p]:.1f}" for p in (*harness.PHASES, "step")]
                     phase_rows.append([case, precision, *milliseconds, f"{1e3 / ours[precision]:.1f}"])
                 print(f"  {case} done", file=sys.stderr, flush=True)
         return "\n\n".join([
             f"### Documents a second, {self.a.docs} documents, {self.a.out} new tokens each",
-            markdown(["case", "elserve float32", "elserve bfloat16", "CTranslate2 float32", "CTranslate2 int8",
-                      *([OPENVINO] if self.a.openvino else []), "float32 to float32",
-                      "bfloat16 to CTranslate2's best"], rows),
+            markdown(["case", *(f"elserve {p}" for p in PRECISIONS), *(f"CTranslate2 {d}" for d in DTYPES),
+                      *([OPENVINO] if self.a.openvino else []), "float32 to float32", "bfloat16 to CTranslate2's best", "int8 to int8"],
+                     rows),
             "Milliseconds a document, from /metrics:",
             markdown(["case", "precision", *harness.PHASES, "steps in all", "wall"], phase_rows)])
 

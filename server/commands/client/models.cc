@@ -39,6 +39,11 @@ std::string Favor(int features) {
                        : absl::StrCat("  encoder     FAVOR+ attention, ", features, " random features\n");
 }
 
+std::string Precision(const v1::Model& model) {
+  if (model.int8_keep().empty()) return model.precision();
+  return absl::StrCat(model.precision(), " but for ", absl::StrJoin(model.int8_keep(), ", "));
+}
+
 void Print(const v1::Model& model) {
   const v1::Model::Limits& limits = model.limits();
   // What is said of sources has no meaning without an encoder.
@@ -50,7 +55,7 @@ void Print(const v1::Model& model) {
             << model.d_model() << ", "
             << (model.decoder_only() ? std::string() : absl::StrCat(model.encoder_layers(), " + "))
             << model.decoder_layers() << " layers" << (model.decoder_only() ? ", decoder-only" : "") << "\n"
-            << "  device      " << model.device() << ": " << model.device_name() << ", " << model.precision() << " ("
+            << "  device      " << model.device() << ": " << model.device_name() << ", " << Precision(model) << " ("
             << model.device_reason() << ")\n"
             << "  attention   " << model.attention() << " (" << model.attention_reason() << ")\n"
             << Favor(model.favor_features()) << Approximation(model) << "  limits      "

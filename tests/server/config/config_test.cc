@@ -165,6 +165,7 @@ models:
     chunk: {window_tokens: 256, overlap_tokens: 128, join: resummarize, max_rounds: 2, max_document_bytes: 64KiB}
   - {name: b, path: ../engine, device: cuda, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: ", suffix: " Short:"}}}
   - {name: c, path: ../engine, device: "cuda:3", memory: 1048576, tasks: {questions: {}}}
+  - {name: d, path: ../engine, precision: int8, int8: {keep: [last_layer, head]}}
 logging: {level: debug, format: json}
 )");
   EXPECT_EQ(config.listen, "[::1]:0");
@@ -172,7 +173,9 @@ logging: {level: debug, format: json}
   EXPECT_EQ(config.max_message_bytes, 1 << 20);
   EXPECT_EQ(config.drain_seconds, 0.5);
   EXPECT_EQ(config.threads, 3);
-  ASSERT_EQ(config.models.size(), 3u);
+  ASSERT_EQ(config.models.size(), 4u);
+  EXPECT_EQ(config.models[3].precision, Precision::kInt8);
+  EXPECT_EQ(config.models[3].int8_keep, (Int8Keep{.head = true, .last_layer = true}));
   const ServedModelConfig& a = config.models[0];
   EXPECT_EQ(a.device, DeviceKind::kCpu);
   EXPECT_EQ(a.precision, Precision::kBFloat16);
@@ -419,8 +422,16 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"DeviceBadNumber", Model("device: cuda:1x"), 4, "device is cuda:1x; allowed"},
         BadCase{"DeviceNegative", Model("device: cuda:-1"), 4, "device is cuda:-1; allowed"},
         BadCase{"DeviceTooHigh", Model("device: cuda:64"), 4, "N from 0 to 63"},
-        BadCase{"PrecisionInt8", Model("precision: int8"), 4,
-                "precision is int8; allowed is auto, float32, bfloat16 (this"},
+        BadCase{"PrecisionFloat16", Model("precision: float16"), 4,
+                "precision is float16; allowed is auto, float32, bfloat16, int8"},
+        BadCase{"Int8Without", Model("int8: {keep: [head]}"), 4,
+                "int8 is a map; allowed is none without precision: int8"},
+        BadCase{"Int8Keep", Model("precision: int8\n    int8: {keep: [head, tail]}"), 5,
+                "int8.keep is tail; allowed is a list of head, first_layer, last_layer"},
+        BadCase{"Int8KeepText", Model("precision: int8\n    int8: {keep: head}"), 5,
+                "int8.keep is head; allowed is a list of head, first_layer, last_layer"},
+        BadCase{"Int8Unknown", Model("precision: int8\n    int8: {drop: [head]}"), 5,
+                "int8 has the key drop; allowed is keep"},
         BadCase{"Attention", Model("attention: flash"), 4, "attention is flash; allowed is auto, el, kv"},
         BadCase{"AttentionList", Model("attention: [el]"), 4, "attention is a list; allowed is auto, el, kv"},
         BadCase{"AttentionValues", Model("attention_values: 3bit"), 4,
