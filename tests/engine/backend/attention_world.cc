@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
+#include <utility>
 
 namespace elserve {
 namespace {
@@ -80,6 +82,32 @@ std::vector<float> EncoderValues(const Session& session, const AttentionShape& s
                       int64_t{3} * length * shape.heads * shape.head_dim, deviation);
 }
 
+Runner EncodeRunner(Session& session, EncodeTensors documents, std::function<void()> attend) {
+  return [&session, documents = std::move(documents), attend = std::move(attend)](std::span<const int> units) {
+    OwnedStep step;
+    step.phase = Phase::kEncode;
+    std::vector<float> inputs;
+    for (int unit : units) {
+      const auto length = static_cast<int>(documents.values[unit].size() / documents.qkv.cols);
+      step.encode_documents.push_back(
+          {.begin = static_cast<int32_t>(step.tokens.size()), .length = length, .pages = {}});
+      step.tokens.insert(step.tokens.end(), length, 0);
+      for (int t = 0; t < length; ++t) step.position_ids.push_back(t);
+      inputs.insert(inputs.end(), documents.values[unit].begin(), documents.values[unit].end());
+    }
+    session.backend().BeginStep(step.Layout());
+    session.backend().Write(documents.qkv, inputs);
+    attend();
+    const std::vector<float> all = session.backend().Read(documents.output, step.Layout().encode.positions());
+    UnitOutputs outputs;
+    for (const EncodeDocument& document : step.encode_documents) {
+      const auto begin = all.begin() + document.begin * documents.output.cols;
+      outputs.emplace_back(begin, begin + document.length * documents.output.cols);
+    }
+    return outputs;
+  };
+}
+
 Runner LoadEncoder(Session& session, const AttentionShape& shape, const std::vector<int>& lengths,
                    const EncoderCase& encoder) {
   const int64_t width = int64_t{shape.heads} * shape.head_dim;
@@ -99,33 +127,14 @@ Runner LoadEncoder(Session& session, const AttentionShape& shape, const std::vec
   for (size_t i = 0; i < lengths.size(); ++i) {
     values.push_back(EncoderValues(session, shape, static_cast<int>(i), lengths[i], encoder.values));
   }
-  return [=, &session](std::span<const int> units) {
-    OwnedStep step;
-    step.phase = Phase::kEncode;
-    std::vector<float> inputs;
-    for (int unit : units) {
-      step.encode_documents.push_back(
-          {.begin = static_cast<int32_t>(step.tokens.size()), .length = lengths[unit], .pages = {}});
-      step.tokens.insert(step.tokens.end(), lengths[unit], 0);
-      for (int t = 0; t < lengths[unit]; ++t) step.position_ids.push_back(t);
-      inputs.insert(inputs.end(), values[unit].begin(), values[unit].end());
-    }
-    session.backend().BeginStep(step.Layout());
-    session.backend().Write(qkv, inputs);
+  return EncodeRunner(session, {.qkv = qkv, .output = output, .values = std::move(values)}, [=, &session] {
     session.backend().EncoderAttention({.qkv = qkv,
                                         .heads = shape.heads,
                                         .head_dim = shape.head_dim,
                                         .output = output,
                                         .bias = bias->bias,
                                         .approximation = encoder.approximation});
-    const std::vector<float> all = session.backend().Read(output, step.Layout().encode.positions());
-    UnitOutputs outputs;
-    for (const EncodeDocument& document : step.encode_documents) {
-      const auto begin = all.begin() + document.begin * width;
-      outputs.emplace_back(begin, begin + document.length * width);
-    }
-    return outputs;
-  };
+  });
 }
 
 WorldTensors AllocateWorld(Session& session, const DecodeWorld& world, const MemoryShape& shape) {

@@ -3,6 +3,7 @@
 #define ELSERVE_TESTS_ENGINE_BACKEND_ATTENTION_WORLD_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,6 +53,15 @@ struct OwnedBias {
   PositionBias bias;
 };
 std::shared_ptr<OwnedBias> RandomBias(Session& session, int heads, int reach);
+
+// What an operation reads and writes of an encode step, and the states of each document that may take part.
+struct EncodeTensors {
+  Tensor qkv;
+  Tensor output;
+  std::vector<std::vector<float>> values;  // of a document [length, qkv.cols]
+};
+// Runs `attend` in encode steps whose documents are the units.
+Runner EncodeRunner(Session& session, EncodeTensors documents, std::function<void()> attend);
 
 struct EncoderCase {
   Bias biased = Bias::kNone;

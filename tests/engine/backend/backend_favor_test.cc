@@ -10,11 +10,13 @@
 #include <random>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/backend/cpu/make_cpu_backend.h"
 #include "engine/backend/reference/reference_backend.h"
 #include "engine/thread_pool.h"
+#include "tests/engine/backend/attention_world.h"
 #include "tests/engine/backend/backends_under_test.h"
 #include "tests/engine/backend/operation_check.h"
 #include "tests/engine/backend/session.h"
@@ -72,29 +74,10 @@ Runner LoadFavor(Session& session, const FavorProblem& problem) {
     }
     values.push_back(std::move(rows));
   }
-  return [=, &session](std::span<const int> units) {
-    OwnedStep step;
-    step.phase = Phase::kEncode;
-    std::vector<float> inputs;
-    for (int unit : units) {
-      step.encode_documents.push_back(
-          {.begin = static_cast<int32_t>(step.tokens.size()), .length = lengths[unit], .pages = {}});
-      step.tokens.insert(step.tokens.end(), lengths[unit], 0);
-      for (int t = 0; t < lengths[unit]; ++t) step.position_ids.push_back(t);
-      inputs.insert(inputs.end(), values[unit].begin(), values[unit].end());
-    }
-    session.backend().BeginStep(step.Layout());
-    session.backend().Write(qkv, inputs);
+  return EncodeRunner(session, {.qkv = qkv, .output = output, .values = std::move(values)}, [=, &session] {
     session.backend().FavorAttention(
         {.qkv = qkv, .features = features.get(), .heads = shape.heads, .head_dim = shape.head_dim, .output = output});
-    const std::vector<float> all = session.backend().Read(output, step.Layout().encode.positions());
-    UnitOutputs outputs;
-    for (const EncodeDocument& document : step.encode_documents) {
-      const auto begin = all.begin() + document.begin * width;
-      outputs.emplace_back(begin, begin + document.length * width);
-    }
-    return outputs;
-  };
+  });
 }
 
 std::string NameOf(const FavorProblem& problem) {
