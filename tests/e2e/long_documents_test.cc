@@ -39,19 +39,12 @@ class LongDocumentsTest : public ::testing::Test {
   static void SetUpTestSuite() { server_ = new ServerUnderTest(); }
   static void TearDownTestSuite() { delete server_; }
 
-  static v1::GenerateResponse Summarize(const v1::SummarizeRequest& request) {
-    grpc::ClientContext context;
-    v1::GenerateResponse response;
-    const grpc::Status status = server_->stub().Summarize(&context, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return response;
-  }
   // What the model says of a text alone.
   static v1::Hypothesis Alone(const std::string& text) {
     v1::SummarizeRequest request;
     request.set_document(text);
     request.mutable_parameters()->set_max_new_tokens(20);
-    return Summarize(request).hypotheses(0);
+    return server_->Summarize(request).hypotheses(0);
   }
 
   static inline ServerUnderTest* server_ = nullptr;
@@ -60,7 +53,7 @@ class LongDocumentsTest : public ::testing::Test {
 // Every byte is in some part, and a part is what the same text gives alone, to the bit.
 TEST_F(LongDocumentsTest, PartsAreSummariesOfTheirOwn) {
   const std::string document = Document(40);
-  const v1::GenerateResponse response = Summarize(Chunked(document, 120));
+  const v1::GenerateResponse response = server_->Summarize(Chunked(document, 120));
   ASSERT_GT(response.parts_size(), 8);
   std::string joined;
   int64_t end = 0;
@@ -87,7 +80,7 @@ TEST_F(LongDocumentsTest, SummariesAreSummarizedUntilOneIsLeft) {
   v1::SummarizeRequest request = Chunked(Document(60), 80);
   request.mutable_chunk()->set_join(v1::JOIN_RESUMMARIZE);
   request.mutable_chunk()->set_max_rounds(16);
-  const v1::GenerateResponse response = Summarize(request);
+  const v1::GenerateResponse response = server_->Summarize(request);
   const v1::Part& last = response.parts(response.parts_size() - 1);
   ASSERT_GE(last.round(), 2);
   ASSERT_EQ(last.count(), 1);
@@ -165,7 +158,7 @@ TEST_F(LongDocumentsTest, TheClientTakesWindowsAndSaysHowFarItIs) {
   const v1::GenerateResponse whole = [&] {
     v1::SummarizeRequest request = Chunked(Document(30), 120);
     request.mutable_chunk()->set_overlap_tokens(0);
-    return Summarize(request);
+    return server_->Summarize(request);
   }();
   EXPECT_THAT(client.output(), HasSubstr(whole.hypotheses(0).text() + "\n"));
   EXPECT_THAT(client.error(), AllOf(HasSubstr("round 1, part 1 of " + std::to_string(whole.parts_size())),

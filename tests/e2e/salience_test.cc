@@ -35,13 +35,6 @@ class SalienceTest : public ::testing::Test {
     span->set_end(begin + static_cast<int64_t>(focus.size()));
     return request;
   }
-  static v1::GenerateResponse Summarize(const v1::SummarizeRequest& request) {
-    grpc::ClientContext context;
-    v1::GenerateResponse response;
-    const grpc::Status status = server_->stub().Summarize(&context, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return response;
-  }
   static std::string Refusal(const v1::SummarizeRequest& request) {
     grpc::ClientContext context;
     v1::GenerateResponse response;
@@ -54,22 +47,22 @@ class SalienceTest : public ::testing::Test {
 };
 
 TEST_F(SalienceTest, SteersTheSummary) {
-  const std::string plain = Summarize(Request("")).hypotheses(0).text();
+  const std::string plain = server_->Summarize(Request("")).hypotheses(0).text();
   EXPECT_THAT(plain, testing::Not(HasSubstr("Haskell")));
-  const v1::GenerateResponse response = Summarize(Request("A library for the Haskell language"));
+  const v1::GenerateResponse response = server_->Summarize(Request("A library for the Haskell language"));
   EXPECT_THAT(response.hypotheses(0).text(), HasSubstr("Haskell"));
   EXPECT_EQ(response.salience().strength(), 1);
   EXPECT_EQ(response.salience().spans_size(), 1);
   EXPECT_EQ(response.usage().answered_by(), v1::ANSWERED_BY_COMPUTING) << "one document, another computation";
   // As before, and after, to the bit.
-  const v1::GenerateResponse again = Summarize(Request(""));
+  const v1::GenerateResponse again = server_->Summarize(Request(""));
   EXPECT_EQ(again.hypotheses(0).text(), plain);
   EXPECT_FALSE(again.has_salience());
 }
 
 TEST_F(SalienceTest, StreamsAnswerAlike) {
   const v1::SummarizeRequest request = Request("encrypt messages by OpenPGP");
-  const v1::GenerateResponse unary = Summarize(request);
+  const v1::GenerateResponse unary = server_->Summarize(request);
   grpc::ClientContext context;
   const auto reader = server_->stub().StreamSummarize(&context, request);
   v1::GenerateChunk chunk;

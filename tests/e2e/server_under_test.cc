@@ -1,5 +1,6 @@
 #include "tests/e2e/server_under_test.h"
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 #include <httplib.h>
@@ -51,6 +52,14 @@ ServerUnderTest::~ServerUnderTest() {
 }
 
 std::string ServerUnderTest::address() const { return "127.0.0.1:" + std::to_string(port_); }
+
+v1::GenerateResponse ServerUnderTest::Summarize(const v1::SummarizeRequest& request) const {
+  grpc::ClientContext context;
+  v1::GenerateResponse response;
+  const grpc::Status status = stub_->Summarize(&context, request, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  return response;
+}
 
 ServerUnderTest::Page ServerUnderTest::Get(const std::string& path) const {
   httplib::Client client("127.0.0.1", ops_port_);

@@ -74,6 +74,8 @@ class ServerUnderTest {
   std::string address() const;
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   v1::GenerationService::Stub& stub() const { return *stub_; }
+  // Its answer; fails the test if it refuses.
+  v1::GenerateResponse Summarize(const v1::SummarizeRequest& request) const;
 
   struct Page {
     int status = 0;  // 0: nobody answers
