@@ -27,6 +27,7 @@
 // Others that some compilers make macros.
 #undef _mm512_setr_epi32
 #undef _mm512_slli_epi32
+#undef _mm512_srai_epi32
 #undef _mm512_srli_epi32
 
 namespace elserve::cpu {
