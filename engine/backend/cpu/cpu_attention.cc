@@ -53,9 +53,14 @@ void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
     const std::byte* row = Row(args.states, d.begin + t.begin);
     std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes(shape_);
     if (shape_.cross == AttentionForm::kEl) {
-      std::vector<const std::byte*>& rows = scratch_[thread].states;
-      for (int token = 0; token < t.count; ++token) rows[token] = row + token * stride;
-      attention_.store_states({.rows = rows.data(), .tokens = t.count, .d = shape_.d, .page = page});
+      const StateMemory& memory = States(shape_);
+      RowScratch& s = scratch_[thread];
+      for (int token = 0; token < t.count; ++token) {
+        std::byte* const kept = s.kept.data() + token * memory.kept_bytes(shape_.d);
+        memory.keep(row + token * stride, shape_.d, kept);
+        s.states[token] = kept;
+      }
+      memory.store_page({.rows = s.states.data(), .tokens = t.count, .d = shape_.d, .page = page});
       return;
     }
     for (int head = 0; head < shape_.heads; ++head) {
@@ -73,7 +78,7 @@ void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
 // Cuts the decode documents' queries (position x head) into tasks: wide ones read the states less often, narrow ones
 // keep more threads busy. A query's bits do not depend on the cut. Longest first.
 void CpuBackend::PlanQueries(const DecodeLayout& layout, int heads) {
-  for (int width = attention_.most_queries; width >= 16; width -= 16) {
+  for (int width = States(shape_).most_queries; width >= 16; width -= 16) {
     tasks_.clear();
     for (int d = 0; d < static_cast<int>(layout.documents.size()); ++d) {
       const DecodeDocument& document = layout.documents[d];
@@ -150,7 +155,7 @@ void CpuBackend::CrossEl(const CrossAttentionArgs& args) {
       el.next_pages = s.next_pages.data();
       el.next_tokens = std::min<int>(likely.length, static_cast<int>(s.next_pages.size()) * kPageTokens);
     }
-    attention_.el_attention(el);
+    States(shape_).attend(el);
   });
 }
 
@@ -264,10 +269,11 @@ void CpuBackend::SelfPacked(const SelfAttentionArgs& args) {
 
 void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
   const DecodeLayout& l = layout_.decode;
+  const StateMemory& memory = States(shape_);
   std::byte* cells = decoder_[args.layer].data();
   const int64_t cell_bytes = CellBytes(shape_);
   for (const DecodeRow& row : l.rows) {
-    std::memcpy(cells + row.ancestry.back() * cell_bytes, Row(args.states, row.begin), cell_bytes);
+    memory.keep(Row(args.states, row.begin), shape_.d, cells + row.ancestry.back() * cell_bytes);
   }
   const int heads = shape_.heads;
   // Neighbours, mostly a beam's rows, in one task: they share most of their cells, which are gathered once.
@@ -278,24 +284,24 @@ void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
     for (int begin = 0; begin < tokens; begin += kPageTokens) {
       const int count = std::min(kPageTokens, tokens - begin);
       if (Same(ancestry, gathered, begin, count)) continue;
-      std::byte* page = s.gathered.data() + begin / kPageTokens * StatePageBytes(kernels_, shape_.d);
+      std::byte* page = s.gathered.data() + begin / kPageTokens * memory.page_bytes(shape_.d);
       for (int t = 0; t < count; ++t) s.states[t] = cells + ancestry[begin + t] * cell_bytes;
-      attention_.store_states({.rows = s.states.data(),
-                               .tokens = count,
-                               .d = shape_.d,
-                               .page = page,
-                               .reach = static_cast<int>(RoundUp(count, kStateStep))});
+      memory.store_page({.rows = s.states.data(),
+                         .tokens = count,
+                         .d = shape_.d,
+                         .page = page,
+                         .reach = static_cast<int>(RoundUp(count, kStateStep))});
       s.pages[begin / kPageTokens] = reinterpret_cast<const uint32_t*>(page);
     }
-    for (int begin = 0; begin < heads; begin += attention_.most_queries) {
-      const int count = std::min(attention_.most_queries, heads - begin);
+    for (int begin = 0; begin < heads; begin += memory.most_queries) {
+      const int count = std::min(memory.most_queries, heads - begin);
       for (int j = 0; j < count; ++j) {
         const int64_t column = StateBytes(static_cast<int64_t>(begin + j) * shape_.d);
         s.q[j] = reinterpret_cast<const uint32_t*>(Row(args.query, p) + column);
         s.out[j] = Row(args.output, p) + column;
         s.bias[j] = BiasAt(args.bias, begin + j, tokens - 1);
       }
-      attention_.el_attention(ElOf(s, count, tokens, args.bias.table != nullptr));
+      memory.attend(ElOf(s, count, tokens, args.bias.table != nullptr));
     }
   };
   pool_.Run((l.positions() + width - 1) / width, [&](int64_t task, int thread) {

@@ -35,12 +35,12 @@ CpuBackend::CpuBackend(Isa isa, DataType state_type, const CpuBackendOptions& op
       buffers_(pool_, options.host_root) {}
 
 int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
-  return s.cross == AttentionForm::kEl ? StatePageBytes(kernels_, s.d)
-                                       : s.heads * attention_.page_units(s.head_dim) * 4;
+  return s.cross == AttentionForm::kEl ? States(s).page_bytes(s.d) : s.heads * attention_.page_units(s.head_dim) * 4;
 }
 
 int64_t CpuBackend::CellBytes(const MemoryShape& s) const {
-  return StateStride(kernels_, s.self == AttentionForm::kEl ? s.d : int64_t{2} * s.heads * s.head_dim);
+  return s.self == AttentionForm::kEl ? States(s).kept_bytes(s.d)
+                                      : StateStride(kernels_, int64_t{2} * s.heads * s.head_dim);
 }
 
 PackedWeightPtr CpuBackend::PackPositionBias(const HostTensor& table) {
@@ -110,19 +110,21 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
   const int64_t pages =
       RoundUp(std::max({limits.source_length, limits.decoder_length, limits.encode_positions}), kPageTokens) /
       kPageTokens;
+  const StateMemory& states = States(shape);
   for (RowScratch& s : scratch_) {
     s.attention.resize(
-        std::max({attention_.el_scratch_floats(shape.d), attention_.packed_scratch_floats(shape.heads, shape.head_dim),
+        std::max({states.scratch_floats(shape.d), attention_.packed_scratch_floats(shape.heads, shape.head_dim),
                   kernels_.cell_scratch_floats(shape.heads, shape.head_dim, cells)}));
     if (shape.self == AttentionForm::kEl) {
-      s.gathered = buffers_.TakeBacked(cells / kPageTokens * StatePageBytes(kernels_, shape.d),
-                                       "a row's cells (max_decoder_tokens)");
+      s.gathered =
+          buffers_.TakeBacked(cells / kPageTokens * states.page_bytes(shape.d), "a row's cells (max_decoder_tokens)");
     }
+    s.kept = buffers_.TakeBacked(kPageTokens * states.kept_bytes(shape.d), "a page of states");
     s.states.resize(kPageTokens);
-    s.out.resize(attention_.most_queries);
-    s.q.resize(attention_.most_queries);
-    s.bias.resize(attention_.most_queries);
-    s.totals.resize(attention_.most_queries);
+    s.out.resize(states.most_queries);
+    s.q.resize(states.most_queries);
+    s.bias.resize(states.most_queries);
+    s.totals.resize(states.most_queries);
     s.pages.resize(pages);
     s.next_pages.resize(2 * kStripTokens / kPageTokens);
     s.rows.resize(limits.decode_positions);

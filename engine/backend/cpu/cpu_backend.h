@@ -131,6 +131,7 @@ class CpuBackend final : public Backend {
   struct RowScratch {
     std::vector<float> attention;
     AlignedBuffer gathered;                // el self-attention: the cells of a row, or of several, side by side
+    AlignedBuffer kept;                    // el: [kPageTokens] kept states
     AlignedBuffer wide;                    // rows of a product as its kernel widens them
     std::vector<const std::byte*> states;  // [kPageTokens]: of a page that is stored
     std::vector<const uint32_t*> q, pages;
@@ -172,6 +173,7 @@ class CpuBackend final : public Backend {
     return phase == Phase::kEncode ? layout_.encode.positions() : Layout(phase).positions();
   }
   const DecodeLayout& Layout(Phase phase) const { return phase == Phase::kPrefill ? layout_.prefill : layout_.decode; }
+  const StateMemory& States(const MemoryShape&) const { return attention_.states; }
   int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
   int64_t CellBytes(const MemoryShape& shape) const;
 

@@ -129,7 +129,8 @@ void CpuBackend::EncoderAttention(const EncoderAttentionArgs& args) {
 void CpuBackend::CollectHistory(const PrefillAttentionArgs& args) {
   const bool el = shape_.self == AttentionForm::kEl;
   const int64_t inner = int64_t{shape_.heads} * shape_.head_dim, cell_bytes = CellBytes(shape_);
-  const int64_t bytes = StateBytes(el ? shape_.d : 2 * inner), column = StateBytes(el ? 0 : inner);
+  const int64_t bytes = StateBytes(2 * inner);
+  const StateMemory& memory = States(shape_);
   const Tensor& to = el ? history_states_ : history_;
   std::byte* cells = decoder_[args.layer].data();
   tasks_.clear();
@@ -147,8 +148,14 @@ void CpuBackend::CollectHistory(const PrefillAttentionArgs& args) {
     const DecodeRow& row = layout_.prefill.rows[t.document];
     for (int token = t.begin; token < t.begin + t.count; ++token) {
       std::byte* cell = cells + row.ancestry[token] * cell_bytes;
-      if (token >= row.first) std::memcpy(cell, Row(args.states, row.begin + token - row.first) + column, bytes);
-      std::memcpy(Row(to, run.keys + token), cell, bytes);
+      const std::byte* const states = token < row.first ? nullptr : Row(args.states, row.begin + token - row.first);
+      if (el) {
+        if (states != nullptr) memory.keep(states, shape_.d, cell);
+        memory.restore(cell, shape_.d, Row(to, run.keys + token));
+      } else {
+        if (states != nullptr) std::memcpy(cell, states + StateBytes(inner), bytes);
+        std::memcpy(Row(to, run.keys + token), cell, bytes);
+      }
     }
   });
 }

@@ -132,18 +132,18 @@ struct PackedAttention {
   float* scratch;      // [packed_scratch_floats(heads, head_dim)]
 };
 
-// EL-attention: softmax(q~ H^T) H for up to Kernels::most_queries queries over pages of states.
+// EL-attention: softmax(q~ H^T) H for up to StateMemory::most_queries queries over pages of kept states.
 struct ElAttention {
   const uint32_t* const* q;  // [queries]: of `units`, scaled
   int queries;
   int64_t units;
   int64_t d;
   int tokens;
-  const uint32_t* const* pages;  // as store_states lays them
+  const uint32_t* const* pages;  // as StateMemory::store_page lays them
   // If not null, bias[query][t] is added to the score of token t.
   const float* const* bias = nullptr;
   std::byte* const* out;  // [queries]: states of d
-  float* scratch;         // [el_scratch_floats(d)]
+  float* scratch;         // [StateMemory::scratch_floats(d)]
   // The first pages of what is likely read next, to be fetched; none: nobody knows.
   const uint32_t* const* next_pages = nullptr;
   int next_tokens = 0;
@@ -164,12 +164,12 @@ struct LargestRow {
   float* scratch;  // [RoundUp(n, kPageTokens)]
 };
 
-// One page of encoder memory, or of a row's cells side by side: up to kPageTokens rows of states.
+// One page of encoder memory, or of a row's cells side by side: up to kPageTokens kept states.
 struct StatePage {
-  const std::byte* const* rows;  // [tokens]: states of d
+  const std::byte* const* rows;  // [tokens]: kept states of d
   int tokens;
   int64_t d;
-  std::byte* page;  // [StatePageBytes(kernels, d)]
+  std::byte* page;  // [StateMemory::page_bytes(d)]
   // What stands behind the last token becomes zeros, up to here: RoundUp(tokens, kStateStep) at least.
   int reach = kPageTokens;
 };
@@ -285,15 +285,27 @@ struct Int8Kernels {
   void (*quantize)(const QuantizedRow& row);
 };
 
+// How EL keeps states from step to step, and attends to them.
+struct StateMemory {
+  int64_t (*kept_bytes)(int64_t d);  // of one state
+  int64_t (*page_bytes)(int64_t d);
+  // States [d], with room to kept_bytes(d), to what is kept of them; and what that stands for.
+  void (*keep)(const std::byte* states, int64_t d, std::byte* kept);
+  void (*restore)(const std::byte* kept, int64_t d, std::byte* states);
+  void (*store_page)(const StatePage& args);
+  int most_queries;  // of an attention
+  int64_t (*scratch_floats)(int64_t d);
+  void (*attend)(const ElAttention& args);
+};
+
 // A set of kernels, and the layouts that its own kernels read: weights, states and keys and values lie in memory as the
 // set that computes with them wants it.
 struct Kernels {
   Isa isa;  // whose instructions these are: the level asked for, or the best one below that differs for the state type
-  int panel;         // columns of a panel
-  int pack;          // states in a unit
-  int unit_step;     // a panel has whole steps of so many units of each column
-  int rows_ahead;    // of A that a product with a panel may read behind its last
-  int most_queries;  // of an EL-attention
+  int panel;       // columns of a panel
+  int pack;        // states in a unit
+  int unit_step;   // a panel has whole steps of so many units of each column
+  int rows_ahead;  // of A that a product with a panel may read behind its last
 
   // A product's task takes so many rows that their input stays in the second-level cache while panels stream by: those
   // of `row_block_bytes`, and `row_block` at least.
@@ -312,9 +324,7 @@ struct Kernels {
   int64_t (*packed_scratch_floats)(int heads, int head_dim);
   void (*packed_attention)(const PackedAttention& args);
 
-  void (*store_states)(const StatePage& args);
-  int64_t (*el_scratch_floats)(int64_t d);
-  void (*el_attention)(const ElAttention& args);
+  StateMemory states;  // kept as they are
 
   // Approximate attention over the pages of the same table; null where their layout is another one (amx).
   int64_t (*approximate_packed_floats)(int64_t tokens);
@@ -354,7 +364,6 @@ inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Bytes from a row of `cols` states to the next: whole cache lines, so that kernels may read past the last column.
 inline int64_t StateStride(const Kernels& k, int64_t cols) { return RoundUp(cols, 32) * 4 / k.pack; }
-inline int64_t StatePageBytes(const Kernels& k, int64_t d) { return kPageTokens * StateStride(k, d); }
 
 }  // namespace elserve::cpu
 

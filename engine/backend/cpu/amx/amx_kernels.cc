@@ -22,10 +22,10 @@ constexpr Kernels TileKernels() {
   k.pack_page = &PackTilePage;
   k.packed_scratch_floats = &TilePackedScratchFloats;
   k.packed_attention = &AttendPackedByTiles;
-  k.most_queries = kMostTileQueries;
-  k.store_states = &StoreStateTiles;
-  k.el_scratch_floats = &TileElScratchFloats;
-  k.el_attention = &AttendElByTiles;
+  k.states.store_page = &StoreStateTiles;
+  k.states.most_queries = kMostTileQueries;
+  k.states.scratch_floats = &TileElScratchFloats;
+  k.states.attend = &AttendElByTiles;
   // They read the pages of the level below.
   k.approximate_packed = nullptr;
   k.approximate_el = nullptr;

@@ -18,11 +18,28 @@ namespace {
 // Queries of one task at most.
 inline constexpr int kElQueries = 48;
 
+template <class S>
+int64_t KeptStateBytes(int64_t d) {
+  return RoundUp(d, 32) * static_cast<int64_t>(sizeof(typename S::State));
+}
+template <class S>
+int64_t StatePageBytes(int64_t d) {
+  return kPageTokens * KeptStateBytes<S>(d);
+}
+
+template <class S>
+void KeepState(const std::byte* states, int64_t d, std::byte* kept) {
+  std::memcpy(kept, states, static_cast<size_t>(KeptStateBytes<S>(d)));
+}
+template <class S>
+void RestoreState(const std::byte* kept, int64_t d, std::byte* states) {
+  std::memcpy(states, kept, static_cast<size_t>(d) * sizeof(typename S::State));
+}
+
 // A page: its rows one behind the other.
 template <class S>
 void StoreStates(const StatePage& p) {
-  constexpr int64_t kState = sizeof(typename S::State);
-  const int64_t stride = RoundUp(p.d, 32) * kState;
+  const int64_t stride = KeptStateBytes<S>(p.d);
   for (int t = 0; t < p.tokens; ++t) std::memcpy(p.page + t * stride, p.rows[t], static_cast<size_t>(stride));
   // Products may read behind the last token, in pairs, and a weight of 0 does not silence a NaN.
   std::memset(p.page + p.tokens * stride, 0, static_cast<size_t>((p.reach - p.tokens) * stride));

@@ -24,7 +24,6 @@ constexpr Kernels TableOf(Isa isa) {
   k.panel = 2 * S::Vec::kLanes;
   k.pack = S::kPack;
   k.unit_step = 1;
-  k.most_queries = kElQueries;
   k.row_block = 64;
   k.linear = &Linear<S>;
   k.wide_numbers = &WideNumbers<S>;
@@ -35,9 +34,14 @@ constexpr Kernels TableOf(Isa isa) {
   k.pack_page = &PackPage<S>;
   k.packed_scratch_floats = &PackedScratchFloats<S>;
   k.packed_attention = &AttendPacked<S>;
-  k.store_states = &StoreStates<S>;
-  k.el_scratch_floats = &ElScratchFloats<S>;
-  k.el_attention = &AttendEl<S>;
+  k.states = {.kept_bytes = &KeptStateBytes<S>,
+              .page_bytes = &StatePageBytes<S>,
+              .keep = &KeepState<S>,
+              .restore = &RestoreState<S>,
+              .store_page = &StoreStates<S>,
+              .most_queries = kElQueries,
+              .scratch_floats = &ElScratchFloats<S>,
+              .attend = &AttendEl<S>};
   k.approximate_packed_floats = &ApproximatePackedFloats<S>;
   k.approximate_packed = &ApproximatePacked<S>;
   k.approximate_el_floats = &ApproximateElFloats;

@@ -70,17 +70,17 @@ class ElAttentionTest : public testing::TestWithParam<Level> {
       q_pointers.push_back(reinterpret_cast<const uint32_t*>(q[i].data()));
       out_pointers.push_back(out[i].data());
     }
-    std::vector<float> scratch(k_.el_scratch_floats(d) + shift);
+    std::vector<float> scratch(k_.states.scratch_floats(d) + shift);
     std::memset(scratch.data(), static_cast<int>(kNoNumber), scratch.size() * sizeof(float));
-    k_.el_attention({.q = q_pointers.data(),
-                     .queries = static_cast<int>(queries.size()),
-                     .units = d / k_.pack,
-                     .d = d,
-                     .tokens = static_cast<int>(p.states.size()),
-                     .pages = page_pointers.data(),
-                     .bias = p.bias.empty() ? nullptr : bias.data(),
-                     .out = out_pointers.data(),
-                     .scratch = scratch.data() + shift});
+    k_.states.attend({.q = q_pointers.data(),
+                      .queries = static_cast<int>(queries.size()),
+                      .units = d / k_.pack,
+                      .d = d,
+                      .tokens = static_cast<int>(p.states.size()),
+                      .pages = page_pointers.data(),
+                      .bias = p.bias.empty() ? nullptr : bias.data(),
+                      .out = out_pointers.data(),
+                      .scratch = scratch.data() + shift});
     Rows rows;
     for (const Bytes& bytes : out) {
       EXPECT_EQ(std::count(bytes.begin() + StateBytes(d), bytes.end(), kNoNumber), StateBytes(kGuard));
@@ -147,12 +147,12 @@ class ElAttentionTest : public testing::TestWithParam<Level> {
       std::vector<const std::byte*> pointers;
       for (int t = 0; t < count; ++t) rows.push_back(StatesOf(states[begin + t], RoundUp(d, 32)));
       for (const Bytes& row : rows) pointers.push_back(row.data());
-      pages.emplace_back(StatePageBytes(k_, d), kNoNumber);
-      k_.store_states({.rows = pointers.data(),
-                       .tokens = count,
-                       .d = d,
-                       .page = pages.back().data(),
-                       .reach = static_cast<int>(RoundUp(count, kStateStep))});
+      pages.emplace_back(k_.states.page_bytes(d), kNoNumber);
+      k_.states.store_page({.rows = pointers.data(),
+                            .tokens = count,
+                            .d = d,
+                            .page = pages.back().data(),
+                            .reach = static_cast<int>(RoundUp(count, kStateStep))});
     }
     return pages;
   }
@@ -178,7 +178,7 @@ class ElAttentionTest : public testing::TestWithParam<Level> {
 TEST_P(ElAttentionTest, DocumentsOfEveryLength) {
   for (const int tokens : {1, 2, 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128, 129, 161, 256, 257, 1000}) {
     for (const int64_t d : {2, 40, 96}) {
-      for (const int queries : {5, 20, 40, k_.most_queries}) ExpectRight(Make(1, d, tokens, queries, 2.0f));
+      for (const int queries : {5, 20, 40, k_.states.most_queries}) ExpectRight(Make(1, d, tokens, queries, 2.0f));
       if (HasFatalFailure()) return;
     }
   }
@@ -186,12 +186,12 @@ TEST_P(ElAttentionTest, DocumentsOfEveryLength) {
 
 // Alone or beside any others, in any place: the same bits.
 TEST_P(ElAttentionTest, EveryNumberOfQueries) {
-  const Problem p = Make(2, 104, 301, k_.most_queries, 6.0f);
+  const Problem p = Make(2, 104, 301, k_.states.most_queries, 6.0f);
   ExpectRight(p);
   const Rows all = RunAll(p);
-  for (int count = 1; count <= k_.most_queries; ++count) {
+  for (int count = 1; count <= k_.states.most_queries; ++count) {
     std::vector<int> chosen;
-    for (int i = 0; i < count; ++i) chosen.push_back((5 * count + 7 * i) % k_.most_queries);
+    for (int i = 0; i < count; ++i) chosen.push_back((5 * count + 7 * i) % k_.states.most_queries);
     const Rows some = Run(p, chosen, count % 16);
     for (int i = 0; i < count; ++i) {
       ASSERT_EQ(std::memcmp(some[i].data(), all[chosen[i]].data(), some[i].size() * sizeof(float)), 0)
@@ -202,9 +202,9 @@ TEST_P(ElAttentionTest, EveryNumberOfQueries) {
 
 // One strip's best score is far above all scores of those before: what they summed fades.
 TEST_P(ElAttentionTest, ScoresThatRise) {
-  Problem p = Make(3, 40, 1000, k_.most_queries, 15.0f);
+  Problem p = Make(3, 40, 1000, k_.states.most_queries, 15.0f);
   ExpectRight(p);
-  p = Make(4, 72, 700, k_.most_queries, 1.0f);
+  p = Make(4, 72, 700, k_.states.most_queries, 1.0f);
   p.bias.assign(p.q.size(), std::vector<float>(700));
   for (size_t query = 0; query < p.q.size(); ++query) {
     // By up to 8 powers of 2 a strip, and by more.
@@ -218,13 +218,13 @@ TEST_P(ElAttentionTest, ScoresThatRise) {
 // A query may see no token of whole strips, the first ones too.
 TEST_P(ElAttentionTest, HiddenTokens) {
   for (const int tokens : {40, 129, 300, 515}) {
-    Problem p = Make(5, 40, tokens, k_.most_queries, 2.0f);
+    Problem p = Make(5, 40, tokens, k_.states.most_queries, 2.0f);
     p.bias.assign(p.q.size(), std::vector<float>(tokens, 0.0f));
-    for (int query = 0; query < k_.most_queries; ++query) {
+    for (int query = 0; query < k_.states.most_queries; ++query) {
       std::vector<float>& bias = p.bias[query];
       // What masks are made of: infinity, or the least number.
       const float hidden = query % 2 ? -kInfinity : std::numeric_limits<float>::lowest();
-      const int seen = query * (tokens - 1) / (k_.most_queries - 1);
+      const int seen = query * (tokens - 1) / (k_.states.most_queries - 1);
       for (int t = 0; t < tokens; ++t) {
         const bool see = query % 3 == 0 ? t >= seen : query % 3 == 1 ? t <= seen : t % 130 == seen % 130;
         bias[t] = see ? static_cast<float>(t % 7) : hidden;
