@@ -161,6 +161,9 @@ struct MemoryShape {
   int d = 0;
   int heads = 0;
   int head_dim = 0;
+  // What EL keeps is int8, each state by a scale of its own, and queries and weights are rounded on the way, too.
+  // Keys and values are states as ever. Where Backend::has_int8().
+  bool int8 = false;
 
   // Layers of encoder memory.
   int encoder_layers() const { return cross == AttentionForm::kKv ? layers : cross == AttentionForm::kEl ? 1 : 0; }
@@ -355,7 +358,7 @@ class Backend {
   // Whether it has what approximates: attention other than exact, FavorAttention and KeepLargest. Where it has not, a
   // model that wants them is refused at load.
   virtual bool has_approximations() const { return false; }
-  // Whether weights may be kInt8.
+  // Whether weights may be kInt8, and memory MemoryShape::int8.
   virtual bool has_int8() const { return false; }
   // None: the device is the processor, and its memory the system's.
   virtual std::optional<int64_t> FreeBytes() const { return std::nullopt; }

@@ -46,10 +46,8 @@ float QuantizeToInt8(std::span<const float> numbers, std::span<int8_t> integers)
   float greatest = 0;
   for (const float x : numbers) greatest = std::max(greatest, std::abs(x));
   float scale = 1, least = std::numeric_limits<float>::infinity();
-  // Below it all are as good as zero.
-  constexpr float kLeast = 1e-30f;
   for (const float clip : kClips) {
-    if (!(greatest > kLeast)) break;
+    if (!(greatest > kLeastInt8Scale)) break;
     const float candidate = greatest * clip / kMostInt8;
     const float error = SquaredError(numbers, candidate);
     if (error < least) least = error, scale = candidate;

@@ -10,6 +10,9 @@ namespace elserve {
 // The greatest integer that a number becomes, and minus that the least: symmetric, so that there is no zero point.
 inline constexpr float kMostInt8 = 127;
 
+// Numbers whose greatest is not above this are as good as zeros, and have any scale.
+inline constexpr float kLeastInt8Scale = 1e-30f;
+
 // A row's numbers beyond so many times its root mean square are not among its integers, which would have few digits
 // left for all the others: they are multiplied by themselves, in float32. Up to so many of them, the first.
 inline constexpr float kOutlierRatio = 30;

@@ -41,14 +41,19 @@ struct Bench {
     const int length = history + 1, blocks = (rows * length + kBlockCells - 1) / kBlockCells;
     const AttentionForm form = el ? AttentionForm::kEl : AttentionForm::kKv;
     if (!backend
-             ->AllocateMemory(
-                 {.cross = form, .self = form, .layers = 1, .d = kWidth, .heads = kHeads, .head_dim = kHeadDim},
-                 documents * pages, blocks,
-                 {.encode_positions = documents * tokens,
-                  .decode_positions = rows,
-                  .select_rows = rows,
-                  .decoder_length = length,
-                  .source_length = tokens})
+             ->AllocateMemory({.cross = form,
+                               .self = form,
+                               .layers = 1,
+                               .d = kWidth,
+                               .heads = kHeads,
+                               .head_dim = kHeadDim,
+                               .int8 = bits == 8},
+                              documents * pages, blocks,
+                              {.encode_positions = documents * tokens,
+                               .decode_positions = rows,
+                               .select_rows = rows,
+                               .decoder_length = length,
+                               .source_length = tokens})
              .ok()) {
       std::abort();
     }
@@ -96,7 +101,7 @@ struct Bench {
   DecodeLayout decode;
 };
 
-// 32, 16, or 8: bfloat16 with int8 weights.
+// 32, 16, or 8: bfloat16 with int8 weights, and with el's states in int8.
 int64_t BitsOf(const benchmark::State& state) { return state.range(0); }
 
 void Report(benchmark::State& state, double flops) {
@@ -240,11 +245,14 @@ BENCHMARK(BM_FavorAttention)
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_CrossAttention)
     ->ArgsProduct({{16, 32}, {0, 1}, {32}, {1024}, {1, 4, 8}})
+    ->ArgsProduct({{8}, {1}, {32}, {256, 1024}, {1, 4, 8}})
+    ->Args({16, 1, 32, 256, 4})
     ->Args({16, 1, 1, 1024, 4})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_SelfAttention)
     ->ArgsProduct({{16, 32}, {0, 1}, {8, 128}, {32}})
+    ->ArgsProduct({{8}, {1}, {8, 128}, {32}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_SelectTokens)->ArgsProduct({{16, 32}, {1, 4, 64, 128}})->UseRealTime()->Unit(benchmark::kMillisecond);

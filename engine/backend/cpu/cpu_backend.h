@@ -173,7 +173,7 @@ class CpuBackend final : public Backend {
     return phase == Phase::kEncode ? layout_.encode.positions() : Layout(phase).positions();
   }
   const DecodeLayout& Layout(Phase phase) const { return phase == Phase::kPrefill ? layout_.prefill : layout_.decode; }
-  const StateMemory& States(const MemoryShape&) const { return attention_.states; }
+  const StateMemory& States(const MemoryShape& s) const { return s.int8 ? int8_->states : attention_.states; }
   int64_t PageBytes(const MemoryShape& shape) const;  // of one layer (kv) or all (el)
   int64_t CellBytes(const MemoryShape& shape) const;
 

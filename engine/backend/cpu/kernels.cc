@@ -3,8 +3,9 @@
 namespace elserve::cpu {
 
 const Int8Kernels* Int8KernelsFor(Isa isa) {
+  if (isa >= Isa::kAvx512 && !HasAvx512Vnni()) return nullptr;
   if (isa == Isa::kAmx && HasAmxInt8()) return &AmxInt8Kernels();
-  if (isa >= Isa::kAvx512) return HasAvx512Vnni() ? &Avx512VnniKernels() : nullptr;
+  if (isa >= Isa::kAvx512) return &Avx512VnniKernels();
   return HasAvxVnni() ? &Avx2VnniKernels() : nullptr;
 }
 

@@ -261,6 +261,19 @@ struct SelectOutcome {
   bool needs_logits = false;
 };
 
+// How EL keeps states from step to step, and attends to them.
+struct StateMemory {
+  int64_t (*kept_bytes)(int64_t d);  // of one state
+  int64_t (*page_bytes)(int64_t d);
+  // States [d], with room to kept_bytes(d), to what is kept of them; and what that stands for.
+  void (*keep)(const std::byte* states, int64_t d, std::byte* kept);
+  void (*restore)(const std::byte* kept, int64_t d, std::byte* states);
+  void (*store_page)(const StatePage& args);
+  int most_queries;  // of an attention
+  int64_t (*scratch_floats)(int64_t d);
+  void (*attend)(const ElAttention& args);
+};
+
 // n states -> integers: states[i] is about scale * (integer - kernels' offset), but for the outliers, which are 0
 // there.
 struct QuantizedRow {
@@ -283,19 +296,7 @@ struct Int8Kernels {
   // Rows [panel columns, units] -> a panel.
   void (*pack_panel)(const uint32_t* rows, int64_t units, uint32_t* panel);
   void (*quantize)(const QuantizedRow& row);
-};
-
-// How EL keeps states from step to step, and attends to them.
-struct StateMemory {
-  int64_t (*kept_bytes)(int64_t d);  // of one state
-  int64_t (*page_bytes)(int64_t d);
-  // States [d], with room to kept_bytes(d), to what is kept of them; and what that stands for.
-  void (*keep)(const std::byte* states, int64_t d, std::byte* kept);
-  void (*restore)(const std::byte* kept, int64_t d, std::byte* states);
-  void (*store_page)(const StatePage& args);
-  int most_queries;  // of an attention
-  int64_t (*scratch_floats)(int64_t d);
-  void (*attend)(const ElAttention& args);
+  StateMemory states;  // kept as integers, each state by a scale of its own
 };
 
 // A set of kernels, and the layouts that its own kernels read: weights, states and keys and values lie in memory as the

@@ -132,6 +132,10 @@ class ReferenceBackend final : public Backend {
   // What `bias` adds for a query at `position`.
   static float BiasOf(const PositionBias& bias, int head, int64_t key, int64_t position);
   void RequireTensor(const Tensor& tensor, Phase phase, int64_t cols, Storage storage) const;
+  // What memory of the form holds of a row.
+  void Keep(const float* row, std::optional<AttentionForm> form, float* kept) const;
+  // A position's query as attention in the form takes it.
+  std::vector<float> QueryOf(const float* row, AttentionForm form) const;
   void StoreCells(Phase phase, int layer, const Tensor& states);
   std::vector<float> KeyAndValue(const LinearWeight& weight, const float* state) const;
 
@@ -332,6 +336,20 @@ float* ReferenceBackend::EncoderState(int layer, std::span<const int32_t> pages,
   return &encoder_[shape_.cross == AttentionForm::kEl ? 0 : layer][token * StateWidth(shape_, shape_.cross)];
 }
 
+void ReferenceBackend::Keep(const float* row, std::optional<AttentionForm> form, float* kept) const {
+  std::copy_n(row, StateWidth(shape_, form), kept);
+  if (shape_.int8 && form == AttentionForm::kEl) reference::RoundStateToInt8(kept, shape_.d);
+}
+
+std::vector<float> ReferenceBackend::QueryOf(const float* row, AttentionForm form) const {
+  std::vector<float> query(row, row + QueryWidth(form));
+  if (shape_.int8 && form == AttentionForm::kEl) {
+    for (int head = 0; head < shape_.heads; ++head)
+      reference::RoundStateToInt8(&query[int64_t{head} * shape_.d], shape_.d);
+  }
+  return query;
+}
+
 void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
   const int64_t width = StateWidth(shape_, shape_.cross);
   Require(args.layer >= 0 && args.layer < shape_.encoder_layers(), "StoreEncoder's layer is 0 (el) or the decoder's");
@@ -339,7 +357,7 @@ void ReferenceBackend::StoreEncoder(const StoreEncoderArgs& args) {
   for (const EncodeDocument& document : layout_.encode.documents) {
     if (document.pages.empty()) continue;
     for (int64_t t = 0; t < document.length; ++t) {
-      std::copy_n(Row(args.states, document.begin + t), width, EncoderState(args.layer, document.pages, t));
+      Keep(Row(args.states, document.begin + t), shape_.cross, EncoderState(args.layer, document.pages, t));
     }
   }
 }
@@ -360,7 +378,7 @@ void ReferenceBackend::CrossAttention(const CrossAttentionArgs& args) {
     for (int64_t t = 0; t < document.length; ++t) states.push_back(EncoderState(args.layer, document.pages, t));
     for (int64_t p = document.begin; p < document.begin + document.positions; ++p) {
       Attend({.layout = MemoryLayout(*shape_.cross),
-              .query = Row(args.query, p),
+              .query = QueryOf(Row(args.query, p), *shape_.cross).data(),
               .states = states,
               .bias = bias,
               .approximation = args.approximation,
@@ -378,7 +396,7 @@ void ReferenceBackend::StoreCells(Phase phase, int layer, const Tensor& states) 
   RequireTensor(states, phase, query_width + width, Storage::kState);
   for (const DecodeRow& row : Layout(phase).rows) {
     for (int64_t j = 0; j < row.positions; ++j) {
-      std::copy_n(Row(states, row.begin + j) + query_width, width, DecoderState(layer, row.ancestry[row.first + j]));
+      Keep(Row(states, row.begin + j) + query_width, shape_.self, DecoderState(layer, row.ancestry[row.first + j]));
     }
   }
 }
@@ -393,7 +411,7 @@ void ReferenceBackend::SelfAttention(const SelfAttentionArgs& args) {
     for (const int32_t cell : row.ancestry) states.push_back(DecoderState(args.layer, cell));
     const auto bias = [&](int head, int64_t t) { return BiasOf(args.bias, head, t, row.first); };
     Attend({.layout = MemoryLayout(shape_.self),
-            .query = Row(el ? args.query : args.states, row.begin),
+            .query = QueryOf(Row(el ? args.query : args.states, row.begin), shape_.self).data(),
             .states = states,
             .bias = bias,
             .output = MutableRow(args.output, row.begin)});

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "engine/backend/int8_weight.h"
 #include "engine/backend/reference/require.h"
@@ -48,24 +49,23 @@ std::vector<float> ToFloats(const HostTensor& tensor) {
 }
 
 void RoundToInt8(float* row, int64_t n) {
-  float greatest = 0, nothing = 0;
   double squares = 0;
-  for (int64_t i = 0; i < n; ++i) squares += row[i] * static_cast<double>(row[i]), nothing += row[i] * 0;
+  for (int64_t i = 0; i < n; ++i) squares += row[i] * static_cast<double>(row[i]);
   const auto limit = static_cast<float>(kOutlierRatio * std::sqrt(squares / static_cast<double>(n)));
-  std::vector<bool> apart(n);
-  int outliers = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    if (std::abs(row[i]) > limit && outliers < kMostOutliers) {
-      apart[i] = true;
-      ++outliers;
-    } else {
-      greatest = std::max(greatest, std::abs(row[i]));
-    }
+  std::vector<std::pair<int64_t, float>> outliers;
+  for (int64_t i = 0; i < n && outliers.size() < kMostOutliers; ++i) {
+    if (std::abs(row[i]) > limit) outliers.emplace_back(i, std::exchange(row[i], 0));
   }
-  const float scale = (greatest > 1e-30f ? greatest : kMostInt8) / kMostInt8 + nothing, by = 1 / scale;
-  for (int64_t i = 0; i < n; ++i) {
-    if (!apart[i]) row[i] = scale * std::nearbyint(row[i] * by);
-  }
+  RoundStateToInt8(row, n);
+  for (const auto& [i, x] : outliers) row[i] = x;
+}
+
+void RoundStateToInt8(float* row, int64_t n) {
+  // Nothing, but for a NaN, which has no integer.
+  float greatest = 0, nothing = 0;
+  for (int64_t i = 0; i < n; ++i) greatest = std::max(greatest, std::abs(row[i])), nothing += row[i] * 0;
+  const float scale = (greatest > kLeastInt8Scale ? greatest : kMostInt8) / kMostInt8 + nothing, by = 1 / scale;
+  for (int64_t i = 0; i < n; ++i) row[i] = scale * std::nearbyint(row[i] * by);
 }
 
 PackedWeightPtr MakeLinear(const HostTensor& weight, const HostTensor* bias, WeightType type) {

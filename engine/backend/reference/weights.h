@@ -12,8 +12,11 @@ namespace elserve::reference {
 // Every value of `tensor`, exactly: float32 holds all of bfloat16 and float16.
 std::vector<float> ToFloats(const HostTensor& tensor);
 
-// The nearest numbers to row[n] that are its scale times integers: what a product with int8 weights makes of it.
+// The nearest numbers to row[n] that are its scale times integers: what a product with int8 weights makes of it. Its
+// outliers stay as they are.
 void RoundToInt8(float* row, int64_t n);
+// Likewise, without outliers: what MemoryShape::int8 makes of a state, and of a query.
+void RoundStateToInt8(float* row, int64_t n);
 
 struct LinearWeight final : PackedWeight {
   int64_t out = 0;

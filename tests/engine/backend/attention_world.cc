@@ -41,6 +41,11 @@ MemoryShape MemoryOf(const AttentionShape& shape, AttentionForms forms) {
           .heads = shape.heads,
           .head_dim = shape.head_dim};
 }
+std::vector<MemoryShape> MemoriesOf(const AttentionShape& shape) {
+  MemoryShape int8 = MemoryOf(shape, kAllEl);
+  int8.int8 = true;
+  return {MemoryOf(shape, kAllKv), MemoryOf(shape, kAllEl), int8};
+}
 int64_t StateWidth(const MemoryShape& shape, std::optional<AttentionForm> form) {
   if (!form) return 0;
   return form == AttentionForm::kEl ? shape.d : 2 * shape.heads * shape.head_dim;
@@ -55,8 +60,8 @@ float QueryDeviation(const MemoryShape& shape, std::optional<AttentionForm> form
   return kScoreDeviation / std::sqrt(static_cast<float>(HeadWidth(shape, form)));
 }
 std::string NameOf(const std::string& operation, const MemoryShape& shape) {
-  return operation + " " + ToString({shape.cross, shape.self}) + " heads " + std::to_string(shape.heads) +
-         " head_dim " + std::to_string(shape.head_dim) + " d " + std::to_string(shape.d);
+  return operation + " " + ToString({shape.cross, shape.self}) + (shape.int8 ? " in int8" : "") + " heads " +
+         std::to_string(shape.heads) + " head_dim " + std::to_string(shape.head_dim) + " d " + std::to_string(shape.d);
 }
 
 std::vector<float> RandomStates(const Session& session, Values values, uint32_t seed, int64_t n, float deviation) {

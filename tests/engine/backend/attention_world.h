@@ -35,6 +35,8 @@ enum class Values { kNormal, kGrid };
 inline constexpr float kScoreDeviation = 2.0f;
 
 MemoryShape MemoryOf(const AttentionShape& shape, AttentionForms forms);
+// All ways to keep both attentions alike: keys and values, states, and states in int8.
+std::vector<MemoryShape> MemoriesOf(const AttentionShape& shape);
 // Of no form: 0.
 int64_t StateWidth(const MemoryShape& shape, std::optional<AttentionForm> form);
 int64_t QueryWidth(const MemoryShape& shape, std::optional<AttentionForm> form);

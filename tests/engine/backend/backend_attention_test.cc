@@ -57,6 +57,9 @@ std::vector<DocumentSpec> MixedDocuments() {
           {.length = 5, .rows = 1, .history = 131}};
 }
 
+// int8: weights are rounded to 254ths of the largest; el_attention_test.cc says of each case what that may come to.
+Tolerance ToleranceOf(const MemoryShape& shape) { return shape.int8 ? Tolerance{.bfloat16 = 1.0 / 32} : Tolerance{}; }
+
 void CheckEncoderAttention(const AttentionShape& shape, Bias biased, const std::vector<int>& lengths,
                            std::vector<std::vector<int>> batches) {
   CheckOperation({.name = NameOf(biased == Bias::kSome ? "biased encoder attention" : "encoder attention",
@@ -131,12 +134,13 @@ Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& s
 
 TEST(BackendAttention, Cross) {
   const DecodeWorld world(60, MixedDocuments());
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    for (const AttentionShape& attention : Shapes(Bias::kNone)) {
-      const MemoryShape shape = MemoryOf(attention, forms);
+  for (const AttentionShape& attention : Shapes(Bias::kNone)) {
+    for (const MemoryShape& shape : MemoriesOf(attention)) {
       CheckOperation({.name = NameOf("cross attention", shape),
                       .units = static_cast<int>(world.positions().size()),
                       .cols = QueryWidth(shape, shape.cross),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); },
                       .batches = world.Batches(61)});
       if (HasFatalFailure()) return;
@@ -146,11 +150,12 @@ TEST(BackendAttention, Cross) {
 
 TEST(BackendAttention, CrossOfPrefill) {
   const DecodeWorld world(75, MixedDocuments());
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    const MemoryShape shape = MemoryOf({3, 8, 40}, forms);
+  for (const MemoryShape& shape : MemoriesOf({3, 8, 40})) {
     CheckOperation({.name = NameOf("cross attention of prefill", shape),
                     .units = static_cast<int>(world.positions().size()),
                     .cols = QueryWidth(shape, shape.cross),
+                    .tolerance = ToleranceOf(shape),
+                    .int8 = shape.int8,
                     .load =
                         [&](Session& session) {
                           return LoadCross(session, world, shape, {.stale = 1000.0f, .phase = Phase::kPrefill});
@@ -162,12 +167,13 @@ TEST(BackendAttention, CrossOfPrefill) {
 
 TEST(BackendAttention, Self) {
   const DecodeWorld world(62, MixedDocuments());
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    for (const AttentionShape& attention : Shapes(Bias::kNone)) {
-      const MemoryShape shape = MemoryOf(attention, forms);
+  for (const AttentionShape& attention : Shapes(Bias::kNone)) {
+    for (const MemoryShape& shape : MemoriesOf(attention)) {
       CheckOperation({.name = NameOf("self attention", shape),
                       .units = static_cast<int>(world.positions().size()),
                       .cols = QueryWidth(shape, shape.cross),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                       .batches = world.Batches(63)});
       if (HasFatalFailure()) return;
@@ -180,28 +186,36 @@ TEST(BackendAttention, FormsMayDiffer) {
   const DecodeWorld world(74, MixedDocuments());
   for (const AttentionForms forms : {AttentionForms{AttentionForm::kEl, AttentionForm::kKv},
                                      AttentionForms{AttentionForm::kKv, AttentionForm::kEl}}) {
-    const MemoryShape shape = MemoryOf({5, 16, 64}, forms);
-    const int units = static_cast<int>(world.positions().size());
-    CheckOperation({.name = NameOf("cross attention", shape),
-                    .units = units,
-                    .cols = QueryWidth(shape, shape.cross),
-                    .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); }});
-    CheckOperation({.name = NameOf("self attention", shape),
-                    .units = units,
-                    .cols = QueryWidth(shape, shape.self),
-                    .load = [&](Session& session) { return LoadSelf(session, world, shape); }});
+    for (const bool int8 : {false, true}) {
+      MemoryShape shape = MemoryOf({5, 16, 64}, forms);
+      shape.int8 = int8;
+      const int units = static_cast<int>(world.positions().size());
+      CheckOperation({.name = NameOf("cross attention", shape),
+                      .units = units,
+                      .cols = QueryWidth(shape, shape.cross),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
+                      .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); }});
+      CheckOperation({.name = NameOf("self attention", shape),
+                      .units = units,
+                      .cols = QueryWidth(shape, shape.self),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
+                      .load = [&](Session& session) { return LoadSelf(session, world, shape); }});
+    }
   }
 }
 
 TEST(BackendAttention, ScoresMayHaveABias) {
   const DecodeWorld world(75, MixedDocuments());
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    for (const AttentionShape& attention : Shapes(Bias::kSome)) {
-      const MemoryShape shape = MemoryOf(attention, forms);
+  for (const AttentionShape& attention : Shapes(Bias::kSome)) {
+    for (const MemoryShape& shape : MemoriesOf(attention)) {
       const int units = static_cast<int>(world.positions().size());
       CheckOperation({.name = NameOf("biased cross attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.cross),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load =
                           [&](Session& session) {
                             return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome});
@@ -210,6 +224,8 @@ TEST(BackendAttention, ScoresMayHaveABias) {
       CheckOperation({.name = NameOf("biased self attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.self),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load = [&](Session& session) { return LoadSelf(session, world, shape, Bias::kSome); },
                       .batches = world.Batches(77)});
       if (HasFatalFailure()) return;
@@ -221,17 +237,20 @@ TEST(BackendAttention, ScoresMayHaveABias) {
 TEST(BackendAttention, ManyPositionsOfOneDocument) {
   const DecodeWorld world(
       64, {{.length = 70, .rows = 32, .history = 3}, {.length = 9, .rows = 1, .history = 0, .new_positions = 98}});
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    const MemoryShape shape = MemoryOf({5, 16, 64}, forms);
+  for (const MemoryShape& shape : MemoriesOf({5, 16, 64})) {
     const int units = static_cast<int>(world.positions().size());
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = units,
                     .cols = QueryWidth(shape, shape.cross),
+                    .tolerance = ToleranceOf(shape),
+                    .int8 = shape.int8,
                     .load = [&](Session& session) { return LoadCross(session, world, shape); },
                     .batches = world.Batches(65)});
     CheckOperation({.name = NameOf("self attention", shape),
                     .units = units,
                     .cols = QueryWidth(shape, shape.cross),
+                    .tolerance = ToleranceOf(shape),
+                    .int8 = shape.int8,
                     .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                     .batches = world.Batches(66)});
   }
@@ -248,30 +267,37 @@ TEST(BackendAttention, LongSourcesAndHistories) {
     documents = {{.length = 1100, .rows = 1, .history = 3}, {.length = 513, .rows = 1, .history = 530}};
   const DecodeWorld world(71, documents);
   const int units = static_cast<int>(world.positions().size());
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    for (const AttentionShape& attention : {AttentionShape{3, 24, 96}, {5, 16, 64}, {16, 64, 1024}}) {
-      if (kEmulatedDevice && attention.d != 96) continue;
-      const MemoryShape shape = MemoryOf(attention, forms);
+  for (const AttentionShape& attention : {AttentionShape{3, 24, 96}, {5, 16, 64}, {16, 64, 1024}}) {
+    if (kEmulatedDevice && attention.d != 96) continue;
+    for (const MemoryShape& shape : MemoriesOf(attention)) {
       CheckOperation({.name = NameOf("cross attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.cross),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); },
                       .batches = world.Batches(72)});
       CheckOperation({.name = NameOf("self attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.cross),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                       .batches = world.Batches(73)});
       if (attention.d != 96) continue;
       CheckOperation({.name = NameOf("biased cross attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.cross),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load = [&](Session& session) {
                         return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome});
                       }});
       CheckOperation({.name = NameOf("biased self attention", shape),
                       .units = units,
                       .cols = QueryWidth(shape, shape.self),
+                      .tolerance = ToleranceOf(shape),
+                      .int8 = shape.int8,
                       .load = [&](Session& session) { return LoadSelf(session, world, shape, Bias::kSome); }});
       if (HasFatalFailure()) return;
     }
@@ -282,11 +308,12 @@ TEST(BackendAttention, LongSourcesAndHistories) {
 // behind its last token, where a weight of 0 does not silence them.
 TEST(BackendAttention, StaleNansBehindADocumentAreNotRead) {
   const DecodeWorld world(67, MixedDocuments());
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    const MemoryShape shape = MemoryOf({3, 24, 96}, forms);
+  for (const MemoryShape& shape : MemoriesOf({3, 24, 96})) {
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = static_cast<int>(world.positions().size()),
                     .cols = QueryWidth(shape, shape.cross),
+                    .tolerance = ToleranceOf(shape),
+                    .int8 = shape.int8,
                     .load =
                         [&](Session& session) {
                           return LoadCross(session, world, shape, {.stale = std::numeric_limits<float>::quiet_NaN()});
@@ -300,8 +327,7 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
   const std::vector<DocumentSpec> documents = MixedDocuments();
   const DecodeWorld world(68, documents);
   constexpr int kBroken = 1;
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    const MemoryShape shape = MemoryOf({3, 24, 96}, forms);
+  for (const MemoryShape& shape : MemoriesOf({3, 24, 96})) {
     std::vector<int> broken;
     for (int p = 0; p < static_cast<int>(world.positions().size()); ++p) {
       if (world.positions()[p].document == kBroken) broken.push_back(p);
@@ -348,6 +374,8 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
     CheckOperation({.name = NameOf("attention beside NaN", shape),
                     .units = static_cast<int>(world.positions().size()),
                     .cols = QueryWidth(shape, shape.cross),
+                    .tolerance = ToleranceOf(shape),
+                    .int8 = shape.int8,
                     .load = load,
                     .batches = {}});
   }
@@ -364,6 +392,8 @@ TEST(BackendAttention, SelfWithoutSources) {
     CheckOperation({.name = NameOf("self attention", shape),
                     .units = static_cast<int>(world.positions().size()),
                     .cols = QueryWidth(shape, shape.self),
+                    .tolerance = ToleranceOf(shape),
+                    .int8 = shape.int8,
                     .load = [&](Session& session) { return LoadSelf(session, world, shape); },
                     .batches = world.Batches(74)});
   }
@@ -372,8 +402,7 @@ TEST(BackendAttention, SelfWithoutSources) {
 // A dropped document's states stay in its batch's activations and go nowhere; its batch-mates' are stored as always.
 TEST(BackendAttention, DroppedDocumentsAreNotStored) {
   const DecodeWorld world(69, {{.length = 70, .rows = 2, .history = 1}, {.length = 30, .rows = 2, .history = 1}});
-  for (const AttentionForms forms : {kAllKv, kAllEl}) {
-    const MemoryShape shape = MemoryOf({3, 8, 40}, forms);
+  for (const MemoryShape& shape : MemoriesOf({3, 8, 40})) {
     const auto load = [&](Session& session) -> Runner {
       const Runner run = LoadCross(session, world, shape);
       const Tensor states =
@@ -394,6 +423,8 @@ TEST(BackendAttention, DroppedDocumentsAreNotStored) {
     CheckOperation({.name = NameOf("cross attention", shape),
                     .units = 4,
                     .cols = QueryWidth(shape, shape.cross),
+                    .tolerance = ToleranceOf(shape),
+                    .int8 = shape.int8,
                     .load = load,
                     .batches = {{0}, {2, 3}, {3, 0}}});
   }

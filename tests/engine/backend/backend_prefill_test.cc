@@ -1,4 +1,4 @@
-// PrefillAttention on every backend under test: rows of many positions, in slices, in both forms of memory.
+// PrefillAttention on every backend under test: rows of many positions, in slices, in every form of memory.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -6,21 +6,15 @@
 #include <memory>
 #include <numeric>
 #include <random>
-#include <string>
 #include <vector>
 
+#include "tests/engine/backend/attention_world.h"
 #include "tests/engine/backend/backends_under_test.h"
 #include "tests/engine/backend/operation_check.h"
 #include "tests/engine/backend/session.h"
 
 namespace elserve {
 namespace {
-
-struct Shape {
-  int heads;
-  int head_dim;
-  int d;
-};
 
 // Every length around the edges of cells, pages, strips and of the tasks that queries are cut into. Fewer for an
 // emulated device, which is slow.
@@ -29,7 +23,7 @@ std::vector<int> Lengths() {
   return {1, 2, 16, 63, 64, 65, 130, 210};
 }
 
-std::vector<Shape> Shapes() {
+std::vector<AttentionShape> Shapes() {
   if (kEmulatedDevice) return {{1, 8, 8}, {3, 16, 40}};
   return {{1, 8, 8}, {3, 8, 40}, {2, 160, 96}, {3, 64, 128}};
 }
@@ -94,18 +88,19 @@ OwnedStep SliceStep(const Prompts& prompts, std::span<const int> units, std::spa
 // Feeds the units in slices of random sizes, which no two runs have alike, and returns what each position got.
 class PrefillRun {
  public:
-  PrefillRun(Session& session, const Prompts& prompts, const Shape& shape, AttentionForm form, bool biased)
-      : session_(session), prompts_(prompts), el_(form == AttentionForm::kEl), width_(shape.heads * shape.head_dim) {
+  PrefillRun(Session& session, const Prompts& prompts, const MemoryShape& shape, bool biased)
+      : session_(session),
+        prompts_(prompts),
+        el_(shape.self == AttentionForm::kEl),
+        width_(shape.heads * shape.head_dim) {
     const int longest = *std::max_element(prompts.lengths.begin(), prompts.lengths.end());
-    session.AllocateMemory(
-        {.cross = form, .self = form, .layers = 2, .d = shape.d, .heads = shape.heads, .head_dim = shape.head_dim}, 1,
-        prompts.blocks(),
-        {.prefill_positions = prompts.positions,
-         .prefill_history = prompts.positions,
-         .decode_positions = 1,
-         .select_rows = static_cast<int>(prompts.lengths.size()),
-         .decoder_length = longest,
-         .source_length = kPageTokens});
+    session.AllocateMemory(shape, 1, prompts.blocks(),
+                           {.prefill_positions = prompts.positions,
+                            .prefill_history = prompts.positions,
+                            .decode_positions = 1,
+                            .select_rows = static_cast<int>(prompts.lengths.size()),
+                            .decoder_length = longest,
+                            .source_length = kPageTokens});
     state_width_ = el_ ? shape.d : 3 * width_;
     tensors_ = {session.Allocate(prompts.positions, state_width_, Storage::kState),
                 session.Allocate(prompts.positions, width_, Storage::kState),
@@ -176,20 +171,19 @@ class PrefillRun {
 TEST(BackendPrefill, AttendsToEachRowsOwnPast) {
   const Prompts prompts;
   const auto units = static_cast<int>(prompts.lengths.size());
-  for (const AttentionForm form : {AttentionForm::kKv, AttentionForm::kEl}) {
-    for (const bool biased : {false, true}) {
-      for (const Shape& shape : Shapes()) {
+  for (const AttentionShape& attention : Shapes()) {
+    for (const MemoryShape& shape : MemoriesOf(attention)) {
+      for (const bool biased : {false, true}) {
         // What is added does not know the width of heads.
         if (biased && shape.head_dim > 16) continue;
-        CheckOperation({.name = std::string("prefill ") + (form == AttentionForm::kEl ? "el" : "kv") + " heads " +
-                                std::to_string(shape.heads) + " head_dim " + std::to_string(shape.head_dim) +
-                                (biased ? " biased" : ""),
+        CheckOperation({.name = NameOf(biased ? "biased prefill" : "prefill", shape),
                         .units = units,
                         .cols = int64_t{shape.heads} * shape.head_dim,
                         // Keys and values that are made of states are rounded, where the reference's are not.
-                        .tolerance = {.bfloat16 = 1.0 / (form == AttentionForm::kEl ? 32 : 128)},
+                        .tolerance = {.bfloat16 = 1.0 / (shape.self == AttentionForm::kEl ? 32 : 128)},
+                        .int8 = shape.int8,
                         .load = [&](Session& session) -> Runner {
-                          const auto run = std::make_shared<PrefillRun>(session, prompts, shape, form, biased);
+                          const auto run = std::make_shared<PrefillRun>(session, prompts, shape, biased);
                           return [run](std::span<const int> chosen) { return (*run)(chosen); };
                         },
                         .batches = RandomBatches(12, units)});

@@ -40,13 +40,14 @@ const Kernels& AmxKernels() {
 }
 
 const Int8Kernels& AmxInt8Kernels() {
-  static constexpr Int8Kernels kTable = {.name = "AMX-INT8",
-                                         .panel = kTilePanel,
-                                         .unit_step = kTileUnits,
-                                         .offset = 0,
-                                         .linear = &LinearByTiles<DotBf16State, true>,
-                                         .pack_panel = &PackTilePanel,
-                                         .quantize = &Quantize<DotBf16State, 0>};
+  static const Int8Kernels kTable = {.name = "AMX-INT8",
+                                     .panel = kTilePanel,
+                                     .unit_step = kTileUnits,
+                                     .offset = 0,
+                                     .linear = &LinearByTiles<DotBf16State, true>,
+                                     .pack_panel = &PackTilePanel,
+                                     .quantize = &Quantize<DotBf16State, 0>,
+                                     .states = Avx512VnniKernels().states};
   return kTable;
 }
 

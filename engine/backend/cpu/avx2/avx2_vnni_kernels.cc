@@ -1,6 +1,6 @@
 // Compiled with AVX2, FMA and AVX-VNNI.
 #include "engine/backend/cpu/avx2/vnni256.inl.h"
-#include "engine/backend/cpu/generic/int8_units.inl.h"
+#include "engine/backend/cpu/generic/int8_table.inl.h"
 
 namespace elserve::cpu {
 

@@ -80,6 +80,8 @@ struct Vec256 {
   }
   static I AddInts(I a, I b) { return _mm256_add_epi32(a, b); }
   static I SubInts(I a, I b) { return _mm256_sub_epi32(a, b); }
+  // Each by n bytes to the left.
+  static I ShiftBytes(I a, int n) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(8 * n)); }
   // Byte n of each, as it is signed.
   static I SignedByte(I a, int n) { return _mm256_srai_epi32(_mm256_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * n)), 24); }
   static F FromInts(I a) { return _mm256_cvtepi32_ps(a); }
@@ -118,6 +120,16 @@ struct Vec256 {
     alignas(16) uint16_t copy[8];
     StoreBf16(copy, a);
     for (int i = 0; i < n; ++i) p[i] = copy[i];
+  }
+  // Four rows of 32 bytes -> units of a byte of each: vector i holds columns 4 i to 4 i + 3 of each 16.
+  static void Zip4(const uint32_t* row0, const uint32_t* row1, const uint32_t* row2, const uint32_t* row3, I (&to)[4]) {
+    const I a = LoadUnits(row0), b = LoadUnits(row1), c = LoadUnits(row2), d = LoadUnits(row3);
+    const I low = _mm256_unpacklo_epi8(a, b), low2 = _mm256_unpacklo_epi8(c, d);
+    const I high = _mm256_unpackhi_epi8(a, b), high2 = _mm256_unpackhi_epi8(c, d);
+    to[0] = _mm256_unpacklo_epi16(low, low2);
+    to[1] = _mm256_unpackhi_epi16(low, low2);
+    to[2] = _mm256_unpacklo_epi16(high, high2);
+    to[3] = _mm256_unpackhi_epi16(high, high2);
   }
   // Two rows of 16 bfloat16 -> units of (row 0, row 1): `a` holds columns 0-3 and 8-11, `b` the others.
   static void ZipBf16(const uint32_t* row0, const uint32_t* row1, I* a, I* b) {

@@ -1,6 +1,6 @@
 // Compiled with AVX512 F, BW, DQ, VL and VNNI.
 #include "engine/backend/cpu/avx512/vnni512.inl.h"
-#include "engine/backend/cpu/generic/int8_units.inl.h"
+#include "engine/backend/cpu/generic/int8_table.inl.h"
 
 namespace elserve::cpu {
 

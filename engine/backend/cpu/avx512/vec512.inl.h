@@ -79,6 +79,8 @@ struct Vec512 {
   static void StoreBytes(uint8_t* p, I a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
   static I AddInts(I a, I b) { return _mm512_add_epi32(a, b); }
   static I SubInts(I a, I b) { return _mm512_sub_epi32(a, b); }
+  // Each by n bytes to the left.
+  static I ShiftBytes(I a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(8 * n)); }
   // Byte n of each, as it is signed.
   static I SignedByte(I a, int n) { return _mm512_srai_epi32(_mm512_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * n)), 24); }
   static F FromInts(I a) { return _mm512_cvtepi32_ps(a); }
@@ -110,6 +112,16 @@ struct Vec512 {
   }
   static void StoreBf16N(uint16_t* p, F a, int n) {
     _mm256_mask_storeu_epi16(p, Mask(n), _mm512_cvtepi32_epi16(RoundBf16(a)));
+  }
+  // Four rows of 64 bytes -> units of a byte of each: vector i holds columns 4 i to 4 i + 3 of each 16.
+  static void Zip4(const uint32_t* row0, const uint32_t* row1, const uint32_t* row2, const uint32_t* row3, I (&to)[4]) {
+    const I a = LoadUnits(row0), b = LoadUnits(row1), c = LoadUnits(row2), d = LoadUnits(row3);
+    const I low = _mm512_unpacklo_epi8(a, b), low2 = _mm512_unpacklo_epi8(c, d);
+    const I high = _mm512_unpackhi_epi8(a, b), high2 = _mm512_unpackhi_epi8(c, d);
+    to[0] = _mm512_unpacklo_epi16(low, low2);
+    to[1] = _mm512_unpackhi_epi16(low, low2);
+    to[2] = _mm512_unpacklo_epi16(high, high2);
+    to[3] = _mm512_unpackhi_epi16(high, high2);
   }
   // Two rows of 32 bfloat16 -> units of (row 0, row 1): `a` holds columns 0-3, 8-11, 16-19, 24-27, `b` the others.
   static void ZipBf16(const uint32_t* row0, const uint32_t* row1, I* a, I* b) {

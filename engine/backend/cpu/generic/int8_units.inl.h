@@ -13,9 +13,6 @@
 namespace elserve::cpu {
 namespace {
 
-// Below it a row is as good as zero.
-inline constexpr float kLeastScale = 1e-30f;
-
 // A vector of sums of integers, as product.inl.h uses it.
 template <class V>
 struct IntVec {
@@ -57,55 +54,62 @@ __attribute__((noinline)) float TakeOutliers(const QuantizedRow& p, float limit)
   return greatest;
 }
 
+// Of the numbers of a row.
+struct RowExtent {
+  float greatest;  // of their magnitudes
+  float squares;   // the sum
+  float nothing;   // 0, or a NaN where one is among them: it has no integer
+};
+
+template <class S>
+RowExtent ExtentOf(const std::byte* row, int64_t n) {
+  using V = typename S::Vec;
+  constexpr int L = V::kLanes;
+  const auto* states = reinterpret_cast<const typename S::State*>(row);
+  typename V::F most = V::Zero(), nothing = V::Zero(), squares = V::Zero();
+  for (int64_t i = 0; i < n; i += L) {
+    const typename V::F x = n - i >= L ? S::Load(states + i) : S::LoadN(states + i, static_cast<int>(n - i));
+    most = V::Max(V::Abs(x), most);
+    squares = V::Fma(x, x, squares);
+    nothing = V::Fma(x, V::Zero(), nothing);
+  }
+  return {.greatest = V::ReduceMax(most), .squares = V::ReduceAdd(squares), .nothing = V::ReduceAdd(nothing)};
+}
+
+// By which the greatest number becomes the greatest integer. Of a row of zeros any.
+inline float ScaleOf(float greatest) { return (greatest > kLeastInt8Scale ? greatest : kMostInt8) / kMostInt8; }
+
+// Integers of n numbers. kOffset: what is added to them.
+template <class S, int kOffset>
+void RoundRow(const std::byte* row, int64_t n, float scale, uint8_t* to) {
+  using V = typename S::Vec;
+  constexpr int L = V::kLanes;
+  const auto* states = reinterpret_cast<const typename S::State*>(row);
+  const typename V::F by = V::Set(1.0f / scale);
+  const typename V::I offset = V::SetInts(kOffset);
+  int64_t i = 0;
+  for (; n - i >= L; i += L) {
+    V::StoreBytes(to + i, V::AddInts(V::ToInts(V::Mul(S::Load(states + i), by)), offset));
+  }
+  if (i == n) return;
+  uint8_t last[L];
+  V::StoreBytes(last, V::AddInts(V::ToInts(V::Mul(S::LoadN(states + i, static_cast<int>(n - i)), by)), offset));
+  std::memcpy(to + i, last, static_cast<size_t>(n - i));
+}
+
 // S: the states; kOffset: what is added to the integers.
 template <class S, int kOffset>
 void Quantize(const QuantizedRow& p) {
-  using V = typename S::Vec;
-  constexpr int L = V::kLanes;
-  const auto* states = reinterpret_cast<const typename S::State*>(p.states);
-  const auto load = [&](int64_t i) {
-    return p.n - i >= L ? S::Load(states + i) : S::LoadN(states + i, static_cast<int>(p.n - i));
-  };
-  typename V::F most = V::Zero(), nothing = V::Zero(), squares = V::Zero();
-  for (int64_t i = 0; i < p.n; i += L) {
-    const typename V::F x = load(i);
-    most = V::Max(V::Abs(x), most);
-    squares = V::Fma(x, x, squares);
-    nothing = V::Fma(x, V::Zero(), nothing);  // but for a NaN, which has no integer
-  }
-  float greatest = V::ReduceMax(most);
+  const RowExtent extent = ExtentOf<S>(p.states, p.n);
+  float greatest = extent.greatest;
   p.outliers->count = 0;
-  const float limit = kOutlierRatio * std::sqrt(V::ReduceAdd(squares) / static_cast<float>(p.n));
+  const float limit = kOutlierRatio * std::sqrt(extent.squares / static_cast<float>(p.n));
   if (greatest > limit) greatest = TakeOutliers<S>(p, limit);
-  // Of a row of zeros any.
-  *p.scale = (greatest > kLeastScale ? greatest : kMostInt8) / kMostInt8 + V::ReduceAdd(nothing);
-  const typename V::F by = V::Set(1.0f / *p.scale);
-  const typename V::I offset = V::SetInts(kOffset);
+  *p.scale = ScaleOf(greatest) + extent.nothing;
   auto* to = reinterpret_cast<uint8_t*>(p.units);
-  for (int64_t i = 0; i < p.n; i += L) {
-    const typename V::I integers = V::AddInts(V::ToInts(V::Mul(load(i), by)), offset);
-    if (p.n - i >= L) {
-      V::StoreBytes(to + i, integers);
-      continue;
-    }
-    uint8_t last[L];
-    V::StoreBytes(last, integers);
-    std::memcpy(to + i, last, static_cast<size_t>(p.n - i));
-  }
+  RoundRow<S, kOffset>(p.states, p.n, *p.scale, to);
   for (int64_t i = p.n; i % 4 != 0; ++i) to[i] = 0;
   for (int o = 0; o < p.outliers->count; ++o) to[p.outliers->columns[o]] = kOffset;
-}
-
-template <class S>
-constexpr Int8Kernels Int8TableOf(const char* name) {
-  using M = Int8Units<typename S::Vec>;
-  return {.name = name,
-          .panel = 2 * S::Vec::kLanes,
-          .unit_step = 1,
-          .offset = 128,
-          .linear = &Linear<S, M>,
-          .pack_panel = &PackPanel<S>,
-          .quantize = &Quantize<S, 128>};
 }
 
 }  // namespace

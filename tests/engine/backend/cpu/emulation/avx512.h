@@ -230,6 +230,12 @@ inline __m256i _mm512_cvtepi32_epi16(__m512i a) {
   const __m256i quarters = _mm256_packus_epi32(_mm256_and_si256(a.low, low), _mm256_and_si256(a.high, low));
   return _mm256_permute4x64_epi64(quarters, 0xD8);
 }
+inline __m512i _mm512_unpacklo_epi8(__m512i a, __m512i b) {
+  return {_mm256_unpacklo_epi8(a.low, b.low), _mm256_unpacklo_epi8(a.high, b.high)};
+}
+inline __m512i _mm512_unpackhi_epi8(__m512i a, __m512i b) {
+  return {_mm256_unpackhi_epi8(a.low, b.low), _mm256_unpackhi_epi8(a.high, b.high)};
+}
 inline __m512i _mm512_unpacklo_epi16(__m512i a, __m512i b) {
   return {_mm256_unpacklo_epi16(a.low, b.low), _mm256_unpacklo_epi16(a.high, b.high)};
 }
