@@ -38,7 +38,8 @@ MadeBackend MakeCpu([[maybe_unused]] const EngineOptions& options) {
   cpu.host_root = options.host_root;
   cpu.approximate = !options.approximation.exact();
   if (options.precision == Precision::kFloat32) cpu.state_type = DataType::kFloat32;
-  if (options.precision == Precision::kBFloat16 || options.precision == Precision::kInt8) {
+  if (options.precision == Precision::kBFloat16 || options.precision == Precision::kInt8 ||
+      (options.precision == Precision::kAuto && options.int8_memory)) {
     cpu.state_type = DataType::kBFloat16;
   }
   return MakeCpuBackend(cpu);

@@ -37,6 +37,10 @@ struct EngineOptions {
   // processors with VNNI or AMX-INT8.
   Precision precision = Precision::kAuto;
   Int8Keep int8_keep;  // of kInt8
+  // Hidden states are kept in int8, those of sources and of the decoder: MemoryShape::int8. For precision kBFloat16 or
+  // kInt8, which kAuto is then, exact attention, and a form that keeps states of what there is more of: sources, or a
+  // decoder-only model's positions. Lossy.
+  bool int8_memory = false;
   // What the decoder's cross- and self-attention keep: hidden states (EL-attention) or keys and values; nullopt: the
   // cheaper form by the cost model of memory_plan.h. A decoder-only model takes what it says of self-attention.
   std::optional<AttentionForms> attention;
@@ -115,6 +119,7 @@ struct ModelInfo {
   std::string device_reason;   // why that one: "as configured", or what kAuto found
   Precision precision = Precision::kFloat32;  // kAuto never
   Int8Keep int8_keep;                         // EngineOptions::int8_keep
+  bool int8_memory = false;                   // EngineOptions::int8_memory
   AttentionForms attention;                   // decoder-only: of self-attention alone
   std::string attention_reason;               // why, in words and numbers
   AttentionApproximation approximation;       // EngineOptions::approximation

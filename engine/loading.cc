@@ -16,13 +16,14 @@
 namespace elserve {
 namespace {
 
-MemoryShape ShapeOf(const ModelConfig& config, AttentionForms forms) {
+MemoryShape ShapeOf(const EngineOptions& options, const ModelConfig& config, AttentionForms forms) {
   return {.cross = config.decoder_only() ? std::nullopt : forms.cross,
           .self = forms.self,
           .layers = config.decoder.layers,
           .d = config.d_model,
           .heads = config.decoder.heads,
-          .head_dim = config.decoder.head_dim};
+          .head_dim = config.decoder.head_dim,
+          .int8 = options.int8_memory};
 }
 
 // Of products with int8 weights, beside bfloat16's: by AVX512-VNNI beside AVX512-BF16, as operations_bench has it.
@@ -33,8 +34,9 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   MemoryPlanInput in;
   in.cross_attention = !config.decoder_only();
   in.forms = options.attention;
-  in.el = backend.Costs(ShapeOf(config, kAllEl));
-  in.kv = backend.Costs(ShapeOf(config, kAllKv));
+  in.int8 = options.int8_memory;
+  in.el = backend.Costs(ShapeOf(options, config, kAllEl));
+  in.kv = backend.Costs(ShapeOf(options, config, kAllKv));
   in.d_model = config.d_model;
   in.layers = config.decoder.layers;
   in.heads = config.decoder.heads;
@@ -55,6 +57,10 @@ MemoryPlanInput PlanInput(const EngineOptions& options, const ModelConfig& confi
   in.decoder_memory_tokens = options.decoder_memory_tokens;
   in.figures = backend.Figures();
   if (options.precision == Precision::kInt8) in.figures.product_flops *= kInt8Speed;
+  if (options.int8_memory) {
+    in.figures.el_attention_flops = in.figures.int8_el_attention_flops;
+    in.figures.el_self_attention_flops = in.figures.int8_el_self_attention_flops;
+  }
   return in;
 }
 
@@ -116,6 +122,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
                    : backend.state_type() == DataType::kFloat32 ? Precision::kFloat32
                                                                 : Precision::kBFloat16;
   info.int8_keep = options.int8_keep;
+  info.int8_memory = options.int8_memory;
   info.attention = plan.forms;
   info.attention_reason = plan.reason;
   info.approximation = options.approximation;
@@ -129,7 +136,7 @@ ModelInfo InfoOf(const EngineOptions& options, const ModelConfig& config, const 
                    SalientAtOnce(options, config)};
   info.page_tokens = kPageTokens;
   info.block_positions = kBlockCells;
-  const MemoryCosts costs = backend.Costs(ShapeOf(config, plan.forms));
+  const MemoryCosts costs = backend.Costs(ShapeOf(options, config, plan.forms));
   info.bytes_per_encoder_token = costs.per_encoder_page / kPageTokens;
   info.bytes_per_decoder_token = costs.per_decoder_block / kBlockCells;
   info.memory_bytes = plan.bytes;
@@ -224,6 +231,38 @@ absl::Status CheckApproximations(const EngineOptions& options, const ModelConfig
   return absl::OkStatus();
 }
 
+// Where the device has no integers, or nothing would be kept in them.
+absl::Status CheckInt8(const EngineOptions& options, const ModelConfig& config, const Backend& backend) {
+  const bool weights = options.precision == Precision::kInt8;
+  if (!weights && !options.int8_memory) return absl::OkStatus();
+  const char* option = weights ? "precision" : "memory_precision";
+  if (!weights && options.precision == Precision::kFloat32) {
+    return absl::InvalidArgumentError(
+        "memory_precision: int8 with precision: float32; it goes with precision: bfloat16 or int8");
+  }
+  if (!backend.has_int8()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(option,
+                     ": int8 needs a processor with VNNI or AMX-INT8, at the level of its instructions that is used; "
+                     "this is ",
+                     backend.name(), ", ", backend.device_name(), ": ",
+                     weights ? "use precision: bfloat16" : "leave memory_precision out"));
+  }
+  if (!options.int8_memory) return absl::OkStatus();
+  if (!options.approximation.exact()) {
+    return absl::InvalidArgumentError(
+        "memory_precision: int8 with attention_top_k or attention_values; attention that approximates its weights "
+        "reads "
+        "states as they are: leave one of them out");
+  }
+  if (options.attention &&
+      (config.decoder_only() ? options.attention->self : options.attention->cross) == AttentionForm::kKv) {
+    return absl::InvalidArgumentError(
+        "memory_precision: int8 with attention: kv; it is of hidden states, which attention: el or auto keeps");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status NotNegative(const char* name, int value) {
   if (value >= 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -250,13 +289,7 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
   if (!device.ok()) return device.status();
 
   if (absl::Status status = CheckApproximations(options, *read, *device->backend); !status.ok()) return status;
-
-  if (options.precision == Precision::kInt8 && !device->backend->has_int8()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("precision: int8 needs a processor with VNNI or AMX-INT8, at the "
-                     "level of its instructions that is used; this is ",
-                     device->backend->name(), ", ", device->backend->device_name(), ": use precision: bfloat16"));
-  }
+  if (absl::Status status = CheckInt8(options, *read, *device->backend); !status.ok()) return status;
   LoadedModel model;
   model.backend = std::move(device->backend);
   model.pool = options.pool;
@@ -285,7 +318,7 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
                                                            .int8_keep = options.int8_keep},
                                                           *model.backend));
   model.limits = LimitsOf(options, config);
-  if (absl::Status status = model.backend->AllocateMemory(ShapeOf(config, plan->forms), plan->encoder_pages,
+  if (absl::Status status = model.backend->AllocateMemory(ShapeOf(options, config, plan->forms), plan->encoder_pages,
                                                           plan->decoder_blocks, model.limits);
       !status.ok()) {
     return status;

@@ -104,7 +104,7 @@ double Documents(const MemoryPlanInput& in, const Shares& s) {
 // Seconds of one decode step for one document of a batch of `documents`: the decoder's weights are read once for the
 // batch, the cross-attention's memory once for each document, and each row's own history (design: EL reads nd a layer
 // and multiplies 4bhnd + 4bd^2; shared K/V reads 2nd and multiplies 4bnd).
-double StepSeconds(const MemoryPlanInput& in, AttentionForms forms, double documents) {
+double StepSeconds(const MemoryPlanInput& in, AttentionForms forms, const MemoryCosts& costs, double documents) {
   const double d = in.d_model, n = in.cross_attention ? in.max_source_tokens : 0, b = kTypicalBeams, h = in.heads,
                inner = double(in.heads) * in.head_dim;
   const OperationFigures& f = in.figures;
@@ -115,12 +115,15 @@ double StepSeconds(const MemoryPlanInput& in, AttentionForms forms, double docum
   // EL's queries and sums go through W_K and W_V of each head. In self-attention keys and values do, as much.
   const double absorbed = el ? 4 * b * d * inner / f.product_flops : 0;
   const double attended = el ? 4 * b * h * n * d / f.el_attention_flops : 4 * b * n * inner / f.kv_attention_flops;
-  const double read = (el ? n * d : 2 * n * inner) * in.bytes_per_weight / f.bytes_per_second;
+  // Each layer reads all that there is of a document by el, and its own by kv.
+  const double token_bytes = static_cast<double>(costs.per_encoder_page) / kPageTokens / (el ? 1 : in.layers);
+  const double read = n * token_bytes / f.bytes_per_second;
   // Half of the typical answer, on average, behind the prompt.
   const double t = PromptTokens(in) + NewTokens(in) / 2.0;
   const double self =
       self_el ? 4 * b * h * t * d / f.el_self_attention_flops : 4 * b * t * inner / f.kv_self_attention_flops;
-  const double self_read = b * (self_el ? t * d : 2 * t * inner) * in.bytes_per_weight / f.bytes_per_second;
+  const double cell_bytes = static_cast<double>(costs.per_decoder_block) / kBlockCells / in.layers;
+  const double self_read = b * t * cell_bytes / f.bytes_per_second;
   return products + in.layers * (absorbed + std::max(attended, read) + std::max(self, self_read));
 }
 
@@ -139,15 +142,17 @@ Choice Evaluate(const MemoryPlanInput& in, AttentionForms forms) {
              .per_decoder_block = (forms.self == AttentionForm::kEl ? in.el : in.kv).per_decoder_block};
   c.shares = Share(in, c.costs);
   c.documents = Documents(in, c.shares);
-  c.seconds = StepSeconds(in, forms, c.documents);
+  c.seconds = StepSeconds(in, forms, c.costs, c.documents);
   return c;
 }
 
 // Those that take less memory first: what is equally fast has to be smaller.
 std::vector<AttentionForms> Possible(const MemoryPlanInput& in) {
   constexpr AttentionForm kEl = AttentionForm::kEl, kKv = AttentionForm::kKv;
-  if (!in.cross_attention) return {{std::nullopt, kEl}, {std::nullopt, kKv}};
-  return {{kEl, kEl}, {kEl, kKv}, {kKv, kEl}, {kKv, kKv}};
+  std::vector<AttentionForms> all = {{kEl, kEl}, {kEl, kKv}, {kKv, kEl}, {kKv, kKv}};
+  if (!in.cross_attention) all = {{std::nullopt, kEl}, {std::nullopt, kKv}};
+  if (in.int8) all.resize(all.size() / 2);
+  return all;
 }
 
 }  // namespace

@@ -16,7 +16,10 @@ namespace elserve {
 struct MemoryPlanInput {
   bool cross_attention = true;          // false: decoder-only; nothing of encoder memory or sources is looked at
   std::optional<AttentionForms> forms;  // nullopt: the plan chooses
-  MemoryCosts el, kv;                   // of the backend, for the model's shape with both attentions in this form
+  // MemoryShape::int8: the plan chooses among forms that keep states of sources, or of a decoder-only model's
+  // positions.
+  bool int8 = false;
+  MemoryCosts el, kv;  // of the backend, for the model's shape with both attentions in this form
   int d_model = 0;
   int layers = 0;  // of the decoder
   int heads = 0;   // of the decoder
@@ -31,7 +34,7 @@ struct MemoryPlanInput {
   // Instead of what the budget gives, where not 0.
   int64_t encoder_memory_tokens = 0;
   int64_t decoder_memory_tokens = 0;
-  OperationFigures figures;  // of the backend
+  OperationFigures figures;  // of the backend, in the precision at hand
 };
 
 struct MemoryPlan {

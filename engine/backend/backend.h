@@ -344,6 +344,9 @@ struct OperationFigures {
   // SelfAttention of many rows with some dozens of cells each.
   double el_self_attention_flops = 0;
   double kv_self_attention_flops = 0;
+  // Over states in int8 (MemoryShape::int8); 0 where there is none of it.
+  double int8_el_attention_flops = 0;
+  double int8_el_self_attention_flops = 0;
   double bytes_per_second = 0;  // of the memory that weights, states, keys and values stream from
 };
 

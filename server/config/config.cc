@@ -243,6 +243,7 @@ ServedModelConfig ReadModel(const YamlValue& value, const fs::path& folder, Yaml
                          {"int8", Precision::kInt8}},
                         "", &model.precision);
   if (const auto int8 = map.Take("int8")) ReadInt8(*int8, &model, errors);
+  map.Choice<bool>("memory_precision", {{"auto", false}, {"int8", true}}, "", &model.int8_memory);
   map.Choice<std::optional<AttentionForms>>("attention", {{"auto", std::nullopt}, {"el", kAllEl}, {"kv", kAllKv}}, "",
                                             &model.attention);
   ReadApproximation(&map, &model, errors);

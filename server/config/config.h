@@ -51,6 +51,7 @@ struct ServedModelConfig {
   int device_index = 0;                   // N of `device: cuda:N`
   Precision precision = Precision::kAuto;
   Int8Keep int8_keep;                       // `int8: {keep: [...]}`, of precision: int8
+  bool int8_memory = false;                 // `memory_precision: int8`
   std::optional<AttentionForms> attention;  // nullopt: auto
   AttentionApproximation approximation;     // `attention_top_k`, `attention_values`, `attention_threshold`
   int ffn_top_k = 0;                        // EngineOptions::ffn_top_k

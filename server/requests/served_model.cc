@@ -97,6 +97,12 @@ void DescribeSalience(const SalientHeads& salient, v1::Model::SalientHeads* out)
   out->mutable_heads()->Add(salient.heads.begin(), salient.heads.end());
 }
 
+// int8 weights have bfloat16 states.
+Precision MemoryPrecision(const ModelInfo& info) {
+  if (info.int8_memory) return Precision::kInt8;
+  return info.precision == Precision::kInt8 ? Precision::kBFloat16 : info.precision;
+}
+
 }  // namespace
 
 EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool) {
@@ -105,6 +111,7 @@ EngineOptions ToEngineOptions(const ServedModelConfig& config, ThreadPool* pool)
           .device_index = config.device_index,
           .precision = config.precision,
           .int8_keep = config.int8_keep,
+          .int8_memory = config.int8_memory,
           .attention = config.attention,
           .approximation = config.approximation,
           .ffn_top_k = config.ffn_top_k,
@@ -262,6 +269,7 @@ v1::Model ServedModel::Describe() const {
                                    {info_.int8_keep.last_layer, "last_layer"}}) {
     if (kept) model.add_int8_keep(name);
   }
+  model.set_memory_precision(ToString(MemoryPrecision(info_)));
   model.set_attention(ToString(info_.attention));
   model.set_attention_reason(info_.attention_reason);
   if (!info_.approximation.exact() || info_.ffn_top_k > 0) DescribeApproximation(info_, model.mutable_approximation());

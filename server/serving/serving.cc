@@ -15,12 +15,13 @@ constexpr int kExecutorThreads = 2;
 void LogModel(const v1::Model& model) {
   spdlog::info(
       "model={} loaded family={} parameters={} device={} device_name=\"{}\" device_reason=\"{}\" precision={} "
-      "attention={} reason=\"{}\" max_source_tokens={} max_decoder_tokens={} max_tokens_reason=\"{}\" "
+      "memory_precision={} attention={} reason=\"{}\" max_source_tokens={} max_decoder_tokens={} "
+      "max_tokens_reason=\"{}\" "
       "encoder_memory_tokens={} decoder_memory_tokens={} max_rows={}",
       model.name(), model.family(), model.parameter_count(), model.device(), model.device_name(), model.device_reason(),
-      model.precision(), model.attention(), model.attention_reason(), model.limits().max_source_tokens(),
-      model.limits().max_decoder_tokens(), model.limits().max_tokens_reason(), model.limits().encoder_memory_tokens(),
-      model.limits().decoder_memory_tokens(), model.limits().max_rows());
+      model.precision(), model.memory_precision(), model.attention(), model.attention_reason(),
+      model.limits().max_source_tokens(), model.limits().max_decoder_tokens(), model.limits().max_tokens_reason(),
+      model.limits().encoder_memory_tokens(), model.limits().decoder_memory_tokens(), model.limits().max_rows());
   if (const v1::Model::Approximation& lossy = model.approximation(); model.has_approximation()) {
     spdlog::info("model={} approximates attention_top_k={} attention_values={} attention_threshold={} ffn_top_k={}",
                  model.name(), lossy.attention_top_k(), lossy.attention_values(), lossy.attention_threshold(),

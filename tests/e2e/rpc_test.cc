@@ -188,6 +188,7 @@ TEST_F(RpcTest, ShowsItsModels) {
   EXPECT_EQ(model.name(), "debian-synopsis");
   EXPECT_EQ(model.family(), "bart");
   EXPECT_EQ(model.precision(), "float32");
+  EXPECT_EQ(model.memory_precision(), "float32");
   EXPECT_EQ(model.vocab_size(), 8192);
   EXPECT_FALSE(model.decoder_only());
   EXPECT_FALSE(model.attention_reason().empty());

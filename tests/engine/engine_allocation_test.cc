@@ -232,6 +232,7 @@ TEST_P(AllocationTest, TheFirstStepsMapNothing) {
   EngineOptions approximate = options, favor = options;
   approximate.approximation = {.top_k = 5, .values = AttentionValues::kPruned, .threshold = 0.01f};
   approximate.ffn_top_k = 7;
+  approximate.int8_memory = false;  // which has none of it
   favor.checkpoint = kFavorCheckpoint;
   for (const EngineOptions& one : {options, approximate, favor}) {
     SCOPED_TRACE(absl::StrCat(one.checkpoint, ", feed-forward top-k ", one.ffn_top_k));

@@ -127,6 +127,11 @@ TEST_P(BatchingTest, RequestsOfAModelThatApproximates) {
                   testing::HasSubstr("attention_top_k is 20; device: cuda is exact"));
       continue;
     }
+    if (GetParam().int8_memory) {
+      EXPECT_THAT(std::string(Engine::Load(OptionsOf(checkpoint, &one_)).status().message()),
+                  testing::HasSubstr("memory_precision: int8 with attention_top_k or attention_values"));
+      continue;
+    }
     Load(checkpoint, /*max_rows=*/37, /*encoder_tokens=*/1280, /*decoder_tokens=*/1500, /*encode_tokens=*/70);
     ExpectSameBits(requests, 7);
     const std::vector<Outcome> approximate = RunAlone(alone_.get(), requests);

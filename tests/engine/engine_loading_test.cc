@@ -156,6 +156,42 @@ TEST_F(EngineTest, KeysAndValuesTakeMoreMemoryThanStates) {
   EXPECT_EQ(kv->info().bytes_per_decoder_token, 2 * el->info().bytes_per_decoder_token);
 }
 
+// A byte a number, and 16 more for each state.
+TEST_F(EngineTest, StatesInInt8TakeHalfOfTheMemory) {
+  EngineOptions options = OptionsFor(SynopsisCheckpoint(), {Precision::kBFloat16, kAllEl}, &pool_);
+  const std::unique_ptr<Engine> bfloat16 = LoadEngine(options);
+  ASSERT_TRUE(bfloat16);
+  options.int8_memory = true;
+  absl::StatusOr<std::unique_ptr<Engine>> int8 = Engine::Load(options);
+  if (!int8.ok()) {
+    EXPECT_THAT(std::string(int8.status().message()), HasSubstr("memory_precision: int8 needs a processor with VNNI"));
+    GTEST_SKIP() << int8.status();
+  }
+  EXPECT_TRUE((*int8)->info().int8_memory);
+  EXPECT_FALSE(bfloat16->info().int8_memory);
+  EXPECT_EQ((*int8)->info().precision, Precision::kBFloat16);
+  EXPECT_EQ(bfloat16->info().bytes_per_encoder_token, 2 * 256);
+  EXPECT_EQ((*int8)->info().bytes_per_encoder_token, 256 + 16);
+  EXPECT_EQ((*int8)->info().bytes_per_decoder_token, 4 * (256 + 16));
+  EXPECT_EQ((*int8)->info().weight_bytes, bfloat16->info().weight_bytes);
+  options.attention = std::nullopt;
+  int8 = Engine::Load(options);
+  ASSERT_TRUE(int8.ok()) << int8.status();
+  EXPECT_EQ((*int8)->info().attention.cross, AttentionForm::kEl);
+  options.precision = Precision::kAuto;
+  int8 = Engine::Load(options);
+  ASSERT_TRUE(int8.ok()) << int8.status();
+  EXPECT_EQ((*int8)->info().precision, Precision::kBFloat16);
+  options.precision = Precision::kFloat32;
+  EXPECT_THAT(LoadError(options), HasSubstr("memory_precision: int8 with precision: float32"));
+  options.precision = Precision::kInt8;
+  options.attention = kAllKv;
+  EXPECT_THAT(LoadError(options), HasSubstr("memory_precision: int8 with attention: kv"));
+  options.attention = kAllEl;
+  options.approximation.top_k = 3;
+  EXPECT_THAT(LoadError(options), HasSubstr("memory_precision: int8 with attention_top_k or attention_values"));
+}
+
 TEST_F(EngineTest, AutoChoosesAndSaysWhy) {
   EngineOptions options = OptionsFor(SynopsisCheckpoint(), {Precision::kAuto, kAllEl}, &pool_);
   options.attention = std::nullopt;

@@ -376,13 +376,16 @@ std::vector<Variant> Variants() {
       }
     }
   }
-  if (HasInt8()) variants.push_back({Precision::kInt8, kAllEl, DeviceKind::kCpu});
+  if (HasInt8()) {
+    variants.push_back({Precision::kInt8, kAllEl, DeviceKind::kCpu});
+    variants.push_back({Precision::kInt8, kAllEl, DeviceKind::kCpu, /*int8_memory=*/true});
+  }
   return variants;
 }
 
 void PrintTo(const Variant& variant, std::ostream* out) {
   *out << (variant.device == DeviceKind::kCuda ? "cuda_" : "") << ToString(variant.precision) << "_"
-       << ToString(variant.attention);
+       << ToString(variant.attention) << (variant.int8_memory ? "_in_int8" : "");
 }
 
 EngineOptions OptionsFor(std::string checkpoint, const Variant& variant, ThreadPool* pool) {
@@ -390,6 +393,7 @@ EngineOptions OptionsFor(std::string checkpoint, const Variant& variant, ThreadP
   options.checkpoint = std::move(checkpoint);
   options.device = variant.device;
   options.precision = variant.precision;
+  options.int8_memory = variant.int8_memory;
   options.attention = variant.attention;
   options.max_rows = 24;
   options.encoder_memory_tokens = 1024;

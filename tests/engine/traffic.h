@@ -108,6 +108,7 @@ struct Variant {
   Precision precision;
   AttentionForms attention;
   DeviceKind device = DeviceKind::kCpu;
+  bool int8_memory = false;
 };
 std::vector<Variant> Variants();
 void PrintTo(const Variant& variant, std::ostream* out);  // "bfloat16_el", "cuda_bfloat16_el"

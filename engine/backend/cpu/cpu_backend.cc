@@ -67,7 +67,8 @@ PackedWeightPtr CpuBackend::PackNorm(NormKind kind, const HostTensor& gamma, con
 OperationFigures CpuBackend::Figures() const {
   OperationFigures all = FiguresOf(kernels_.isa, type_).operations;
   for (double* figure : {&all.product_flops, &all.el_attention_flops, &all.kv_attention_flops,
-                         &all.el_self_attention_flops, &all.kv_self_attention_flops, &all.bytes_per_second}) {
+                         &all.el_self_attention_flops, &all.kv_self_attention_flops, &all.int8_el_attention_flops,
+                         &all.int8_el_self_attention_flops, &all.bytes_per_second}) {
     *figure *= pool_.threads();
   }
   return all;

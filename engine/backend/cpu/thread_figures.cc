@@ -12,7 +12,8 @@ struct Row {
 // GFLOP/s, and GB/s. AVX2 is of Zen 3, AVX512 and AVX512-BF16 of Zen 4, AMX of Sapphire Rapids. bfloat16 by AVX512
 // alone is float32's by the ratio that AVX2 has. Self-attention (of four beams), and bfloat16 by AVX2, were measured on
 // another Zen 3, and scaled by what products reach there; self-attention above AVX2 is in proportion to el
-// cross-attention and memory.
+// cross-attention and memory. int8's are in proportion to el's of the level's bfloat16 on Zen 5, and AMX's those of the
+// level below, whose kernels it has.
 constexpr double kG = 1e9;
 constexpr Row kRows[] = {
     {.isa = Isa::kAvx2,
@@ -32,6 +33,8 @@ constexpr Row kRows[] = {
                                 .kv_attention_flops = 66 * kG,
                                 .el_self_attention_flops = 34 * kG,
                                 .kv_self_attention_flops = 17 * kG,
+                                .int8_el_attention_flops = 165 * kG,
+                                .int8_el_self_attention_flops = 54 * kG,
                                 .bytes_per_second = 10 * kG},
                  .rows = 16,
                  .encode_tokens = 128}},
@@ -52,6 +55,8 @@ constexpr Row kRows[] = {
                                 .kv_attention_flops = 77 * kG,
                                 .el_self_attention_flops = 42 * kG,
                                 .kv_self_attention_flops = 23 * kG,
+                                .int8_el_attention_flops = 230 * kG,
+                                .int8_el_self_attention_flops = 89 * kG,
                                 .bytes_per_second = 25 * kG},
                  .rows = 16,
                  .encode_tokens = 128}},
@@ -62,6 +67,8 @@ constexpr Row kRows[] = {
                                 .kv_attention_flops = 112 * kG,
                                 .el_self_attention_flops = 90 * kG,
                                 .kv_self_attention_flops = 38 * kG,
+                                .int8_el_attention_flops = 250 * kG,
+                                .int8_el_self_attention_flops = 90 * kG,
                                 .bytes_per_second = 25 * kG},
                  .rows = 16,
                  .encode_tokens = 128}},
@@ -73,6 +80,8 @@ constexpr Row kRows[] = {
                                 .kv_attention_flops = 325 * kG,
                                 .el_self_attention_flops = 110 * kG,
                                 .kv_self_attention_flops = 38 * kG,
+                                .int8_el_attention_flops = 250 * kG,
+                                .int8_el_self_attention_flops = 90 * kG,
                                 .bytes_per_second = 14 * kG},
                  .rows = 64,
                  .encode_tokens = 256}},

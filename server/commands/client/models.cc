@@ -40,8 +40,9 @@ std::string Favor(int features) {
 }
 
 std::string Precision(const v1::Model& model) {
-  if (model.int8_keep().empty()) return model.precision();
-  return absl::StrCat(model.precision(), " but for ", absl::StrJoin(model.int8_keep(), ", "));
+  return absl::StrCat(model.precision(), model.int8_keep().empty() ? "" : " but for ",
+                      absl::StrJoin(model.int8_keep(), ", "),
+                      model.memory_precision() == "int8" ? ", states kept in int8" : "");
 }
 
 void Print(const v1::Model& model) {

@@ -1,5 +1,6 @@
-// How far int8 weights take a model from what it computes without them, on the golden checkpoints, whose weights are
-// random: states after one encoder layer and after all of them, and the logits of one decoder position.
+// How far int8 weights, and states in int8, take a model from what it computes without them, on the golden checkpoints,
+// whose weights are random: states after one encoder layer and after all of them, and the logits of one decoder
+// position.
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -43,14 +44,15 @@ class LoadedCheckpoint {
 };
 
 // By the reference, so that nothing else rounds.
-Answers AnswersOf(const LoadedCheckpoint& model, bool int8) {
+Answers AnswersOf(const LoadedCheckpoint& model, bool int8, bool int8_memory = false) {
   const ModelConfig& config = model.config;
   const std::unique_ptr<Backend> backend = MakeReferenceBackend();
   const PackedModel packed = PackModel(config, model.weights, {.forms = kAllEl, .int8 = int8}, *backend);
   const MemoryShape shape = {.layers = config.decoder.layers,
                              .d = config.d_model,
                              .heads = config.decoder.heads,
-                             .head_dim = config.decoder.head_dim};
+                             .head_dim = config.decoder.head_dim,
+                             .int8 = int8_memory};
   EXPECT_TRUE(backend
                   ->AllocateMemory(shape, 1, 1,
                                    {.encode_positions = kTokens,
@@ -120,6 +122,12 @@ TEST(Int8Model, StaysNearTheModelWithoutIt) {
       EXPECT_GT(error, 1e-4);
       EXPECT_LT(error, 0.08);
     }
+    const Answers kept = AnswersOf(model, false, /*int8_memory=*/true);
+    EXPECT_EQ(kept.states, exact.states);
+    const double kept_logits = RelativeError(exact.logits, kept.logits);
+    std::cout << name << ": logits of states in int8 " << kept_logits << std::endl;
+    EXPECT_GT(kept_logits, 1e-4);
+    EXPECT_LT(kept_logits, 0.08);
   }
 }
 

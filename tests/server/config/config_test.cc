@@ -165,7 +165,7 @@ models:
     chunk: {window_tokens: 256, overlap_tokens: 128, join: resummarize, max_rounds: 2, max_document_bytes: 64KiB}
   - {name: b, path: ../engine, device: cuda, precision: float32, attention: kv, memory: 0.25, tasks: {summarize: {prefix: "sum: ", suffix: " Short:"}}}
   - {name: c, path: ../engine, device: "cuda:3", memory: 1048576, tasks: {questions: {}}}
-  - {name: d, path: ../engine, precision: int8, int8: {keep: [last_layer, head]}}
+  - {name: d, path: ../engine, precision: int8, int8: {keep: [last_layer, head]}, memory_precision: int8}
 logging: {level: debug, format: json}
 )");
   EXPECT_EQ(config.listen, "[::1]:0");
@@ -176,7 +176,9 @@ logging: {level: debug, format: json}
   ASSERT_EQ(config.models.size(), 4u);
   EXPECT_EQ(config.models[3].precision, Precision::kInt8);
   EXPECT_EQ(config.models[3].int8_keep, (Int8Keep{.head = true, .last_layer = true}));
+  EXPECT_TRUE(config.models[3].int8_memory);
   const ServedModelConfig& a = config.models[0];
+  EXPECT_FALSE(a.int8_memory);
   EXPECT_EQ(a.device, DeviceKind::kCpu);
   EXPECT_EQ(a.precision, Precision::kBFloat16);
   EXPECT_EQ(a.attention, kAllEl);
@@ -432,6 +434,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "int8.keep is head; allowed is a list of head, first_layer, last_layer"},
         BadCase{"Int8Unknown", Model("precision: int8\n    int8: {drop: [head]}"), 5,
                 "int8 has the key drop; allowed is keep"},
+        BadCase{"MemoryPrecision", Model("memory_precision: bfloat16"), 4,
+                "memory_precision is bfloat16; allowed is auto, int8"},
         BadCase{"Attention", Model("attention: flash"), 4, "attention is flash; allowed is auto, el, kv"},
         BadCase{"AttentionList", Model("attention: [el]"), 4, "attention is a list; allowed is auto, el, kv"},
         BadCase{"AttentionValues", Model("attention_values: 3bit"), 4,
