@@ -20,6 +20,7 @@ inline constexpr int kStateStep = 32;
 // Tokens of a strip, a step of the online softmax. A constant: the softmax's bits depend on it.
 inline constexpr int kStripTokens = 128;
 inline constexpr float kLog2e = 1.44269504088896340736f;
+inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Panels of the vocabulary that make one part of a row's sum of exp(logit), and one task. A constant: the sum's bits
 // depend on it.

@@ -45,10 +45,9 @@ float ApproximateRow(const AttentionApproximation& approximation, int tokens, fl
   }
   // Of the greatest score the weight is 1 so far.
   const float largest = 1.0f / V::ReduceAdd(sum);
-  const bool prunes = approximation.values != AttentionValues::kExact;
   const bool rounds = approximation.values == AttentionValues::kLog3Bit;
   const typename V::F by = V::Set(largest);
-  const typename V::F least = V::Set(prunes ? approximation.LeastKept(tokens, largest) : 0);
+  const typename V::F least = V::Set(approximation.loses_weight() ? approximation.LeastKept(tokens, largest) : 0);
   typename V::F total = V::Zero();
   for (int t = 0; t < padded; t += V::kLanes) {
     typename V::F weight = V::Mul(V::Load(scores + t), by);

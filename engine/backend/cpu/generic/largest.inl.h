@@ -12,8 +12,6 @@
 namespace elserve::cpu {
 namespace {
 
-inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
 // A float as an integer of the same order, and back: a negative one counts from its end.
 inline int32_t Ordered(float x) {
   const auto bits = std::bit_cast<int32_t>(x);

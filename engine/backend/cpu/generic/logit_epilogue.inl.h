@@ -102,7 +102,6 @@ class LogitEpilogue {
   using V = typename S::Vec;
   using F = typename V::F;
   static constexpr int kPanel = 2 * V::kLanes;
-  static constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
   static constexpr float kLowest = std::numeric_limits<float>::lowest();
   // How far a logit may be above the reference: e^50 * kSumPanels * kPanel is far from an overflow.
   static constexpr float kSlack = 50.0f;

@@ -77,7 +77,6 @@ struct Values {
 };
 
 inline Values ValuesOf(const SelectRow& row, const float* edit_logits, const Kept& kept) {
-  constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
   Values values;
   if (row.space == SelectSpace::kLogProbs) values.first = kept.all;
   if (!row.renormalize) return values;
@@ -98,7 +97,6 @@ inline Values ValuesOf(const SelectRow& row, const float* edit_logits, const Kep
 
 // Fills out[count] behind the `taken` tokens above -infinity: the others all have this value, the lower id is first.
 inline void FillUp(const SelectArgs& args, const Kept& kept, int taken, int count) {
-  constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
   const RowLogits& row = *args.kept;
   const auto logit = [&](int32_t token) {
     const int at = LowerBound(row.apart, row.apart_count, token);
@@ -141,7 +139,6 @@ inline void ChooseForced(const SelectArgs& args, const Kept& kept, int count) {
 
 // From the best that were kept, and the edited tokens. False: what was not kept may be as good.
 inline bool ChooseKept(const SelectArgs& args, const Kept& kept, const Values& values, int count) {
-  constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
   const SelectRow& row = *args.row;
   int taken = 0;
   const auto insert = [&](const Candidate& c) {
