@@ -13,9 +13,10 @@ inline constexpr float kMostInt8 = 127;
 // Numbers whose greatest is not above this are as good as zeros, and have any scale.
 inline constexpr float kLeastInt8Scale = 1e-30f;
 
-// A row's numbers beyond so many times its root mean square are not among its integers, which would have few digits
-// left for all the others: they are multiplied by themselves, in float32. Up to so many of them, the first.
-inline constexpr float kOutlierRatio = 30;
+// A row's numbers beyond so many times its mean magnitude are not among its integers, which would have few digits left
+// for all the others: they are multiplied by themselves, in float32. Up to so many of them, the first. (One number that
+// is far above n others is no more than sqrt(n) times their common root mean square, and n times their mean.)
+inline constexpr float kOutlierRatio = 20;
 inline constexpr int kMostOutliers = 8;
 
 // A weight's numbers for one output become integers: number i is about the scale, which is returned, times integers[i].

@@ -49,9 +49,9 @@ std::vector<float> ToFloats(const HostTensor& tensor) {
 }
 
 void RoundToInt8(float* row, int64_t n) {
-  double squares = 0;
-  for (int64_t i = 0; i < n; ++i) squares += row[i] * static_cast<double>(row[i]);
-  const auto limit = static_cast<float>(kOutlierRatio * std::sqrt(squares / static_cast<double>(n)));
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += std::abs(row[i]);
+  const auto limit = static_cast<float>(kOutlierRatio * sum / static_cast<double>(n));
   std::vector<std::pair<int64_t, float>> outliers;
   for (int64_t i = 0; i < n && outliers.size() < kMostOutliers; ++i) {
     if (std::abs(row[i]) > limit) outliers.emplace_back(i, std::exchange(row[i], 0));

@@ -57,7 +57,7 @@ __attribute__((noinline)) float TakeOutliers(const QuantizedRow& p, float limit)
 // Of the numbers of a row.
 struct RowExtent {
   float greatest;  // of their magnitudes
-  float squares;   // the sum
+  float sum;       // likewise
   float nothing;   // 0, or a NaN where one is among them: it has no integer
 };
 
@@ -66,14 +66,14 @@ RowExtent ExtentOf(const std::byte* row, int64_t n) {
   using V = typename S::Vec;
   constexpr int L = V::kLanes;
   const auto* states = reinterpret_cast<const typename S::State*>(row);
-  typename V::F most = V::Zero(), nothing = V::Zero(), squares = V::Zero();
+  typename V::F most = V::Zero(), sum = V::Zero(), nothing = V::Zero();
   for (int64_t i = 0; i < n; i += L) {
     const typename V::F x = n - i >= L ? S::Load(states + i) : S::LoadN(states + i, static_cast<int>(n - i));
     most = V::Max(V::Abs(x), most);
-    squares = V::Fma(x, x, squares);
+    sum = V::Add(V::Abs(x), sum);
     nothing = V::Fma(x, V::Zero(), nothing);
   }
-  return {.greatest = V::ReduceMax(most), .squares = V::ReduceAdd(squares), .nothing = V::ReduceAdd(nothing)};
+  return {.greatest = V::ReduceMax(most), .sum = V::ReduceAdd(sum), .nothing = V::ReduceAdd(nothing)};
 }
 
 // By which the greatest number becomes the greatest integer. Of a row of zeros any.
@@ -103,7 +103,7 @@ void Quantize(const QuantizedRow& p) {
   const RowExtent extent = ExtentOf<S>(p.states, p.n);
   float greatest = extent.greatest;
   p.outliers->count = 0;
-  const float limit = kOutlierRatio * std::sqrt(extent.squares / static_cast<float>(p.n));
+  const float limit = kOutlierRatio * extent.sum / static_cast<float>(p.n);
   if (greatest > limit) greatest = TakeOutliers<S>(p, limit);
   *p.scale = ScaleOf(greatest) + extent.nothing;
   auto* to = reinterpret_cast<uint8_t*>(p.units);
