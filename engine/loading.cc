@@ -315,7 +315,8 @@ absl::StatusOr<LoadedModel> LoadModel(EngineOptions options) {
                                                            .approximation = options.approximation,
                                                            .ffn_top_k = options.ffn_top_k,
                                                            .int8 = int8,
-                                                           .int8_keep = options.int8_keep},
+                                                           .int8_keep = options.int8_keep,
+                                                           .int8_memory = options.int8_memory},
                                                           *model.backend));
   model.limits = LimitsOf(options, config);
   if (absl::Status status = model.backend->AllocateMemory(ShapeOf(options, config, plan->forms), plan->encoder_pages,

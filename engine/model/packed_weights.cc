@@ -1,5 +1,6 @@
 #include "engine/model/packed_weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <span>
@@ -31,6 +32,9 @@ void Append(const LinearWeights& linear, float scale, Floats* to) {
   to->out += out;
   to->in = in;
 }
+
+// Of a column of states in int8, beside the median.
+constexpr float kMostSize = 4;
 
 // Packs, and counts the bytes.
 class Packer {
@@ -99,8 +103,9 @@ class Packer {
     return packed;
   }
 
-  PackedDecoderAttention CrossAttention(const AttentionWeights& w, AttentionForm form) {
-    if (form == AttentionForm::kEl) return ElAttention(w, options_.approximation.loses_weight());
+  // `sizes`: by which the source's columns were divided; none: by 1.
+  PackedDecoderAttention CrossAttention(const AttentionWeights& w, AttentionForm form, std::span<const float> sizes) {
+    if (form == AttentionForm::kEl) return ElAttention(w, options_.approximation.loses_weight(), sizes);
     PackedDecoderAttention packed;
     packed.q = Queries(w);
     packed.kv = KeysValues(w.k, w.v);
@@ -109,8 +114,8 @@ class Packer {
   }
 
   // What follows the embedding and each of the stack's sublayers, in their order: `sublayers` are where the norms go.
-  // `scale`: of the last one's output, which nothing but what follows the stack reads.
-  void Norms(const StackWeights& stack, float scale, std::vector<PackedNorm>* embedding,
+  // `scales`: of the columns of the last one's output, which nothing but what follows the stack reads; none: 1.
+  void Norms(const StackWeights& stack, std::span<const float> scales, std::vector<PackedNorm>* embedding,
              std::span<PackedNorm* const> sublayers) {
     const bool pre = config_.norm_placement == NormPlacement::kPre;
     std::vector<const NormWeights*> own;
@@ -128,8 +133,30 @@ class Packer {
       embedding->push_back(Norm(nullptr, /*to_residual=*/false));
     }
     for (size_t i = 0; i < sublayers.size(); ++i) {
-      *sublayers[i] = Norm(own[i], /*to_residual=*/!pre, i + 1 == sublayers.size() ? scale : 1.0f);
+      const bool last = i + 1 == sublayers.size();
+      *sublayers[i] = Norm(own[i], /*to_residual=*/!pre, last ? scales : std::span<const float>());
     }
+  }
+
+  // By how much each column of the encoder's output is above what one should have: 1, or more. Its size is about that
+  // of the last norm's numbers, for normed numbers have a root mean square of 1.
+  std::vector<float> OutputSizes(const StackWeights& encoder) const {
+    const NormWeights* norm = config_.norm_placement == NormPlacement::kPost ? &encoder.layers.back().feed_forward.norm
+                              : encoder.final_norm                           ? &*encoder.final_norm
+                                                                             : nullptr;
+    if (norm == nullptr) return {};
+    std::vector<float> sizes(config_.d_model), beta(config_.d_model);
+    ReadFloats(norm->gamma, 0, config_.d_model, sizes.data());
+    if (norm->beta) ReadFloats(*norm->beta, 0, config_.d_model, beta.data());
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      sizes[i] = std::hypot(sizes[i], beta[i]);
+      if (!std::isfinite(sizes[i])) sizes[i] = 0;
+    }
+    std::vector<float> ordered = sizes;
+    std::nth_element(ordered.begin(), ordered.begin() + config_.d_model / 2, ordered.end());
+    const float most = kMostSize * ordered[config_.d_model / 2];
+    for (float& size : sizes) size = most > 0 && size > most ? size / most : 1;
+    return sizes;
   }
 
  private:
@@ -138,12 +165,12 @@ class Packer {
     return weight;
   }
 
-  PackedNorm Norm(const NormWeights* norm, bool to_residual, float scale = 1.0f) {
+  PackedNorm Norm(const NormWeights* norm, bool to_residual, std::span<const float> scales = {}) {
     if (norm == nullptr) return {};
-    const auto scaled = [scale](const HostTensor& tensor) {
+    const auto scaled = [scales](const HostTensor& tensor) {
       std::vector<float> values(tensor.size());
       ReadFloats(tensor, 0, tensor.size(), values.data());
-      for (float& value : values) value *= scale;
+      for (size_t i = 0; i < scales.size(); ++i) values[i] *= scales[i];
       return values;
     };
     const std::vector<float> gamma = scaled(norm->gamma);
@@ -179,16 +206,12 @@ class Packer {
     return Linear(kv);
   }
 
-  PackedDecoderAttention ElAttention(const AttentionWeights& w, bool loses_weight) {
-    const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
-    // A head's rows of W_K, [head_dim, d], are W_K,i^T as they are.
-    HostTensor keys = w.k.weight;
-    keys.shape = {heads, head_dim, d};
+  PackedDecoderAttention ElAttention(const AttentionWeights& w, bool loses_weight, std::span<const float> sizes = {}) {
     PackedDecoderAttention packed;
     packed.q = Queries(w);
-    packed.absorb = Count(backend_.PackPerHead(keys, nullptr, type_));
+    packed.absorb = Absorb(w.k, sizes);
     packed.expand_bias = loses_weight && w.v.bias.has_value();
-    packed.expand = Expand(w.v, packed.expand_bias);
+    packed.expand = Expand(w.v, packed.expand_bias, sizes);
     packed.o = loses_weight ? Linear(w.o) : OutputWithValueBias(w);
     return packed;
   }
@@ -201,13 +224,30 @@ class Packer {
                                            .type = type_}));
   }
 
+  // W_K,i^T: [head_dim, d] for each head, which is W_K as it is, but for its columns' sizes.
+  PackedWeightPtr Absorb(const LinearWeights& k, std::span<const float> sizes) {
+    const std::vector<int64_t> shape = {config_.decoder.heads, config_.decoder.head_dim, config_.d_model};
+    if (sizes.empty()) {
+      HostTensor keys = k.weight;
+      keys.shape = shape;
+      return Count(backend_.PackPerHead(keys, nullptr, type_));
+    }
+    std::vector<float> keys(k.weight.size());
+    ReadFloats(k.weight, 0, k.weight.size(), keys.data());
+    for (size_t i = 0; i < keys.size(); ++i) keys[i] *= sizes[i % sizes.size()];
+    return Count(backend_.PackPerHead(View(keys, shape), nullptr, type_));
+  }
+
   // W_V,i: [d, head_dim] for each head; `biased`: and its bias.
-  PackedWeightPtr Expand(const LinearWeights& v, bool biased) {
+  PackedWeightPtr Expand(const LinearWeights& v, bool biased, std::span<const float> sizes) {
     const int64_t heads = config_.decoder.heads, head_dim = config_.decoder.head_dim, d = config_.d_model;
     std::vector<float> rows(heads * head_dim * d), turned(rows.size());
     ReadFloats(v.weight, 0, static_cast<int64_t>(rows.size()), rows.data());
     for (int64_t i = 0; i < heads * head_dim; ++i) {
-      for (int64_t j = 0; j < d; ++j) turned[(i / head_dim * d + j) * head_dim + i % head_dim] = rows[i * d + j];
+      for (int64_t j = 0; j < d; ++j) {
+        const float size = sizes.empty() ? 1 : sizes[j];
+        turned[(i / head_dim * d + j) * head_dim + i % head_dim] = rows[i * d + j] * size;
+      }
     }
     return Count(backend_.PackPerHead(View(turned, {heads, d, head_dim}), biased ? &*v.bias : nullptr, type_));
   }
@@ -253,6 +293,9 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
   packed.approximation = options.approximation;
   const AttentionForms forms = options.forms;
   Packer packer(config, options, backend, &packed.bytes);
+  const std::vector<float> sizes = options.int8_memory && forms.cross == AttentionForm::kEl
+                                       ? packer.OutputSizes(weights.encoder)
+                                       : std::vector<float>();
   if (!config.decoder_only()) {
     const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
     packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);
@@ -270,7 +313,7 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
                               .cross_attention = {},
                               .feed_forward = packer.FeedForward(layer.feed_forward)});
     if (layer.cross_attention) {
-      packed.decoder.back().cross_attention = packer.CrossAttention(*layer.cross_attention, *forms.cross);
+      packed.decoder.back().cross_attention = packer.CrossAttention(*layer.cross_attention, *forms.cross, sizes);
     }
   }
   std::vector<PackedNorm*> encoder_norms, decoder_norms;
@@ -282,8 +325,11 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
     if (layer.cross_attention) decoder_norms.push_back(&layer.cross_attention->norm);
     decoder_norms.push_back(&layer.feed_forward.norm);
   }
-  if (!config.decoder_only()) packer.Norms(weights.encoder, 1.0f, &packed.encoder_embedding.norms, encoder_norms);
-  packer.Norms(weights.decoder, config.head_scale, &packed.decoder_embedding.norms, decoder_norms);
+  std::vector<float> scales;
+  for (const float size : sizes) scales.push_back(1 / size);
+  if (!config.decoder_only()) packer.Norms(weights.encoder, scales, &packed.encoder_embedding.norms, encoder_norms);
+  scales.assign(config.d_model, config.head_scale);
+  packer.Norms(weights.decoder, scales, &packed.decoder_embedding.norms, decoder_norms);
   packer.SetHead();
   packed.head = packer.Linear(weights.head, weights.logits_bias ? &*weights.logits_bias : nullptr);
   return packed;

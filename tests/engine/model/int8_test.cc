@@ -3,6 +3,7 @@
 // position.
 #include <cmath>
 #include <iostream>
+#include <list>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -47,7 +48,8 @@ class LoadedCheckpoint {
 Answers AnswersOf(const LoadedCheckpoint& model, bool int8, bool int8_memory = false) {
   const ModelConfig& config = model.config;
   const std::unique_ptr<Backend> backend = MakeReferenceBackend();
-  const PackedModel packed = PackModel(config, model.weights, {.forms = kAllEl, .int8 = int8}, *backend);
+  const PackedModel packed =
+      PackModel(config, model.weights, {.forms = kAllEl, .int8 = int8, .int8_memory = int8_memory}, *backend);
   const MemoryShape shape = {.layers = config.decoder.layers,
                              .d = config.d_model,
                              .heads = config.decoder.heads,
@@ -105,6 +107,43 @@ double RelativeError(const std::vector<float>& exact, const std::vector<float>& 
   return std::sqrt(errors / squares);
 }
 
+// Numbers in memory that a test changes.
+std::vector<float>* Owned(HostTensor* tensor, std::list<std::vector<float>>* all) {
+  std::vector<float>& values = all->emplace_back(tensor->size());
+  ReadFloats(*tensor, 0, tensor->size(), values.data());
+  *tensor = {DataType::kFloat32, tensor->shape, reinterpret_cast<const std::byte*>(values.data())};
+  return &values;
+}
+
+// A column of the encoder's output that is far above the others, as trained norms have it, and whose readers make up
+// for it, costs the others no digits.
+TEST(Int8Model, NoColumnOfStatesIsFarAboveTheOthers) {
+  for (const char* name : {"bart-wide", "pegasus-hub", "t5-hub"}) {
+    SCOPED_TRACE(name);
+    LoadedCheckpoint model(name);
+    const Answers exact = AnswersOf(model, false);
+    const double even = RelativeError(exact.logits, AnswersOf(model, false, /*int8_memory=*/true).logits);
+    const int64_t d = model.config.d_model, column = 3;
+    constexpr float kSize = 256;
+    std::list<std::vector<float>> owned;
+    StackWeights& encoder = model.weights.encoder;
+    NormWeights& norm = encoder.final_norm ? *encoder.final_norm : encoder.layers.back().feed_forward.norm;
+    (*Owned(&norm.gamma, &owned))[column] *= kSize;
+    if (norm.beta) (*Owned(&*norm.beta, &owned))[column] *= kSize;
+    for (LayerWeights& layer : model.weights.decoder.layers) {
+      for (LinearWeights* reader : {&layer.cross_attention->k, &layer.cross_attention->v}) {
+        std::vector<float>& weight = *Owned(&reader->weight, &owned);
+        for (size_t i = column; i < weight.size(); i += d) weight[i] /= kSize;
+      }
+    }
+    EXPECT_LT(RelativeError(exact.logits, AnswersOf(model, false).logits), 1e-6);
+    const double uneven = RelativeError(exact.logits, AnswersOf(model, false, /*int8_memory=*/true).logits);
+    std::cout << name << ": logits of states in int8 " << even << ", with a column of " << kSize << ": " << uneven
+              << std::endl;
+    EXPECT_LT(uneven, 3 * even);
+  }
+}
+
 TEST(Int8Model, StaysNearTheModelWithoutIt) {
   for (const char* name :
        {"bart-odd", "bart-wide", "bart-relu", "pegasus-hub", "mbart-hub", "marian-hub", "t5-hub", "t5-gated-hub"}) {
@@ -123,7 +162,6 @@ TEST(Int8Model, StaysNearTheModelWithoutIt) {
       EXPECT_LT(error, 0.08);
     }
     const Answers kept = AnswersOf(model, false, /*int8_memory=*/true);
-    EXPECT_EQ(kept.states, exact.states);
     const double kept_logits = RelativeError(exact.logits, kept.logits);
     std::cout << name << ": logits of states in int8 " << kept_logits << std::endl;
     EXPECT_GT(kept_logits, 1e-4);
