@@ -82,9 +82,10 @@ gpu-bundle: deps ## what a bare GPU machine needs for the two above: build/gpu/g
 	@cmake -G Ninja -B build/gpu -DCMAKE_BUILD_TYPE=Release -DELSERVE_CUDA=on -DELSERVE_CPU=OFF -DELSERVE_STATIC=ON \
 	  -DELSERVE_TEST_DATA=. && cmake --build build/gpu --target gpu_bundle && du -sh build/gpu/gpu-bundle
 
-rouge: build ## compare answers to held-out texts with transformers' (Python in build/rouge-venv)
+rouge: build ## compare answers to held-out texts with transformers', and int8's with float32's (Python in build/rouge-venv)
 	@set -e; $(call python,rouge-venv,tests/bench/rouge_requirements.txt); \
-	build/rouge-venv/bin/python tests/bench/rouge.py --elserve $(BUILD)/server/elserve $(ROUGE)
+	build/rouge-venv/bin/python tests/bench/rouge.py --elserve $(BUILD)/server/elserve $(ROUGE); \
+	build/rouge-venv/bin/python tests/bench/int8.py --elserve $(BUILD)/server/elserve --ctranslate2 $(ROUGE)
 
 format: ## rewrite the sources in the project's format
 	@set -e; $(call install,$(CLANG_PACKAGES))

@@ -33,7 +33,7 @@ struct Options {
   float threshold = kDefaultAttentionThreshold;
   double memory_gib = 4;
   int64_t encoder_memory_tokens = 0, decoder_memory_tokens = 0;
-  bool json = false, no_encoder_cache = false, more = false;
+  bool int8_memory = false, json = false, no_encoder_cache = false, more = false;
   std::vector<std::string> decoding = {"plain"};
   int rounds = 1;
 };
@@ -146,6 +146,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Load(const Options& o, ThreadPool* pool)
   options.checkpoint = o.model;
   options.device = devices.at(o.device);
   options.precision = precisions.at(o.precision);
+  options.int8_memory = o.int8_memory;
   options.attention = forms.at(o.attention);
   options.memory_bytes = static_cast<int64_t>(o.memory_gib * (int64_t{1} << 30));
   options.encoder_memory_tokens = o.encoder_memory_tokens;
@@ -358,6 +359,7 @@ int main(int argc, char** argv) {
   app.add_option("--most", o.most, "likewise, at most")->check(CLI::Range(2, 1 << 20));
   app.add_option("--device", o.device)->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--precision", o.precision)->check(CLI::IsMember({"auto", "float32", "bfloat16", "int8"}));
+  app.add_flag("--int8-memory", o.int8_memory, "hidden states in int8");
   app.add_option("--attention", o.attention)->check(CLI::IsMember({"auto", "el", "kv"}));
   app.add_option("--attention-top-k", o.top_k)->check(CLI::Range(1, 1 << 20));
   app.add_option("--attention-values", o.values)->check(CLI::IsMember({"exact", "pruned", "log3bit"}));

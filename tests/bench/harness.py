@@ -48,17 +48,26 @@ def output_of(command, timeout):
 
 # ---- The machine ----
 
+def processor_flags():
+    return set((re.search(r"^flags\s*:\s*(.*)$", open("/proc/cpuinfo").read(), re.M) or [0, ""])[1].split())
+
+
 def processor():
     """Its name, its threads, and what it has of the units that the products use."""
     info = open("/proc/cpuinfo").read()
     name = re.search(r"^model name\s*:\s*(.*)$", info, re.M)
-    flags = set((re.search(r"^flags\s*:\s*(.*)$", info, re.M) or [0, ""])[1].split())
+    flags = processor_flags()
     wanted = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX512-VNNI", "avx512_bf16": "AVX512-BF16", "amx_tile": "AMX",
               "amx_bf16": "AMX-BF16", "amx_int8": "AMX-INT8"}
     has = [text for flag, text in wanted.items() if flag in flags]
     without = [text for flag, text in wanted.items() if flag not in flags]
     return (f"{name[1] if name else 'unknown processor'}, {len(os.sched_getaffinity(0))} threads; has {', '.join(has) or 'none'}; "
             f"has not {', '.join(without) or 'nothing of the list'}")
+
+
+def has_int8():
+    """Whether the processor has what elserve's int8 needs."""
+    return not processor_flags().isdisjoint(("avx512_vnni", "avx_vnni"))
 
 
 def busy_share(seconds=0.5):
@@ -106,18 +115,21 @@ def busy_neighbour():
 class Server:
     """elserve (or the static server) on free ports of the loopback interface, for the time of a `with`."""
 
-    def __init__(self, binary, work, name, model, precision="bfloat16", attention="auto", memory="2GiB", max_rows=None, start_timeout=300):
+    def __init__(self, binary, work, name, model, precision="bfloat16", memory_precision="auto", attention="auto", memory="2GiB", max_rows=None,
+                 start_timeout=300):
         self.binary, self.name, self.start_timeout = binary, name, start_timeout
         self.log, self.config, self.port_file = (f"{work}/{name}.{end}" for end in ("log", "yaml", "port"))
         self.values = {  # JSON is YAML
             "server": {"listen": "127.0.0.1:0", "ops_listen": "127.0.0.1:0", "drain_seconds": 5},
-            "models": [{"name": "bench", "path": os.path.abspath(model), "device": "cpu", "precision": precision, "attention": attention,
-                        "memory": memory, "encoder_cache": False, "single_flight": False} |  # documents come in a circle; peers compute each
+            "models": [{"name": "bench", "path": os.path.abspath(model), "device": "cpu", "precision": precision,
+                        "memory_precision": memory_precision, "attention": attention, "memory": memory,
+                        "encoder_cache": False, "single_flight": False} |  # documents come in a circle; peers compute each
                         ({"max_rows": max_rows} if max_rows else {})],
             "logging": {"level": "warning"},
         }
 
     def __enter__(self):
+        begin = time.time()
         json.dump(self.values, open(self.config, "w"), indent=1)
         if os.path.exists(self.port_file):
             os.remove(self.port_file)
@@ -129,7 +141,8 @@ class Server:
             if self.process.poll() is not None or time.time() > end:
                 stop(self.process)
                 raise RuntimeError(f"{self.name} does not serve, see {self.log}")
-            time.sleep(0.1)
+            time.sleep(0.01)
+        self.start_seconds = time.time() - begin
         port, ops_port = open(self.port_file).read().split()
         self.address, self.metrics_url = f"127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}/metrics"
         return self
@@ -142,6 +155,9 @@ class Server:
         text = urllib.request.urlopen(self.metrics_url, timeout=10).read().decode()
         rows = (line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#" and "_bucket" not in line)
         return {key: float(value) for key, value in rows}
+
+    def resident_bytes(self):
+        return int(open(f"/proc/{self.process.pid}/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
     def metric(self, name):
         return sum(value for key, value in self.metrics().items() if key.split("{")[0] == name)

@@ -2,7 +2,7 @@
 
   python3 tests/bench/run.py                          everything, in about two hours on two cores
   python3 tests/bench/run.py peers --cases 1024 --docs 16
-  python3 tests/bench/run.py forms|el|online|first-text      each part alone; several may be named
+  python3 tests/bench/run.py precisions|forms|el|online|first-text      each part alone; several may be named
   python3 tests/bench/run.py all --docs 2 --out 4 --rounds 1 --seconds 5      whether it works, in minutes
 
 Needs a build (cmake --preset release && cmake --build --preset release). All of it stays on the loopback interface, and each
@@ -20,11 +20,14 @@ import harness
 from harness import Load, Quiet, Server, markdown
 from peers import documents
 
-PARTS = ("peers", "forms", "el", "online", "first-text")
+PARTS = ("peers", "precisions", "forms", "el", "online", "first-text")
 CASES = {"1024": ("1024", 4), "256": ("256", 4), "mix": ("mix", 4), "greedy": ("1024", 1)}  # name -> source, beams
 BATCHES, DTYPES = (8, 16, 32), ("float32", "int8")
-# elserve's, and the type of CTranslate2 that it is compared with, beside the other precisions' better one.
-PRECISIONS = {"float32": "float32", "bfloat16": None, "int8": "int8"}
+# elserve's, as options of Server; and the type of CTranslate2 that one is compared with, beside all types' best one.
+PRECISIONS = {"float32": {"precision": "float32"}, "bfloat16": {"precision": "bfloat16"}, "int8": {"precision": "int8"},
+              "int8-states": {"precision": "int8", "memory_precision": "int8"}}
+INT8 = ("int8", "int8-states")  # of processors with VNNI
+PEERS = {"float32": "float32", "int8": "int8"}
 OPENVINO = "OpenVINO bfloat16"  # by optimum-intel
 
 
@@ -32,6 +35,7 @@ class Bench:
     def __init__(self, a):
         self.a, self.quiet, self.full_rate = a, Quiet(a.patience), None
         self.elserve, self.static = f"{a.build}/server/elserve", f"{a.build}/tests/bench/static_server"
+        self.precisions_here = [p for p in PRECISIONS if p not in INT8 or harness.has_int8()]
         self.load = Load(f"{a.build}/tests/bench/load_generator", a.timeout)
         for binary in (self.elserve, self.static, self.load.binary):
             if not os.path.exists(binary):
@@ -77,7 +81,7 @@ class Bench:
                 result = self.closed(server, source, self.a.docs, beams)
                 rates.setdefault(precision, []).append(result["documents_per_second"])
                 phases.setdefault(precision, []).append(result["phases"])
-                contenders = [PRECISIONS[precision], OPENVINO if self.a.openvino and precision == "bfloat16" else None]
+                contenders = [PEERS.get(precision), OPENVINO if self.a.openvino and precision == "bfloat16" else None]
                 for contender in filter(None, contenders):
                     for batch in self.a.batches if first else [best_batch[contender]]:
                         rate = self.peer_rate(contender, batch, source, beams)
@@ -90,26 +94,55 @@ class Bench:
     def peers(self):
         rows, phase_rows = [], []
         with contextlib.ExitStack() as stack:
-            servers = {p: stack.enter_context(self.server(f"elserve-{p}", precision=p, max_rows=self.a.max_rows)) for p in PRECISIONS}
+            servers = {p: stack.enter_context(self.server(f"elserve-{p}", max_rows=self.a.max_rows, **PRECISIONS[p])) for p in self.precisions_here}
             for case in self.a.cases:
                 source, beams = CASES[case]
                 ours, phases, theirs, batch = self.compare_case(servers, source, beams)
                 best = max(theirs[d] for d in DTYPES)
                 contenders = [*DTYPES, *([OPENVINO] if self.a.openvino else [])]
-                rows.append([case, *(f"{ours[p]:.2f}" for p in PRECISIONS)] + [f"{theirs[c]:.2f} (batch {batch[c]})" for c in contenders] +
+                rows.append([case, *(f"{ours[p]:.2f}" for p in servers)] + [f"{theirs[c]:.2f} (batch {batch[c]})" for c in contenders] +
                             [f"{ours['float32'] / theirs['float32']:.2f}x", f"{ours['bfloat16'] / best:.2f}x",
-                             f"{ours['int8'] / theirs['int8']:.2f}x"])
+                             *(f"{ours[p] / theirs['int8']:.2f}x" for p in INT8 if p in servers)])
                 for precision, phase in phases.items():
                     milliseconds = [f"{1e3 * phase[p]:.1f}" for p in (*harness.PHASES, "step")]
                     phase_rows.append([case, precision, *milliseconds, f"{1e3 / ours[precision]:.1f}"])
                 print(f"  {case} done", file=sys.stderr, flush=True)
         return "\n\n".join([
             f"### Documents a second, {self.a.docs} documents, {self.a.out} new tokens each",
-            markdown(["case", *(f"elserve {p}" for p in PRECISIONS), *(f"CTranslate2 {d}" for d in DTYPES),
-                      *([OPENVINO] if self.a.openvino else []), "float32 to float32", "bfloat16 to CTranslate2's best", "int8 to int8"],
+            markdown(["case", *(f"elserve {p}" for p in servers), *(f"CTranslate2 {d}" for d in DTYPES),
+                      *([OPENVINO] if self.a.openvino else []), "float32 to float32", "bfloat16 to CTranslate2's best", *(f"{p} to int8" for p in INT8 if p in servers)],
                      rows),
             "Milliseconds a document, from /metrics:",
             markdown(["case", "precision", *harness.PHASES, "steps in all", "wall"], phase_rows)])
+
+    # ---- What is held in memory ----
+
+    @contextlib.contextmanager
+    def crowded(self, name, **options):
+        """A server with --memory that --crowd documents wait for, after these: it, what came out, and the most in flight. There are rows
+        for all of them: memory alone decides."""
+        with self.server(name, memory=self.a.memory, max_rows=4 * self.a.crowd, **options) as server:
+            result = self.load(server, self.documents("1024", self.a.crowd), beams=4, new_tokens=self.a.out, in_flight=self.a.crowd)
+            most = int(server.metric("elserve_sequences_in_flight_peak"))
+            yield server, result, f"at least {most} (raise --crowd)" if most >= self.a.crowd else most
+
+    def precisions(self):
+        rows, starts = [], {name: [] for name in self.precisions_here}
+        for _ in range(self.a.rounds):
+            for name in starts:
+                self.quiet.wait()
+                with self.server(f"elserve-{name}-start", memory="64MiB", **PRECISIONS[name]) as server:
+                    starts[name].append(server.start_seconds)
+        for name in starts:
+            with self.crowded(f"elserve-{name}-memory", **PRECISIONS[name], attention="el") as (server, result, most):
+                model = result["model"]
+                rows.append([name, f"{server.metric('elserve_weight_bytes') / 2**20:.0f} MiB", f"{statistics.median(starts[name]):.2f}",
+                             model["bytes_per_encoder_token"], model["bytes_per_decoder_token"], most, f"{server.resident_bytes() / 2**20:.0f} MiB"])
+        return "\n\n".join([
+            f"### What a precision takes: hidden states (el), `memory: {self.a.memory}`, {self.a.crowd} documents of 1024 tokens waiting, 4 beams, "
+            f"{self.a.out} new tokens",
+            markdown(["precision", "weights", "from start to serving, s", "bytes a source token", "bytes a decoder position",
+                      "most documents in flight", "resident memory after them"], rows)])
 
     # ---- Hidden states against keys and values ----
 
@@ -125,16 +158,11 @@ class Bench:
                 el, kv = (statistics.median(rates[f]) for f in ("el", "kv"))
                 rows.append([beams, f"{el:.2f}", f"{kv:.2f}", f"{el / kv:.2f}x"])
         for form in ("el", "kv"):
-            # Rows for all of them: memory alone decides how many documents are in flight.
-            with self.server(f"elserve-{form}-memory", attention=form, memory=self.a.memory, max_rows=4 * self.a.crowd) as server:
-                result = self.load(server, self.documents("1024", self.a.crowd), beams=4, new_tokens=self.a.out, in_flight=self.a.crowd)
-                peak, used = (server.metric(f"elserve_{m}") for m in ("sequences_in_flight_peak", "memory_peak_bytes"))
-                model = result["model"]
-                memory_rows.append([form, int(peak), f"{used / 2**20:.0f} MiB", f"{model['memory_bytes'] / 2**20:.0f} MiB",
+            with self.crowded(f"elserve-{form}-memory", attention=form) as (server, result, most):
+                used, model = server.metric("elserve_memory_peak_bytes"), result["model"]
+                memory_rows.append([form, most, f"{used / 2**20:.0f} MiB", f"{model['memory_bytes'] / 2**20:.0f} MiB",
                                     model["bytes_per_encoder_token"], model["bytes_per_decoder_token"],
                                     f"{result['documents_per_second']:.2f}"])
-                if peak >= self.a.crowd:
-                    memory_rows[-1][1] = f"at least {int(peak)} (raise --crowd)"
         return "\n\n".join([
             f"### Hidden states (el) against keys and values (kv): bfloat16, sources of 1024, {self.a.out} new tokens, {self.a.docs} documents",
             markdown(["beams", "el, documents a second", "kv", "el to kv"], rows),
@@ -258,7 +286,7 @@ def arguments():
     ap.add_argument("--docs", type=int, default=32, help="documents in a closed loop; of el: in a batch, at most")
     ap.add_argument("--out", type=int, default=64, help="new tokens of each")
     ap.add_argument("--rounds", type=int, default=3, help="figures are medians over so many interleaved rounds")
-    ap.add_argument("--memory", default="128MiB", help="what el and kv get to hold as many documents as they can")
+    ap.add_argument("--memory", default="128MiB", help="of precisions and forms: what they get to hold as many documents as they can")
     ap.add_argument("--crowd", type=int, default=128, help="documents that wait for it")
     ap.add_argument("--sizes", type=names(el.SIZES), default=list(el.SIZES), help="of el: models, by commas: " + ",".join(el.SIZES))
     ap.add_argument("--sources", type=names(el.SOURCES, int), default=list(el.SOURCES), help="of el: tokens, by commas: 256,512,1024")
