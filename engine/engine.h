@@ -34,12 +34,12 @@ struct EngineOptions {
   DeviceKind device = DeviceKind::kAuto;
   int device_index = 0;  // which of several CUDA devices
   // kAuto: bfloat16 on a CUDA device and where the processor has AVX512-BF16 or AMX, else float32. kInt8 is for
-  // processors with VNNI or AMX-INT8.
+  // processors with VNNI.
   Precision precision = Precision::kAuto;
   Int8Keep int8_keep;  // of kInt8
-  // Hidden states are kept in int8, those of sources and of the decoder: MemoryShape::int8. For precision kBFloat16 or
-  // kInt8, which kAuto is then, exact attention, and a form that keeps states of what there is more of: sources, or a
-  // decoder-only model's positions. Lossy.
+  // Hidden states are kept in int8, those of sources and of the decoder: MemoryShape::int8. For processors with VNNI,
+  // precision kBFloat16, which kAuto is then on the cpu, or kInt8, exact attention, and a form that keeps states of
+  // sources, or of a decoder-only model's positions. Lossy.
   bool int8_memory = false;
   // What the decoder's cross- and self-attention keep: hidden states (EL-attention) or keys and values; nullopt: the
   // cheaper form by the cost model of memory_plan.h. A decoder-only model takes what it says of self-attention.

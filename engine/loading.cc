@@ -235,30 +235,29 @@ absl::Status CheckApproximations(const EngineOptions& options, const ModelConfig
 absl::Status CheckInt8(const EngineOptions& options, const ModelConfig& config, const Backend& backend) {
   const bool weights = options.precision == Precision::kInt8;
   if (!weights && !options.int8_memory) return absl::OkStatus();
-  const char* option = weights ? "precision" : "memory_precision";
-  if (!weights && options.precision == Precision::kFloat32) {
+  if (options.precision == Precision::kFloat32) {
     return absl::InvalidArgumentError(
         "memory_precision: int8 with precision: float32; it goes with precision: bfloat16 or int8");
   }
   if (!backend.has_int8()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(option,
-                     ": int8 needs a processor with VNNI or AMX-INT8, at the level of its instructions that is used; "
-                     "this is ",
-                     backend.name(), ", ", backend.device_name(), ": ",
-                     weights ? "use precision: bfloat16" : "leave memory_precision out"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        weights ? "precision" : "memory_precision",
+        ": int8 needs a processor with VNNI, at the level of its instructions "
+        "that is used; this is ",
+        backend.name(), ", ", backend.device_name(), ": use ",
+        weights ? "precision: bfloat16" : "memory_precision: auto", backend.name() == "cpu" ? "" : ", or device: cpu"));
   }
   if (!options.int8_memory) return absl::OkStatus();
   if (!options.approximation.exact()) {
     return absl::InvalidArgumentError(
-        "memory_precision: int8 with attention_top_k or attention_values; attention that approximates its weights "
-        "reads "
-        "states as they are: leave one of them out");
+        "memory_precision: int8 with attention_top_k or attention_values; attention that approximates its weights is "
+        "over states as they are: leave one of them out");
   }
   if (options.attention &&
       (config.decoder_only() ? options.attention->self : options.attention->cross) == AttentionForm::kKv) {
     return absl::InvalidArgumentError(
-        "memory_precision: int8 with attention: kv; it is of hidden states, which attention: el or auto keeps");
+        absl::StrCat("memory_precision: int8 with attention: ", ToString(*options.attention),
+                     "; it is of hidden states, which attention: el or auto keeps"));
   }
   return absl::OkStatus();
 }

@@ -33,8 +33,17 @@ void Append(const LinearWeights& linear, float scale, Floats* to) {
   to->in = in;
 }
 
-// Of a column of states in int8, beside the median.
+// A column of states in int8 stays as it is up to so many times the median.
 constexpr float kMostSize = 4;
+
+// Each number by their median; all 1 where that is 0 or some is no finite number.
+void DivideByMedian(std::vector<float>* sizes) {
+  std::vector<float> ordered = *sizes;
+  const bool finite = std::all_of(ordered.begin(), ordered.end(), [](float x) { return std::isfinite(x); });
+  if (finite) std::nth_element(ordered.begin(), ordered.begin() + ordered.size() / 2, ordered.end());
+  const float median = ordered[ordered.size() / 2];
+  for (float& size : *sizes) size = finite && median > 0 ? size / median : 1;
+}
 
 // Packs, and counts the bytes.
 class Packer {
@@ -108,7 +117,7 @@ class Packer {
     if (form == AttentionForm::kEl) return ElAttention(w, options_.approximation.loses_weight(), sizes);
     PackedDecoderAttention packed;
     packed.q = Queries(w);
-    packed.kv = KeysValues(w.k, w.v);
+    packed.kv = KeysValues(w.k, w.v, sizes);
     packed.o = Linear(w.o);
     return packed;
   }
@@ -138,24 +147,35 @@ class Packer {
     }
   }
 
-  // By how much each column of the encoder's output is above what one should have: 1, or more. Its size is about that
-  // of the last norm's numbers, for normed numbers have a root mean square of 1.
-  std::vector<float> OutputSizes(const StackWeights& encoder) const {
+  // What the columns of the encoder's output are to be divided by, 1 or more: columns that are far above the others, as
+  // much as that does not make those of queries and sums, which what reads them makes larger, as far above theirs.
+  std::vector<float> OutputSizes(const ModelWeights& weights) const {
+    const StackWeights& encoder = weights.encoder;
     const NormWeights* norm = config_.norm_placement == NormPlacement::kPost ? &encoder.layers.back().feed_forward.norm
                               : encoder.final_norm                           ? &*encoder.final_norm
                                                                              : nullptr;
     if (norm == nullptr) return {};
-    std::vector<float> sizes(config_.d_model), beta(config_.d_model);
-    ReadFloats(norm->gamma, 0, config_.d_model, sizes.data());
-    if (norm->beta) ReadFloats(*norm->beta, 0, config_.d_model, beta.data());
-    for (size_t i = 0; i < sizes.size(); ++i) {
-      sizes[i] = std::hypot(sizes[i], beta[i]);
-      if (!std::isfinite(sizes[i])) sizes[i] = 0;
+    const int64_t d = config_.d_model;
+    // Normed numbers have a root mean square of 1.
+    std::vector<float> sizes(d), beta(d), readers(d), row(d);
+    ReadFloats(norm->gamma, 0, d, sizes.data());
+    if (norm->beta) ReadFloats(*norm->beta, 0, d, beta.data());
+    for (int64_t j = 0; j < d; ++j) sizes[j] = std::hypot(sizes[j], beta[j]);
+    for (const LayerWeights& layer : weights.decoder.layers) {
+      for (const HostTensor* reader : {&layer.cross_attention->k.weight, &layer.cross_attention->v.weight}) {
+        for (int64_t i = 0; i < reader->shape[0]; ++i) {
+          ReadFloats(*reader, i * d, d, row.data());
+          for (int64_t j = 0; j < d; ++j) readers[j] += row[j] * row[j];
+        }
+      }
     }
-    std::vector<float> ordered = sizes;
-    std::nth_element(ordered.begin(), ordered.begin() + config_.d_model / 2, ordered.end());
-    const float most = kMostSize * ordered[config_.d_model / 2];
-    for (float& size : sizes) size = most > 0 && size > most ? size / most : 1;
+    for (float& size : readers) size = std::sqrt(size);
+    DivideByMedian(&sizes);
+    DivideByMedian(&readers);
+    for (int64_t j = 0; j < d; ++j) {
+      const float balanced = std::sqrt(sizes[j] / std::max(readers[j], 1e-6f));
+      sizes[j] = std::max(1.0f, std::min(sizes[j] / kMostSize, balanced));
+    }
     return sizes;
   }
 
@@ -199,10 +219,11 @@ class Packer {
     return Linear(qkv);
   }
 
-  PackedWeightPtr KeysValues(const LinearWeights& k, const LinearWeights& v) {
+  PackedWeightPtr KeysValues(const LinearWeights& k, const LinearWeights& v, std::span<const float> sizes = {}) {
     Floats kv;
     Append(k, 1.0f, &kv);
     Append(v, 1.0f, &kv);
+    for (size_t i = 0; i < kv.weight.size() && !sizes.empty(); ++i) kv.weight[i] *= sizes[i % sizes.size()];
     return Linear(kv);
   }
 
@@ -293,9 +314,8 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
   packed.approximation = options.approximation;
   const AttentionForms forms = options.forms;
   Packer packer(config, options, backend, &packed.bytes);
-  const std::vector<float> sizes = options.int8_memory && forms.cross == AttentionForm::kEl
-                                       ? packer.OutputSizes(weights.encoder)
-                                       : std::vector<float>();
+  const bool rounds = (options.int8 || options.int8_memory) && !config.decoder_only();
+  const std::vector<float> sizes = rounds ? packer.OutputSizes(weights) : std::vector<float>();
   if (!config.decoder_only()) {
     const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
     packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);

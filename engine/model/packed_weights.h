@@ -96,8 +96,8 @@ struct PackOptions {
   int ffn_top_k = 0;  // of all feed-forward layers; 0: all
   bool int8 = false;  // products' weights, but for those that are kept
   Int8Keep int8_keep = {};
-  // MemoryShape::int8, where a state's integers have one scale: columns of the encoder's output that are far above the
-  // others are made smaller, and what reads them, which is cross-attention alone, makes up for it.
+  // MemoryShape::int8. With it, or with int8 weights, columns of the encoder's output that are far above the others are
+  // made smaller, and what reads them, which is cross-attention alone, makes up for it: a row's integers have one scale.
   bool int8_memory = false;
 };
 

@@ -2,15 +2,19 @@
 runs it.
 
 Usage, in an environment with rouge_requirements.txt:
-  python3 int8.py --elserve BINARY [--work DIR] [--limit N] [--beams 1 4] [--ctranslate2]
+  python3 int8.py --elserve BINARY [--work DIR] [--limit N] [--beams 1 4] [--ctranslate2] [--values FACTOR] [--states FACTOR]
 
 Texts: rouge.py's held-out summaries and questions, all of them or N of each. Of each way to compute: ROUGE-1, -2 and -L against the
 texts' own summaries and questions; the share of answers that are elserve's float32 ones to the letter; and ROUGE-L against these,
 whatever the texts say. CTranslate2 decodes the same prompts with the checkpoint's parameters, in float32 and in int8, each compared with its
 own float32 as well.
 
-Of all texts it fails if int8, of weights or states or both, is more than 0.3 below float32 in ROUGE-L. On a processor without
-VNNI there is nothing to compare.
+--values, --states: of a checkpoint that is the same model in float32, with two value channels of each attention, or columns of the
+encoder's output, so many times as large, and what reads them as much smaller.
+
+Of all texts it fails if int8, of weights or states or both and with nothing kept, is more than 0.3 below float32 in ROUGE-L. Ways that
+keep weights are printed beside it: they are nearer, and what ROUGE says of them is chance. On a processor without VNNI there is
+nothing to compare.
 """
 import argparse
 import json
@@ -50,6 +54,33 @@ def ctranslate2_answers(work, dtype, beams, rows, tokenizer):
     return [tokenizer.decode(tokenizer.convert_tokens_to_ids(r.hypotheses[0]), skip_special_tokens=True) for r in results]
 
 
+def with_outliers(work, values, states):
+    """A folder with the model, channels scaled."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    path = f"{work}/synopsis-outliers-{values:g}-{states:g}"
+    subprocess.run(["rm", "-rf", path], check=True)
+    subprocess.run(["cp", "-r", rouge.MODEL, path], check=True)
+    weights = {name: x.float() for name, x in load_file(f"{path}/model.safetensors").items()}
+    generator = torch.Generator().manual_seed(1)
+
+    def some(width):
+        return torch.randperm(width, generator=generator)[:2]
+    for name in [n for n in weights if n.endswith("v_proj.weight")]:
+        attention, channels = name.removesuffix("v_proj.weight"), some(len(weights[name]))
+        weights[name][channels] *= values
+        weights[attention + "v_proj.bias"][channels] *= values
+        weights[attention + "out_proj.weight"][:, channels] /= values
+    last = max(n for n in weights if "encoder.layers." in n and n.endswith("final_layer_norm.weight") and "decoder" not in n)
+    columns = some(len(weights[last]))
+    weights[last][columns] *= states
+    weights[last.replace("weight", "bias")][columns] *= states
+    for name in [n for n in weights if n.endswith(("encoder_attn.k_proj.weight", "encoder_attn.v_proj.weight"))]:
+        weights[name][:, columns] /= states
+    save_file({name: x.contiguous() for name, x in weights.items()}, f"{path}/model.safetensors", metadata={"format": "pt"})
+    return path
+
+
 def has_int8(binary, work):
     """Whether the processor has int8; where the server cannot start for another reason, this ends as it does."""
     try:
@@ -77,6 +108,8 @@ def main():
     parser.add_argument("--limit", type=int, default=0, help="summaries, and questions, at most; 0: all")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--ctranslate2", action="store_true")
+    parser.add_argument("--values", type=float, default=1.0, metavar="FACTOR")
+    parser.add_argument("--states", type=float, default=1.0, metavar="FACTOR")
     a = parser.parse_args()
     os.makedirs(a.work, exist_ok=True)
     if not has_int8(a.elserve, a.work):
@@ -89,6 +122,8 @@ def main():
     if a.limit:
         rows = [r for task in ("sum", "qg") for r in [r for r in rows if r["task"] == task][:a.limit]]
     modules = rouge.stubs(a.work)
+    if a.values != 1 or a.states != 1:
+        rouge.MODEL = with_outliers(a.work, a.values, a.states)
     failures = []
     for beams in a.beams:
         print(f"\n{len(rows)} texts, {beams} beams\n\n| | summaries: ROUGE-1, -2, -L | questions | answers equal to float32's | "
@@ -100,7 +135,7 @@ def main():
             exact = exact or texts
             rouge_l[name] = print_row(name, rows, texts, exact, scorer)
             lost = max(x - y for x, y in zip(rouge_l["float32"], rouge_l[name]))
-            if lost > LOSS and not a.limit:
+            if lost > LOSS and not a.limit and "int8" not in keys:
                 failures.append(f"{name}, {beams} beams: {lost:.2f} below float32")
         if a.ctranslate2:
             theirs = {dtype: ctranslate2_answers(a.work, dtype, beams, rows, reference.tokenizer) for dtype in ("float32", "int8")}

@@ -104,6 +104,13 @@ struct Bench {
 // 32, 16, or 8: bfloat16 with int8 weights, and with el's states in int8.
 int64_t BitsOf(const benchmark::State& state) { return state.range(0); }
 
+// Where the processor has no int8.
+bool Skips(benchmark::State& state) {
+  const bool skips = BitsOf(state) == 8 && !(*MakeCpuBackend({DataType::kBFloat16, &Pool()}))->has_int8();
+  if (skips) state.SkipWithError("this processor has no int8");
+  return skips;
+}
+
 void Report(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
@@ -122,6 +129,7 @@ void ReportMemory(benchmark::State& state, int64_t resident_before) {
 
 // {bits, positions, in, out}
 void BM_Linear(benchmark::State& state) {
+  if (Skips(state)) return;
   const int rows = static_cast<int>(state.range(1));
   const int64_t in = state.range(2), out = state.range(3);
   Bench b(BitsOf(state), true, rows, 64, 1);
@@ -134,6 +142,7 @@ void BM_Linear(benchmark::State& state) {
 
 // {bits, positions, in, out} of each of 12 heads
 void BM_PerHeadLinear(benchmark::State& state) {
+  if (Skips(state)) return;
   const int rows = static_cast<int>(state.range(1));
   const int64_t in = state.range(2), out = state.range(3);
   Bench b(BitsOf(state), true, rows, 64, 1);
@@ -176,6 +185,7 @@ void BM_FavorAttention(benchmark::State& state) {
 
 // {bits, 1: el, documents, tokens, beams}
 void BM_CrossAttention(benchmark::State& state) {
+  if (Skips(state)) return;
   const bool el = state.range(1) != 0;
   const int documents = static_cast<int>(state.range(2)), tokens = static_cast<int>(state.range(3)),
             beams = static_cast<int>(state.range(4));
@@ -192,6 +202,7 @@ void BM_CrossAttention(benchmark::State& state) {
 
 // {bits, 1: el, rows, cells of each}: four beams a document
 void BM_SelfAttention(benchmark::State& state) {
+  if (Skips(state)) return;
   const bool el = state.range(1) != 0;
   const int rows = static_cast<int>(state.range(2)), history = static_cast<int>(state.range(3));
   Bench b(BitsOf(state), el, rows / 4, 64, 4, history - 1);

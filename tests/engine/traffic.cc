@@ -379,6 +379,7 @@ std::vector<Variant> Variants() {
   if (HasInt8()) {
     variants.push_back({Precision::kInt8, kAllEl, DeviceKind::kCpu});
     variants.push_back({Precision::kInt8, kAllEl, DeviceKind::kCpu, /*int8_memory=*/true});
+    variants.push_back({Precision::kBFloat16, kAllEl, DeviceKind::kCpu, /*int8_memory=*/true});
   }
   return variants;
 }

@@ -17,6 +17,9 @@ const float* BiasAt(const PositionBias& bias, int head, int64_t position) {
 // The most rows of a task of EL's self-attention, and about the fewest that a document's rows are cut into.
 constexpr int64_t kPartRows = 8;
 
+// States that a task keeps.
+constexpr int64_t kKeptRows = 16;
+
 // Whether two rows have the same `count` cells from `begin` on, and the second one has no more of them in that page.
 bool Same(std::span<const int32_t> row, std::span<const int32_t> other, int begin, int count) {
   const auto end = static_cast<size_t>(begin) + static_cast<size_t>(count);
@@ -44,14 +47,14 @@ void CpuBackend::PlanPages() {
 
 void CpuBackend::StoreEncoder(const StoreEncoderArgs& args) {
   const int64_t stride = Stride(args.states), inner = StateBytes(static_cast<int64_t>(shape_.heads) * shape_.head_dim);
-  std::byte* memory = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer].data();
+  std::byte* pages = encoder_[shape_.cross == AttentionForm::kEl ? 0 : args.layer].data();
   PlanPages();
   pool_.Run(static_cast<int64_t>(tasks_.size()), [&](int64_t i, int thread) {
     const DocumentTask& t = tasks_[i];
     const EncodeDocument& d = layout_.encode.documents[t.document];
     if (d.pages.empty()) return;  // dropped
     const std::byte* row = Row(args.states, d.begin + t.begin);
-    std::byte* page = memory + d.pages[t.begin / kPageTokens] * PageBytes(shape_);
+    std::byte* page = pages + d.pages[t.begin / kPageTokens] * PageBytes(shape_);
     if (shape_.cross == AttentionForm::kEl) {
       const StateMemory& memory = States(shape_);
       RowScratch& s = scratch_[thread];
@@ -272,9 +275,11 @@ void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
   const StateMemory& memory = States(shape_);
   std::byte* cells = decoder_[args.layer].data();
   const int64_t cell_bytes = CellBytes(shape_);
-  for (const DecodeRow& row : l.rows) {
-    memory.keep(Row(args.states, row.begin), shape_.d, cells + row.ancestry.back() * cell_bytes);
-  }
+  pool_.Run(RoundUp(l.positions(), kKeptRows) / kKeptRows, [&](int64_t task, int) {
+    for (int64_t p = task * kKeptRows; p < std::min<int64_t>((task + 1) * kKeptRows, l.positions()); ++p) {
+      memory.keep(Row(args.states, p), shape_.d, cells + l.rows[p].ancestry.back() * cell_bytes);
+    }
+  });
   const int heads = shape_.heads;
   // Neighbours, mostly a beam's rows, in one task: they share most of their cells, which are gathered once.
   const int64_t width = std::clamp<int64_t>(l.positions() / (4 * pool_.threads()), 1, kPartRows);

@@ -34,6 +34,13 @@ CpuBackend::CpuBackend(Isa isa, DataType state_type, const CpuBackendOptions& op
       pool_(*options.pool),
       buffers_(pool_, options.host_root) {}
 
+std::string CpuBackend::device_name() const {
+  std::string kernels = absl::StrCat(IsaName(kernels_.isa), " kernels");
+  if (packs_int8_) absl::StrAppend(&kernels, " and ", int8_->name);
+  if (shape_.int8) absl::StrAppend(&kernels, " and ", int8_->states_name, " over states");
+  return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", kernels);
+}
+
 int64_t CpuBackend::PageBytes(const MemoryShape& s) const {
   return s.cross == AttentionForm::kEl ? States(s).page_bytes(s.d) : s.heads * attention_.page_units(s.head_dim) * 4;
 }
@@ -92,6 +99,11 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
     return absl::InvalidArgumentError(absl::StrCat("bfloat16 on the cpu needs even widths: d_model is ", shape.d,
                                                    ", head_dim ", shape.head_dim, "; use precision: float32"));
   }
+  if (shape.int8 && int8_ == nullptr) return absl::InvalidArgumentError("this processor has no memory in int8");
+  if (shape.int8 && shape.d > kMostInt8Inputs) {
+    return absl::InvalidArgumentError(absl::StrCat("memory_precision: int8 on the cpu is for a d_model of up to ",
+                                                   kMostInt8Inputs, "; it is ", shape.d));
+  }
   shape_ = shape;
   limits_ = limits;
   const char* what = "encoder and decoder memory (memory, encoder_memory_tokens, decoder_memory_tokens)";
@@ -120,7 +132,9 @@ absl::Status CpuBackend::AllocateMemory(const MemoryShape& shape, int64_t encode
       s.gathered =
           buffers_.TakeBacked(cells / kPageTokens * states.page_bytes(shape.d), "a row's cells (max_decoder_tokens)");
     }
-    s.kept = buffers_.TakeBacked(kPageTokens * states.kept_bytes(shape.d), "a page of states");
+    if (shape.cross == AttentionForm::kEl) {
+      s.kept = buffers_.TakeBacked(kPageTokens * states.kept_bytes(shape.d), "a page of states");
+    }
     s.states.resize(kPageTokens);
     s.out.resize(states.most_queries);
     s.q.resize(states.most_queries);

@@ -29,10 +29,7 @@ class CpuBackend final : public Backend {
   CpuBackend(Isa isa, DataType state_type, const CpuBackendOptions& options);
 
   std::string name() const override { return "cpu"; }
-  std::string device_name() const override {
-    return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", IsaName(kernels_.isa), " kernels",
-                        packs_int8_ ? absl::StrCat(" and ", int8_->name) : "");
-  }
+  std::string device_name() const override;
   DataType state_type() const override { return type_; }
   bool has_approximations() const override { return true; }
 
@@ -131,7 +128,7 @@ class CpuBackend final : public Backend {
   struct RowScratch {
     std::vector<float> attention;
     AlignedBuffer gathered;                // el self-attention: the cells of a row, or of several, side by side
-    AlignedBuffer kept;                    // el: [kPageTokens] kept states
+    AlignedBuffer kept;                    // cross el: [kPageTokens] kept states
     AlignedBuffer wide;                    // rows of a product as its kernel widens them
     std::vector<const std::byte*> states;  // [kPageTokens]: of a page that is stored
     std::vector<const uint32_t*> q, pages;

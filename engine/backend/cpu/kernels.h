@@ -145,7 +145,7 @@ struct ElAttention {
   const float* const* bias = nullptr;
   std::byte* const* out;  // [queries]: states of d
   float* scratch;         // [StateMemory::scratch_floats(d)]
-  // The first pages of what is likely read next, to be fetched; none: nobody knows.
+  // The first pages of what is likely read next, for kernels that fetch them; none: nobody knows.
   const uint32_t* const* next_pages = nullptr;
   int next_tokens = 0;
 };
@@ -171,7 +171,8 @@ struct StatePage {
   int tokens;
   int64_t d;
   std::byte* page;  // [StateMemory::page_bytes(d)]
-  // What stands behind the last token becomes zeros, up to here: RoundUp(tokens, kStateStep) at least.
+  // What stands behind the last token becomes zeros where attention reads it, up to here: RoundUp(tokens, kStateStep)
+  // at least.
   int reach = kPageTokens;
 };
 
@@ -297,7 +298,8 @@ struct Int8Kernels {
   // Rows [panel columns, units] -> a panel.
   void (*pack_panel)(const uint32_t* rows, int64_t units, uint32_t* panel);
   void (*quantize)(const QuantizedRow& row);
-  StateMemory states;  // kept as integers, each state by a scale of its own
+  StateMemory states;       // kept as integers, each state by a scale of its own
+  const char* states_name;  // of the instructions that attend to them
 };
 
 // A set of kernels, and the layouts that its own kernels read: weights, states and keys and values lie in memory as the
@@ -355,7 +357,7 @@ const Kernels& Avx512Kernels(DataType state_type);
 const Kernels& Avx512Bf16Kernels();
 const Kernels& AmxKernels();
 
-// For bfloat16 states on that level; null: neither it nor, beside it, VNNI is there.
+// For bfloat16 states on that level; null: VNNI is not there beside it.
 const Int8Kernels* Int8KernelsFor(Isa isa);
 
 const Int8Kernels& Avx2VnniKernels();

@@ -76,6 +76,8 @@ class ReferenceBackend final : public Backend {
             .kv_attention_flops = 1e9,
             .el_self_attention_flops = 1e9,
             .kv_self_attention_flops = 1e9,
+            .int8_el_attention_flops = 1e9,
+            .int8_el_self_attention_flops = 1e9,
             .bytes_per_second = 10e9};
   }
   StepSizes PreferredSizes() const override { return {.max_rows = kMaxBeams, .encode_tokens_per_step = 512}; }

@@ -1,14 +1,17 @@
-// EncoderAttention, StoreEncoder, CrossAttention and SelfAttention on every backend under test, in both memory forms.
+// EncoderAttention, StoreEncoder, CrossAttention and SelfAttention on every backend under test, in every form of
+// memory.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/engine/backend/attention_world.h"
@@ -56,9 +59,6 @@ std::vector<DocumentSpec> MixedDocuments() {
           {.length = 31, .rows = 6, .history = 2},
           {.length = 5, .rows = 1, .history = 131}};
 }
-
-// int8: weights are rounded to 254ths of the largest; el_attention_test.cc says of each case what that may come to.
-Tolerance ToleranceOf(const MemoryShape& shape) { return shape.int8 ? Tolerance{.bfloat16 = 1.0 / 32} : Tolerance{}; }
 
 void CheckEncoderAttention(const AttentionShape& shape, Bias biased, const std::vector<int>& lengths,
                            std::vector<std::vector<int>> batches) {
@@ -132,17 +132,28 @@ Runner LoadSelf(Session& session, const DecodeWorld& world, const MemoryShape& s
   };
 }
 
+// A case whose units are the world's positions, and whose answers have the width of queries of `form`.
+OperationCase CaseOf(const std::string& operation, const MemoryShape& shape, std::optional<AttentionForm> form,
+                     const DecodeWorld& world, std::function<Runner(Session&)> load,
+                     std::vector<std::vector<int>> batches = {}) {
+  return {
+      .name = NameOf(operation, shape),
+      .units = static_cast<int>(world.positions().size()),
+      .cols = QueryWidth(shape, form),
+      // int8: weights are rounded to 254ths of the largest; el_attention_test.cc says of each case what that may be.
+      .tolerance = shape.int8 ? Tolerance{.bfloat16 = 1.0 / 32} : Tolerance{},
+      .int8 = shape.int8,
+      .load = std::move(load),
+      .batches = std::move(batches)};
+}
+
 TEST(BackendAttention, Cross) {
   const DecodeWorld world(60, MixedDocuments());
   for (const AttentionShape& attention : Shapes(Bias::kNone)) {
     for (const MemoryShape& shape : MemoriesOf(attention)) {
-      CheckOperation({.name = NameOf("cross attention", shape),
-                      .units = static_cast<int>(world.positions().size()),
-                      .cols = QueryWidth(shape, shape.cross),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); },
-                      .batches = world.Batches(61)});
+      CheckOperation(CaseOf(
+          "cross attention", shape, shape.cross, world,
+          [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); }, world.Batches(61)));
       if (HasFatalFailure()) return;
     }
   }
@@ -151,16 +162,12 @@ TEST(BackendAttention, Cross) {
 TEST(BackendAttention, CrossOfPrefill) {
   const DecodeWorld world(75, MixedDocuments());
   for (const MemoryShape& shape : MemoriesOf({3, 8, 40})) {
-    CheckOperation({.name = NameOf("cross attention of prefill", shape),
-                    .units = static_cast<int>(world.positions().size()),
-                    .cols = QueryWidth(shape, shape.cross),
-                    .tolerance = ToleranceOf(shape),
-                    .int8 = shape.int8,
-                    .load =
-                        [&](Session& session) {
-                          return LoadCross(session, world, shape, {.stale = 1000.0f, .phase = Phase::kPrefill});
-                        },
-                    .batches = world.Batches(76)});
+    CheckOperation(CaseOf(
+        "cross attention of prefill", shape, shape.cross, world,
+        [&](Session& session) {
+          return LoadCross(session, world, shape, {.stale = 1000.0f, .phase = Phase::kPrefill});
+        },
+        world.Batches(76)));
     if (HasFatalFailure()) return;
   }
 }
@@ -169,13 +176,9 @@ TEST(BackendAttention, Self) {
   const DecodeWorld world(62, MixedDocuments());
   for (const AttentionShape& attention : Shapes(Bias::kNone)) {
     for (const MemoryShape& shape : MemoriesOf(attention)) {
-      CheckOperation({.name = NameOf("self attention", shape),
-                      .units = static_cast<int>(world.positions().size()),
-                      .cols = QueryWidth(shape, shape.cross),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadSelf(session, world, shape); },
-                      .batches = world.Batches(63)});
+      CheckOperation(CaseOf(
+          "self attention", shape, shape.self, world, [&](Session& session) { return LoadSelf(session, world, shape); },
+          world.Batches(63)));
       if (HasFatalFailure()) return;
     }
   }
@@ -189,19 +192,10 @@ TEST(BackendAttention, FormsMayDiffer) {
     for (const bool int8 : {false, true}) {
       MemoryShape shape = MemoryOf({5, 16, 64}, forms);
       shape.int8 = int8;
-      const int units = static_cast<int>(world.positions().size());
-      CheckOperation({.name = NameOf("cross attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.cross),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); }});
-      CheckOperation({.name = NameOf("self attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.self),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadSelf(session, world, shape); }});
+      CheckOperation(CaseOf("cross attention", shape, shape.cross, world,
+                            [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); }));
+      CheckOperation(CaseOf("self attention", shape, shape.self, world,
+                            [&](Session& session) { return LoadSelf(session, world, shape); }));
     }
   }
 }
@@ -210,24 +204,13 @@ TEST(BackendAttention, ScoresMayHaveABias) {
   const DecodeWorld world(75, MixedDocuments());
   for (const AttentionShape& attention : Shapes(Bias::kSome)) {
     for (const MemoryShape& shape : MemoriesOf(attention)) {
-      const int units = static_cast<int>(world.positions().size());
-      CheckOperation({.name = NameOf("biased cross attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.cross),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load =
-                          [&](Session& session) {
-                            return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome});
-                          },
-                      .batches = world.Batches(76)});
-      CheckOperation({.name = NameOf("biased self attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.self),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadSelf(session, world, shape, Bias::kSome); },
-                      .batches = world.Batches(77)});
+      CheckOperation(CaseOf(
+          "biased cross attention", shape, shape.cross, world,
+          [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome}); },
+          world.Batches(76)));
+      CheckOperation(CaseOf(
+          "biased self attention", shape, shape.self, world,
+          [&](Session& session) { return LoadSelf(session, world, shape, Bias::kSome); }, world.Batches(77)));
       if (HasFatalFailure()) return;
     }
   }
@@ -238,21 +221,12 @@ TEST(BackendAttention, ManyPositionsOfOneDocument) {
   const DecodeWorld world(
       64, {{.length = 70, .rows = 32, .history = 3}, {.length = 9, .rows = 1, .history = 0, .new_positions = 98}});
   for (const MemoryShape& shape : MemoriesOf({5, 16, 64})) {
-    const int units = static_cast<int>(world.positions().size());
-    CheckOperation({.name = NameOf("cross attention", shape),
-                    .units = units,
-                    .cols = QueryWidth(shape, shape.cross),
-                    .tolerance = ToleranceOf(shape),
-                    .int8 = shape.int8,
-                    .load = [&](Session& session) { return LoadCross(session, world, shape); },
-                    .batches = world.Batches(65)});
-    CheckOperation({.name = NameOf("self attention", shape),
-                    .units = units,
-                    .cols = QueryWidth(shape, shape.cross),
-                    .tolerance = ToleranceOf(shape),
-                    .int8 = shape.int8,
-                    .load = [&](Session& session) { return LoadSelf(session, world, shape); },
-                    .batches = world.Batches(66)});
+    CheckOperation(CaseOf(
+        "cross attention", shape, shape.cross, world,
+        [&](Session& session) { return LoadCross(session, world, shape); }, world.Batches(65)));
+    CheckOperation(CaseOf(
+        "self attention", shape, shape.self, world, [&](Session& session) { return LoadSelf(session, world, shape); },
+        world.Batches(66)));
   }
 }
 
@@ -266,39 +240,21 @@ TEST(BackendAttention, LongSourcesAndHistories) {
   if (kEmulatedDevice)
     documents = {{.length = 1100, .rows = 1, .history = 3}, {.length = 513, .rows = 1, .history = 530}};
   const DecodeWorld world(71, documents);
-  const int units = static_cast<int>(world.positions().size());
   for (const AttentionShape& attention : {AttentionShape{3, 24, 96}, {5, 16, 64}, {16, 64, 1024}}) {
     if (kEmulatedDevice && attention.d != 96) continue;
     for (const MemoryShape& shape : MemoriesOf(attention)) {
-      CheckOperation({.name = NameOf("cross attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.cross),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); },
-                      .batches = world.Batches(72)});
-      CheckOperation({.name = NameOf("self attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.cross),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadSelf(session, world, shape); },
-                      .batches = world.Batches(73)});
+      CheckOperation(CaseOf(
+          "cross attention", shape, shape.cross, world,
+          [&](Session& session) { return LoadCross(session, world, shape, {.stale = 1000.0f}); }, world.Batches(72)));
+      CheckOperation(CaseOf(
+          "self attention", shape, shape.self, world, [&](Session& session) { return LoadSelf(session, world, shape); },
+          world.Batches(73)));
       if (attention.d != 96) continue;
-      CheckOperation({.name = NameOf("biased cross attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.cross),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) {
-                        return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome});
-                      }});
-      CheckOperation({.name = NameOf("biased self attention", shape),
-                      .units = units,
-                      .cols = QueryWidth(shape, shape.self),
-                      .tolerance = ToleranceOf(shape),
-                      .int8 = shape.int8,
-                      .load = [&](Session& session) { return LoadSelf(session, world, shape, Bias::kSome); }});
+      CheckOperation(CaseOf("biased cross attention", shape, shape.cross, world, [&](Session& session) {
+        return LoadCross(session, world, shape, {.stale = 1000.0f, .biased = Bias::kSome});
+      }));
+      CheckOperation(CaseOf("biased self attention", shape, shape.self, world,
+                            [&](Session& session) { return LoadSelf(session, world, shape, Bias::kSome); }));
       if (HasFatalFailure()) return;
     }
   }
@@ -309,16 +265,9 @@ TEST(BackendAttention, LongSourcesAndHistories) {
 TEST(BackendAttention, StaleNansBehindADocumentAreNotRead) {
   const DecodeWorld world(67, MixedDocuments());
   for (const MemoryShape& shape : MemoriesOf({3, 24, 96})) {
-    CheckOperation({.name = NameOf("cross attention", shape),
-                    .units = static_cast<int>(world.positions().size()),
-                    .cols = QueryWidth(shape, shape.cross),
-                    .tolerance = ToleranceOf(shape),
-                    .int8 = shape.int8,
-                    .load =
-                        [&](Session& session) {
-                          return LoadCross(session, world, shape, {.stale = std::numeric_limits<float>::quiet_NaN()});
-                        },
-                    .batches = {}});
+    CheckOperation(CaseOf("cross attention", shape, shape.cross, world, [&](Session& session) {
+      return LoadCross(session, world, shape, {.stale = std::numeric_limits<float>::quiet_NaN()});
+    }));
   }
 }
 
@@ -371,13 +320,7 @@ TEST(BackendAttention, NansOfOneDocumentStayItsOwn) {
         return outputs;
       });
     };
-    CheckOperation({.name = NameOf("attention beside NaN", shape),
-                    .units = static_cast<int>(world.positions().size()),
-                    .cols = QueryWidth(shape, shape.cross),
-                    .tolerance = ToleranceOf(shape),
-                    .int8 = shape.int8,
-                    .load = load,
-                    .batches = {}});
+    CheckOperation(CaseOf("attention beside NaN", shape, shape.cross, world, load));
   }
 }
 
@@ -389,13 +332,9 @@ TEST(BackendAttention, SelfWithoutSources) {
   EXPECT_EQ(world.page_count(), 0);
   for (const AttentionForm self : {AttentionForm::kKv, AttentionForm::kEl}) {
     const MemoryShape shape = MemoryOf({3, 8, 24}, {std::nullopt, self});
-    CheckOperation({.name = NameOf("self attention", shape),
-                    .units = static_cast<int>(world.positions().size()),
-                    .cols = QueryWidth(shape, shape.self),
-                    .tolerance = ToleranceOf(shape),
-                    .int8 = shape.int8,
-                    .load = [&](Session& session) { return LoadSelf(session, world, shape); },
-                    .batches = world.Batches(74)});
+    CheckOperation(CaseOf(
+        "self attention", shape, shape.self, world, [&](Session& session) { return LoadSelf(session, world, shape); },
+        world.Batches(74)));
   }
 }
 
@@ -420,13 +359,7 @@ TEST(BackendAttention, DroppedDocumentsAreNotStored) {
       session.backend().Read(states, 1);  // waits
       return run;
     };
-    CheckOperation({.name = NameOf("cross attention", shape),
-                    .units = 4,
-                    .cols = QueryWidth(shape, shape.cross),
-                    .tolerance = ToleranceOf(shape),
-                    .int8 = shape.int8,
-                    .load = load,
-                    .batches = {{0}, {2, 3}, {3, 0}}});
+    CheckOperation(CaseOf("cross attention", shape, shape.cross, world, load, {{0}, {2, 3}, {3, 0}}));
   }
 }
 

@@ -115,32 +115,40 @@ std::vector<float>* Owned(HostTensor* tensor, std::list<std::vector<float>>* all
   return &values;
 }
 
-// A column of the encoder's output that is far above the others, as trained norms have it, and whose readers make up
-// for it, costs the others no digits.
+// A column of the encoder's output that is far above the others, as trained norms have it, costs them few digits,
+// whether what reads it makes up for it or not.
 TEST(Int8Model, NoColumnOfStatesIsFarAboveTheOthers) {
   for (const char* name : {"bart-wide", "pegasus-hub", "t5-hub"}) {
-    SCOPED_TRACE(name);
-    LoadedCheckpoint model(name);
-    const Answers exact = AnswersOf(model, false);
-    const double even = RelativeError(exact.logits, AnswersOf(model, false, /*int8_memory=*/true).logits);
-    const int64_t d = model.config.d_model, column = 3;
-    constexpr float kSize = 256;
-    std::list<std::vector<float>> owned;
-    StackWeights& encoder = model.weights.encoder;
-    NormWeights& norm = encoder.final_norm ? *encoder.final_norm : encoder.layers.back().feed_forward.norm;
-    (*Owned(&norm.gamma, &owned))[column] *= kSize;
-    if (norm.beta) (*Owned(&*norm.beta, &owned))[column] *= kSize;
-    for (LayerWeights& layer : model.weights.decoder.layers) {
-      for (LinearWeights* reader : {&layer.cross_attention->k, &layer.cross_attention->v}) {
-        std::vector<float>& weight = *Owned(&reader->weight, &owned);
-        for (size_t i = column; i < weight.size(); i += d) weight[i] /= kSize;
+    for (const bool made_up : {true, false}) {
+      SCOPED_TRACE(name);
+      LoadedCheckpoint model(name);
+      const Answers original = AnswersOf(model, false);
+      const int64_t d = model.config.d_model, column = 3;
+      constexpr float kSize = 256;
+      std::list<std::vector<float>> owned;
+      StackWeights& encoder = model.weights.encoder;
+      NormWeights& norm = encoder.final_norm ? *encoder.final_norm : encoder.layers.back().feed_forward.norm;
+      (*Owned(&norm.gamma, &owned))[column] *= kSize;
+      if (norm.beta) (*Owned(&*norm.beta, &owned))[column] *= kSize;
+      for (LayerWeights& layer : model.weights.decoder.layers) {
+        for (LinearWeights* reader : {&layer.cross_attention->k, &layer.cross_attention->v}) {
+          std::vector<float>& weight = *Owned(&reader->weight, &owned);
+          for (size_t i = column; i < weight.size() && made_up; i += d) weight[i] /= kSize;
+        }
       }
+      const Answers exact = AnswersOf(model, false);
+      if (made_up) {
+        EXPECT_LT(RelativeError(original.logits, exact.logits), 1e-6);
+      }
+      const double states = RelativeError(exact.logits, AnswersOf(model, false, /*int8_memory=*/true).logits);
+      const double weights = RelativeError(exact.logits, AnswersOf(model, true).logits);
+      const double both = RelativeError(exact.logits, AnswersOf(model, true, /*int8_memory=*/true).logits);
+      std::cout << name << (made_up ? ", made up for" : "") << ": logits of states in int8 " << states << ", weights "
+                << weights << ", both " << both << std::endl;
+      // Without more ado the states are 0.5 to 1 off where it is made up for, and the weights 0.1 to 0.4.
+      EXPECT_LT(states, 0.03);
+      for (const double error : {weights, both}) EXPECT_LT(error, made_up ? 0.08 : 0.16);
     }
-    EXPECT_LT(RelativeError(exact.logits, AnswersOf(model, false).logits), 1e-6);
-    const double uneven = RelativeError(exact.logits, AnswersOf(model, false, /*int8_memory=*/true).logits);
-    std::cout << name << ": logits of states in int8 " << even << ", with a column of " << kSize << ": " << uneven
-              << std::endl;
-    EXPECT_LT(uneven, 3 * even);
   }
 }
 

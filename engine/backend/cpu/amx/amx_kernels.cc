@@ -47,7 +47,8 @@ const Int8Kernels& AmxInt8Kernels() {
                                      .linear = &LinearByTiles<DotBf16State, true>,
                                      .pack_panel = &PackTilePanel,
                                      .quantize = &Quantize<DotBf16State, 0>,
-                                     .states = Avx512VnniKernels().states};
+                                     .states = Avx512VnniKernels().states,
+                                     .states_name = Avx512VnniKernels().states_name};
   return kTable;
 }
 

@@ -3,9 +3,9 @@
 //
 // A token's state is its scale s_t times its integers. Queries are rounded to integers as well, and weights to 254ths
 // of the largest one of their strip. What is rounded off a weight goes to the next token's, or the many small weights
-// of a long document would all be lost beside a large one. As the sum is of w_t s_t times integers, the softmax is made
-// of w_t s_t: in powers of two these are the scores plus log2(s_t). What a query's weights come to is summed up of what
-// they were rounded to.
+// of a long document would all be lost beside a large one: what all of a strip come to stays, but for half a 254th. As
+// the sum is of w_t s_t times integers, the softmax is made of w_t s_t, and it is these that are rounded: in powers of
+// two they are the scores plus log2(s_t). What a query's weights come to is summed up of what they were rounded to.
 #ifndef ELSERVE_ENGINE_BACKEND_CPU_GENERIC_INT8_EL_ATTENTION_INL_H_
 #define ELSERVE_ENGINE_BACKEND_CPU_GENERIC_INT8_EL_ATTENTION_INL_H_
 
@@ -37,11 +37,14 @@ inline int64_t KeptInt8Bytes(int64_t d) { return IntegerBytes(d) + static_cast<i
 // A page: its tokens' integers, then what else there is of each.
 inline int64_t Int8PageBytes(int64_t d) { return kPageTokens * KeptInt8Bytes(d); }
 
+// Of a state of zeros: about that of normed numbers, for weights are rounded in proportion to scales.
+inline constexpr float kZeroScale = 4 / kMostInt8;
+
 template <class S>
 void KeepInt8(const std::byte* states, int64_t d, std::byte* kept) {
   const RowExtent extent = ExtentOf<S>(states, d);
   Int8State state;
-  state.scale = ScaleOf(extent.greatest) + extent.nothing;
+  state.scale = (extent.greatest > kLeastInt8Scale ? ScaleOf(extent.greatest) : kZeroScale) + extent.nothing;
   state.log2 = std::log2(state.scale);
   state.inverse = 1.0f / state.scale;
   auto* integers = reinterpret_cast<int8_t*>(kept);
@@ -215,13 +218,13 @@ class Int8ElAttention {
     const float* scores = reinterpret_cast<const float*>(s_.scores) + query;
     F top = V::Set(kNoScore);
     for (int t = 0; t < strip.tokens; ++t) top = V::Max(V::Load(scores + t * queries_), top);
-    const F shift = V::Sub(V::Set(kLog2Most), top);
     F sum = V::Zero(), left = V::Zero();
     for (int u = 0; 4 * u < strip.tokens; ++u) {
       I unit = V::ZeroInts();
       for (int i = 0; i < 4 && 4 * u + i < strip.tokens; ++i) {
         const int t = 4 * u + i;
-        const F exact = V::Add(Exp2<V, kExpTerms<S>>(V::Add(V::Load(scores + t * queries_), shift)), left);
+        const F score = V::Add(V::Sub(V::Load(scores + t * queries_), top), V::Set(kLog2Most));
+        const F exact = V::Add(Exp2<V, kExpTerms<S>>(score), left);
         const F weight = V::Round(exact);
         left = V::Sub(exact, weight);
         sum = V::Fma(weight, V::Set(strip.state(t).inverse), sum);

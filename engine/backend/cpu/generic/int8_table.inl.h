@@ -27,7 +27,8 @@ constexpr Int8Kernels Int8TableOf(const char* name) {
                      .store_page = &StoreInt8Page,
                      .most_queries = kElQueries,
                      .scratch_floats = &Int8ElScratchFloats<typename S::Vec>,
-                     .attend = &AttendInt8El<S>}};
+                     .attend = &AttendInt8El<S>},
+          .states_name = name};
 }
 
 }  // namespace

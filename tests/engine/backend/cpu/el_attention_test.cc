@@ -217,7 +217,8 @@ class ElAttentionTest : public testing::TestWithParam<Level> {
   static std::vector<double> RoundedWeights(const Problem& p, int query, const std::vector<double>& mean) {
     const std::vector<double> weights = Weights(p, query);
     std::vector<double> scales, slack(mean.size());
-    for (const std::vector<float>& row : p.states) scales.push_back(row.front());
+    // Of zeros it is one of normed numbers: as if the greatest were 4.
+    for (const std::vector<float>& row : p.states) scales.push_back(row.front() > 0 ? row.front() : 4.0);
     double total = 0;
     for (size_t begin = 0; begin < weights.size(); begin += kStripTokens) {
       const size_t end = std::min<size_t>(begin + kStripTokens, weights.size());
@@ -292,6 +293,48 @@ TEST_P(ElAttentionTest, HiddenTokens) {
     ExpectRight(p);
     if (HasFatalFailure()) return;
   }
+}
+
+// Beside a token with nearly all of the weight many others have a tenth of it together, none of them as much as a step
+// of weights in int8.
+TEST_P(ElAttentionTest, ManySmallWeights) {
+  for (const int tokens : {64, 127, 128, 1000}) {
+    Problem p = Make(6, 32, tokens, 3, 1.0f);
+    for (std::vector<float>& q : p.q) q.assign(q.size(), 0.0f);
+    for (int t = 0; t < tokens; ++t) p.states[t].assign(32, t % 128 == 5 ? 1.0f : -1.0f);
+    p.bias.assign(p.q.size(), std::vector<float>(tokens));
+    for (std::vector<float>& bias : p.bias) {
+      for (int t = 0; t < tokens; ++t) bias[t] = t % 128 == 5 ? 0 : std::log(0.001f);
+    }
+    const int large = (tokens + 122) / 128;
+    const float small = 0.001f * static_cast<float>(tokens - large);
+    const float expected = (static_cast<float>(large) - small) / (static_cast<float>(large) + small);
+    for (const std::vector<float>& row : RunAll(p)) {
+      for (const float x : row) ASSERT_NEAR(x, expected, 0.01) << tokens << " tokens";
+    }
+  }
+}
+
+// A number that is none, in a state or in a query, is not hidden by rounding.
+TEST_P(ElAttentionTest, WhatIsNoNumberStaysNone) {
+  const int64_t d = 40;
+  for (const float broken : {std::numeric_limits<float>::quiet_NaN(), kInfinity}) {
+    Problem p = Make(7, d, 130, 3, 1.0f);
+    p.q[1][7] = broken;
+    const Rows of_query = RunAll(p);
+    EXPECT_FALSE(std::isnan(of_query[0][0]));
+    EXPECT_TRUE(std::isnan(of_query[1][0]) && std::isnan(of_query[1][d - 1]));
+    p = Make(7, d, 130, 3, 1.0f);
+    p.states[129][7] = broken;
+    for (const std::vector<float>& row : RunAll(p)) EXPECT_TRUE(std::isnan(row[7]));
+  }
+}
+
+// As of a token whose embedding is zeros.
+TEST_P(ElAttentionTest, StatesOfZeros) {
+  Problem p = Make(8, 40, 70, 5, 2.0f);
+  for (const int t : {0, 30, 69}) p.states[t].assign(40, 0.0f);
+  ExpectRight(p);
 }
 
 INSTANTIATE_TEST_SUITE_P(
