@@ -36,8 +36,8 @@ CpuBackend::CpuBackend(Isa isa, DataType state_type, const CpuBackendOptions& op
 
 std::string CpuBackend::device_name() const {
   std::string kernels = absl::StrCat(IsaName(kernels_.isa), " kernels");
-  if (packs_int8_) absl::StrAppend(&kernels, " and ", int8_->name);
-  if (shape_.int8) absl::StrAppend(&kernels, " and ", int8_->states_name, " over states");
+  if (packs_int8_) absl::StrAppend(&kernels, ", ", int8_->name, " for int8 weights");
+  if (shape_.int8) absl::StrAppend(&kernels, ", ", int8_->states_name, " for int8 states");
   return absl::StrCat(ProcessorName(), ", ", pool_.threads(), " threads, ", kernels);
 }
 

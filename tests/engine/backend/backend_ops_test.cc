@@ -37,6 +37,7 @@ struct LinearCase {
   Phase phase = Phase::kDecode;
   WeightType weights = WeightType::kState;
   int outliers = 0;  // numbers of every third row that are far from the others
+  float outlier = 4096;
 };
 
 // Residual outputs are float32 sums of exact products in both precisions.
@@ -56,7 +57,7 @@ Runner LoadLinear(Session& session, const LinearCase& c) {
   for (int row = 0; row < kPositions; row += 3) {
     for (int i = 0; i < c.outliers; ++i) {
       const int column = (row * 7 + i * 131) % c.in;
-      inputs[int64_t{row} * c.in + column] = static_cast<float>(i % 2 == 0 ? 4096 : -4096);
+      inputs[int64_t{row} * c.in + column] = i % 2 == 0 ? c.outlier : -c.outlier;
     }
   }
   const std::vector<float> residuals = RandomValues(4, int64_t{kPositions} * c.out, 1.0f);
@@ -214,6 +215,12 @@ TEST(BackendOps, LinearOfInt8Weights) {
 
 // A row's integers leave out what is far from the rest, or that would be all that they show.
 TEST(BackendOps, Int8RowsWithOutliers) {
+  CheckLinear("int8 outliers nearby", {.in = 768,
+                                       .out = 40,
+                                       .storage = Storage::kResidual,
+                                       .weights = WeightType::kInt8,
+                                       .outliers = 1,
+                                       .outlier = 19});
   // So many of these numbers are beyond 20 times their mean magnitude; of the last there are more than are left out.
   for (const auto& [in, outliers] : {std::pair{60, 1}, {768, 4}, {4000, 11}}) {
     CheckLinear("int8 outliers", {.in = in,
