@@ -97,7 +97,8 @@ struct PackOptions {
   bool int8 = false;  // products' weights, but for those that are kept
   Int8Keep int8_keep = {};
   // MemoryShape::int8. With it, or with int8 weights, columns of the encoder's output that are far above the others are
-  // made smaller, and what reads them, which is cross-attention alone, makes up for it: a row's integers have one scale.
+  // made smaller, and what reads them, which is cross-attention alone, makes up for it: a row's integers have one
+  // scale.
   bool int8_memory = false;
 };
 
