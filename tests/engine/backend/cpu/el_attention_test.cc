@@ -114,11 +114,11 @@ class ElAttentionTest : public testing::TestWithParam<Level> {
     const double tolerance = GetParam().type == DataType::kFloat32 ? 5e-5 : 1.0 / 128;
     const Rows got = RunAll(p);
     for (size_t query = 0; query < p.q.size(); ++query) {
-      const std::vector<double> expected = Expected(p, static_cast<int>(query));
+      const std::vector<double> weights = Weights(p, static_cast<int>(query)), expected = Mean(p, weights);
       double scale = 1;
       for (const double x : expected) scale = std::max(scale, std::abs(x));
       const std::vector<double> slack =
-          GetParam().int8 ? RoundedWeights(p, static_cast<int>(query), expected) : std::vector<double>(expected.size());
+          GetParam().int8 ? RoundedWeights(p, weights, expected) : std::vector<double>(expected.size());
       for (size_t j = 0; j < expected.size(); ++j) {
         // False for NaN.
         ASSERT_TRUE(std::abs(got[query][j] - expected[j]) <= tolerance * scale + slack[j])
@@ -202,10 +202,9 @@ class ElAttentionTest : public testing::TestWithParam<Level> {
     return weights;
   }
 
-  static std::vector<double> Expected(const Problem& p, int query) {
-    const std::vector<double> weights = Weights(p, query);
+  static std::vector<double> Mean(const Problem& p, const std::vector<double>& weights) {
     const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-    std::vector<double> sums(p.q[query].size());
+    std::vector<double> sums(p.states[0].size());
     for (size_t t = 0; t < weights.size(); ++t) {
       for (size_t j = 0; j < sums.size(); ++j) sums[j] += weights[t] / total * p.states[t][j];
     }
@@ -214,8 +213,8 @@ class ElAttentionTest : public testing::TestWithParam<Level> {
 
   // By how much a mean may be off whose weights, times their states' scales, were rounded to 254ths of the strip's
   // greatest, with what is left of the one before.
-  static std::vector<double> RoundedWeights(const Problem& p, int query, const std::vector<double>& mean) {
-    const std::vector<double> weights = Weights(p, query);
+  static std::vector<double> RoundedWeights(const Problem& p, const std::vector<double>& weights,
+                                            const std::vector<double>& mean) {
     std::vector<double> scales, slack(mean.size());
     // Of zeros it is one of normed numbers: as if the greatest were 4.
     for (const std::vector<float>& row : p.states) scales.push_back(row.front() > 0 ? row.front() : 4.0);
