@@ -345,8 +345,8 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
     if (layer.cross_attention) decoder_norms.push_back(&layer.cross_attention->norm);
     decoder_norms.push_back(&layer.feed_forward.norm);
   }
-  std::vector<float> scales;
-  for (const float size : sizes) scales.push_back(1 / size);
+  std::vector<float> scales(sizes.size());
+  std::transform(sizes.begin(), sizes.end(), scales.begin(), [](float size) { return 1 / size; });
   if (!config.decoder_only()) packer.Norms(weights.encoder, scales, &packed.encoder_embedding.norms, encoder_norms);
   scales.assign(config.d_model, config.head_scale);
   packer.Norms(weights.decoder, scales, &packed.decoder_embedding.norms, decoder_norms);
