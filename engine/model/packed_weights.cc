@@ -147,35 +147,22 @@ class Packer {
     }
   }
 
-  // What the columns of the encoder's output are to be divided by, 1 or more: columns that are far above the others, as
-  // much as that does not make those of queries and sums, which what reads them makes larger, as far above theirs.
-  std::vector<float> OutputSizes(const ModelWeights& weights) const {
-    const StackWeights& encoder = weights.encoder;
+  // What the columns of the encoder's output are to be divided by, 1 or more: those that are far above the others. (To
+  // go by the columns of what reads them as well brought nothing: a column that nobody makes up for decides all
+  // scores.)
+  std::vector<float> OutputSizes(const StackWeights& encoder) const {
     const NormWeights* norm = config_.norm_placement == NormPlacement::kPost ? &encoder.layers.back().feed_forward.norm
                               : encoder.final_norm                           ? &*encoder.final_norm
                                                                              : nullptr;
     if (norm == nullptr) return {};
     const int64_t d = config_.d_model;
     // Normed numbers have a root mean square of 1.
-    std::vector<float> sizes(d), beta(d), readers(d), row(d);
+    std::vector<float> sizes(d), beta(d);
     ReadFloats(norm->gamma, 0, d, sizes.data());
     if (norm->beta) ReadFloats(*norm->beta, 0, d, beta.data());
     for (int64_t j = 0; j < d; ++j) sizes[j] = std::hypot(sizes[j], beta[j]);
-    for (const LayerWeights& layer : weights.decoder.layers) {
-      for (const HostTensor* reader : {&layer.cross_attention->k.weight, &layer.cross_attention->v.weight}) {
-        for (int64_t i = 0; i < reader->shape[0]; ++i) {
-          ReadFloats(*reader, i * d, d, row.data());
-          for (int64_t j = 0; j < d; ++j) readers[j] += row[j] * row[j];
-        }
-      }
-    }
-    for (float& size : readers) size = std::sqrt(size);
     DivideByMedian(&sizes);
-    DivideByMedian(&readers);
-    for (int64_t j = 0; j < d; ++j) {
-      const float balanced = std::sqrt(sizes[j] / std::max(readers[j], 1e-6f));
-      sizes[j] = std::max(1.0f, std::min(sizes[j] / kMostSize, balanced));
-    }
+    for (float& size : sizes) size = std::max(1.0f, size / kMostSize);
     return sizes;
   }
 
@@ -315,7 +302,7 @@ PackedModel PackModel(const ModelConfig& config, const ModelWeights& weights, co
   const AttentionForms forms = options.forms;
   Packer packer(config, options, backend, &packed.bytes);
   const bool rounds = (options.int8 || options.int8_memory) && !config.decoder_only();
-  const std::vector<float> sizes = rounds ? packer.OutputSizes(weights) : std::vector<float>();
+  const std::vector<float> sizes = rounds ? packer.OutputSizes(weights.encoder) : std::vector<float>();
   if (!config.decoder_only()) {
     const bool shared = weights.encoder.embedding.tokens.data == weights.decoder.embedding.tokens.data;
     packed.encoder_embedding = packer.Embedding(weights.encoder.embedding, !shared);
