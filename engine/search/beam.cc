@@ -125,7 +125,7 @@ void BeamSearch::Advance(std::span<const DecodedRow> rows, RowWorkspace& workspa
 }
 
 std::span<const int32_t> BeamSearch::StablePrefix(int known) const {
-  const auto from = static_cast<size_t>(prefix_length() + known);
+  const size_t from = static_cast<size_t>(prefix_length()) + static_cast<size_t>(known);
   std::span<const int32_t> shared = finished_.size() > 0 ? finished_.tokens(0) : tokens(beams_[0].row);
   // The final answer is the best finished one, or it continues a live row.
   for (int row = 0; row < rows() && !done_; ++row) {
