@@ -126,7 +126,7 @@ void YamlMap::Integer(std::string_view key, int low, int high, int* out) {
 }
 
 std::optional<YamlValue> YamlMap::Number(std::string_view key, double low, double high, double* out) {
-  const std::optional<YamlValue> value = Take(key);
+  std::optional<YamlValue> value = Take(key);
   if (!value) return std::nullopt;
   const std::optional<json> number = YamlToJson(value->node);
   if (!number || !number->is_number() || !(number->get<double>() >= low && number->get<double>() <= high)) {
