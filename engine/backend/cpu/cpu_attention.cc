@@ -17,9 +17,6 @@ const float* BiasAt(const PositionBias& bias, int head, int64_t position) {
 // The most rows of a task of EL's self-attention, and about the fewest that a document's rows are cut into.
 constexpr int64_t kPartRows = 8;
 
-// States that a task keeps.
-constexpr int64_t kKeptRows = 16;
-
 // Whether two rows have the same `count` cells from `begin` on, and the second one has no more of them in that page.
 bool Same(std::span<const int32_t> row, std::span<const int32_t> other, int begin, int count) {
   const auto end = static_cast<size_t>(begin) + static_cast<size_t>(count);
@@ -275,10 +272,8 @@ void CpuBackend::SelfEl(const SelfAttentionArgs& args) {
   const StateMemory& memory = States(shape_);
   std::byte* cells = decoder_[args.layer].data();
   const int64_t cell_bytes = CellBytes(shape_);
-  pool_.Run(RoundUp(l.positions(), kKeptRows) / kKeptRows, [&](int64_t task, int) {
-    for (int64_t p = task * kKeptRows; p < std::min<int64_t>((task + 1) * kKeptRows, l.positions()); ++p) {
-      memory.keep(Row(args.states, p), shape_.d, cells + l.rows[p].ancestry.back() * cell_bytes);
-    }
+  ForRows(l.positions(), [&](int64_t p) {
+    memory.keep(Row(args.states, p), shape_.d, cells + l.rows[p].ancestry.back() * cell_bytes);
   });
   const int heads = shape_.heads;
   // Neighbours, mostly a beam's rows, in one task: they share most of their cells, which are gathered once.

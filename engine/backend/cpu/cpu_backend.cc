@@ -19,9 +19,6 @@ constexpr int64_t kReadAhead = 256;
 // Blocks of rows of a product begin at multiples of so many.
 constexpr int64_t kRowStep = 32;
 
-// Rows that a task makes integers of.
-constexpr int64_t kQuantizedRows = 16;
-
 const PackedMatrix& Matrix(const PackedWeight* weight) { return *static_cast<const PackedMatrix*>(weight); }
 
 }  // namespace
@@ -227,16 +224,14 @@ void CpuBackend::Quantize(const PackedMatrix& weight, int64_t rows, LinearBlock*
   ReserveIntegers(weight, b->a_room);
   if (!buffers_.status().ok()) return;
   const int64_t row_units = weight.heads * weight.units;
-  pool_.Run(RoundUp(rows, kQuantizedRows) / kQuantizedRows, [&](int64_t task, int) {
-    for (int64_t row = task * kQuantizedRows; row < std::min(rows, (task + 1) * kQuantizedRows); ++row) {
-      for (int64_t head = 0; head < weight.heads; ++head) {
-        const auto* const from = reinterpret_cast<const std::byte*>(b->a + row * b->a_stride);
-        int8_->quantize({.states = from + head * StateBytes(weight.in),
-                         .n = weight.in,
-                         .units = integers_.as<uint32_t>() + row * row_units + head * weight.units,
-                         .scale = row_scales_.as<float>() + row * weight.heads + head,
-                         .outliers = outliers_.as<RowOutliers>() + row * weight.heads + head});
-      }
+  ForRows(rows, [&](int64_t row) {
+    for (int64_t head = 0; head < weight.heads; ++head) {
+      const auto* const from = reinterpret_cast<const std::byte*>(b->a + row * b->a_stride);
+      int8_->quantize({.states = from + head * StateBytes(weight.in),
+                       .n = weight.in,
+                       .units = integers_.as<uint32_t>() + row * row_units + head * weight.units,
+                       .scale = row_scales_.as<float>() + row * weight.heads + head,
+                       .outliers = outliers_.as<RowOutliers>() + row * weight.heads + head});
     }
   });
   b->a = integers_.as<uint32_t>();
@@ -345,25 +340,17 @@ void CpuBackend::KeepLargest(const KeepLargestArgs& args) {
 
 void CpuBackend::Norm(const NormArgs& args) {
   const auto* w = static_cast<const PackedNormWeight*>(args.weight);
-  const int positions = Positions(args.phase);
-  constexpr int kRowsPerTask = 16;
-  pool_.Run(RoundUp(positions, kRowsPerTask) / kRowsPerTask, [&](int64_t i, int) {
-    const int end = std::min<int>(positions, static_cast<int>(i + 1) * kRowsPerTask);
-    for (int p = static_cast<int>(i) * kRowsPerTask; p < end; ++p) {
-      const auto* x = reinterpret_cast<const float*>(Row(args.input, p));
-      if (w == nullptr) {
-        kernels_.to_state(x, args.input.cols, Row(args.state, p));
-        continue;
-      }
-      kernels_.norm({.kind = w->kind,
-                     .x = x,
-                     .d = args.input.cols,
-                     .gamma = w->gamma.data(),
-                     .beta = w->beta.empty() ? nullptr : w->beta.data(),
-                     .epsilon = w->epsilon,
-                     .residual = args.residual ? reinterpret_cast<float*>(Row(*args.residual, p)) : nullptr,
-                     .state = Row(args.state, p)});
-    }
+  ForRows(Positions(args.phase), [&](int64_t p) {
+    const auto* x = reinterpret_cast<const float*>(Row(args.input, p));
+    if (w == nullptr) return kernels_.to_state(x, args.input.cols, Row(args.state, p));
+    kernels_.norm({.kind = w->kind,
+                   .x = x,
+                   .d = args.input.cols,
+                   .gamma = w->gamma.data(),
+                   .beta = w->beta.empty() ? nullptr : w->beta.data(),
+                   .epsilon = w->epsilon,
+                   .residual = args.residual ? reinterpret_cast<float*>(Row(*args.residual, p)) : nullptr,
+                   .state = Row(args.state, p)});
   });
 }
 

@@ -185,6 +185,15 @@ class CpuBackend final : public Backend {
     packs_int8_ |= int8;
     return {kernels_, int8 ? int8_ : nullptr, pool_, buffers_};
   }
+  // Runs f(row) for `rows` rows, some of them in a task.
+  template <class F>
+  void ForRows(int64_t rows, F&& f) {
+    constexpr int64_t kRowsPerTask = 16;
+    pool_.Run(RoundUp(rows, kRowsPerTask) / kRowsPerTask, [&](int64_t task, int) {
+      const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+      for (int64_t row = task * kRowsPerTask; row < end; ++row) f(row);
+    });
+  }
   void ReserveIntegers(const PackedMatrix& weight, int64_t rows);
   // int8: the rows of `b`, `rows` of them and the part of each head, become integers.
   void Quantize(const PackedMatrix& weight, int64_t rows, LinearBlock* b);

@@ -82,7 +82,7 @@ struct Vec512 {
   // Each by n bytes to the left.
   static I ShiftBytes(I a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(8 * n)); }
   // Byte n of each, as it is signed.
-  static I SignedByte(I a, int n) { return _mm512_srai_epi32(_mm512_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * n)), 24); }
+  static I SignedByte(I a, int n) { return _mm512_srai_epi32(ShiftBytes(a, 3 - n), 24); }
   static F FromInts(I a) { return _mm512_cvtepi32_ps(a); }
   // To the nearest.
   static I ToInts(F a) { return _mm512_cvtps_epi32(a); }

@@ -42,9 +42,8 @@ inline constexpr float kZeroScale = 4 / kMostInt8;
 
 template <class S>
 void KeepInt8(const std::byte* states, int64_t d, std::byte* kept) {
-  const RowExtent extent = ExtentOf<S>(states, d);
   Int8State state;
-  state.scale = (extent.greatest > kLeastInt8Scale ? ScaleOf(extent.greatest) : kZeroScale) + extent.nothing;
+  state.scale = ScaleOf(ExtentOf<S>(states, d), kZeroScale);
   state.log2 = std::log2(state.scale);
   state.inverse = 1.0f / state.scale;
   auto* integers = reinterpret_cast<int8_t*>(kept);
@@ -180,8 +179,7 @@ class Int8ElAttention {
     std::memset(row, 0, static_cast<size_t>(4 * units_));
     if (query < p_.queries) {
       const auto* states = reinterpret_cast<const std::byte*>(p_.q[query]);
-      const RowExtent extent = ExtentOf<S>(states, p_.d);
-      const float scale = ScaleOf(extent.greatest) + extent.nothing;
+      const float scale = ScaleOf(ExtentOf<S>(states, p_.d), /*of_zeros=*/1);
       s_.scale[query] = scale * kLog2e;
       RoundRow<S, kQueryOffset>(states, p_.d, scale, reinterpret_cast<uint8_t*>(row));
     }

@@ -76,8 +76,10 @@ RowExtent ExtentOf(const std::byte* row, int64_t n) {
   return {.greatest = V::ReduceMax(most), .sum = V::ReduceAdd(sum), .nothing = V::ReduceAdd(nothing)};
 }
 
-// By which the greatest number becomes the greatest integer. Of a row of zeros any.
-inline float ScaleOf(float greatest) { return (greatest > kLeastInt8Scale ? greatest : kMostInt8) / kMostInt8; }
+// By which the greatest number becomes the greatest integer; `of_zeros` where all are zeros.
+inline float ScaleOf(const RowExtent& extent, float of_zeros) {
+  return (extent.greatest > kLeastInt8Scale ? extent.greatest / kMostInt8 : of_zeros) + extent.nothing;
+}
 
 // Integers of n numbers. kOffset: what is added to them.
 template <class S, int kOffset>
@@ -100,12 +102,11 @@ void RoundRow(const std::byte* row, int64_t n, float scale, uint8_t* to) {
 // S: the states; kOffset: what is added to the integers.
 template <class S, int kOffset>
 void Quantize(const QuantizedRow& p) {
-  const RowExtent extent = ExtentOf<S>(p.states, p.n);
-  float greatest = extent.greatest;
+  RowExtent extent = ExtentOf<S>(p.states, p.n);
   p.outliers->count = 0;
   const float limit = kOutlierRatio * extent.sum / static_cast<float>(p.n);
-  if (greatest > limit) greatest = TakeOutliers<S>(p, limit);
-  *p.scale = ScaleOf(greatest) + extent.nothing;
+  if (extent.greatest > limit) extent.greatest = TakeOutliers<S>(p, limit);
+  *p.scale = ScaleOf(extent, /*of_zeros=*/1);
   auto* to = reinterpret_cast<uint8_t*>(p.units);
   RoundRow<S, kOffset>(p.states, p.n, *p.scale, to);
   for (int64_t i = p.n; i % 4 != 0; ++i) to[i] = 0;
